@@ -1,0 +1,1 @@
+"""The lab: tasks, training, measures over training, figures and reports. Needs lightning and hydra."""

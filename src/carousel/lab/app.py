@@ -1,0 +1,285 @@
+"""The command line: Hydra's configuration in, runs and a report out. The only place that knows Hydra."""
+
+import argparse
+import contextlib
+import logging
+import math
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import hydra
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.utils import instantiate
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from . import results
+from .callbacks import GradientFlow, StopWhenSolved
+from .data import SequenceData
+from .module import SequenceModule
+from .report import table, write_report
+
+
+class OptionError(SystemExit):
+    """Bad input: ends the program with one line that names the option and what is allowed."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(f"error: {line}")
+
+
+def conf_dir() -> Path:
+    """The checkout's conf/, or the copy inside an installed package."""
+    checkout = Path(__file__).parents[3] / "conf"
+    return checkout if checkout.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def run_name(overrides: list[str]) -> str:
+    """What varies, as a folder's name: model=lstm,seq_len=200,seed=1."""
+    parsed = {key: value for key, value in _parse(overrides).items() if key != "experiment"}
+    last = [key.split(".")[-1] for key in parsed]
+    short = {key: name if last.count(name) == 1 else key for key, name in zip(parsed, last, strict=True)}
+    return ",".join(f"{short[key]}={value}" for key, value in parsed.items()).replace("/", "_") or "default"
+
+
+def _parse(overrides: list[str]) -> dict[str, str]:
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return {o.key_or_group: o.get_value_element_as_str() for o in parsed}
+
+
+OmegaConf.register_new_resolver("run_name", lambda overrides: run_name(list(overrides)), replace=True)
+
+
+@contextlib.contextmanager
+def option(name: str):
+    """Turn what a constructor says of its arguments into a line that names the option."""
+    try:
+        yield
+    except InstantiationException as error:
+        raise OptionError(f"{name}: {_first_line(error.__cause__ or error)}") from error
+    except (TypeError, ValueError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
+        raise OptionError(f"{name}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceModule, SequenceData]:
+    """Make everything that a run needs, so that bad input is found before any work starts.
+
+    Raises:
+        OptionError: an option has a value that it cannot have.
+    """
+    for name in ("seed", "data_seed"):
+        if not isinstance(cfg[name], int) or not 0 <= cfg[name] < 2**32:
+            raise OptionError(f"{name} must be an integer from 0 to 2**32 - 1, got {cfg[name]}")
+    cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
+    here = ["auto", "cpu", *["cuda"] * cuda, *["mps"] * mps, *["gpu"] * (cuda or mps)]
+    if cfg.trainer.accelerator not in here:
+        raise OptionError(f"trainer.accelerator={cfg.trainer.accelerator} is not here; allowed: {', '.join(here)}")
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    with option("task"):
+        task = instantiate(cfg.task)
+    with option("model"):
+        recurrent = instantiate(cfg.model, input_size=task.input_size, batch_first=True)
+    with option("batch_size, eval_size"):
+        data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed)
+    with option("optimizer"):
+        module = SequenceModule(recurrent, task, instantiate(cfg.optimizer))
+        module.configure_optimizers()
+    with option("callbacks"):
+        callbacks = list(instantiate(cfg.callbacks).values())
+    with option("logger"):
+        logger = list(instantiate(cfg.logger).values()) if loggers else False
+    with option("trainer"):
+        quiet = {} if sys.stderr.isatty() else {"enable_progress_bar": False}
+        trainer = instantiate(cfg.trainer, logger=logger, callbacks=callbacks, **quiet)
+    return trainer, module, data
+
+
+def check(jobs: list[DictConfig]) -> None:
+    """Raise an OptionError if one of these configurations cannot be run, or two would share a folder."""
+    folders = [job.hydra.sweep.subdir for job in jobs]
+    if twice := {name for name in folders if folders.count(name) > 1}:
+        raise OptionError(f"hydra.sweep.subdir: several runs would be written to {', '.join(sorted(twice))}")
+    for job in jobs:
+        HydraConfig.instance().set_config(job)
+        build(job, loggers=False)
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / results.RECORD).exists() and results.read_record(folder)["status"] == "finished"
+
+
+def outcome(folder: Path) -> float:
+    """The test loss of the run in `folder`; nan if there is none."""
+    return results.read_record(folder)["metrics"].get("test/loss", math.nan)
+
+
+def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
+    """Record how a run ended whose process could not do so itself."""
+    record = results.read_record(folder) if (folder / results.RECORD).exists() else new_record(job, job.hydra)
+    if record["status"] == "running":
+        results.write_record(folder, record | {"status": status, "error": error})
+
+
+def new_record(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
+    # What a result depends on: not where it is written.
+    keys = [key for key in cfg if key not in ("hydra", "logger", "callbacks")]
+    config = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
+    return {
+        "status": "running",
+        "error": None,
+        "model": hydra_cfg.runtime.choices["model"],
+        "task": hydra_cfg.runtime.choices["task"],
+        "seq_len": cfg.task.seq_len,
+        "seed": cfg.seed,
+        "data_seed": cfg.data_seed,
+        "chance": None,
+        "solved": False,
+        "steps_to_solve": None,
+        "steps": 0,
+        "parameters": None,
+        "wall_time": None,
+        "device": None,
+        "threads": torch.get_num_threads(),
+        "overrides": _parse(hydra_cfg.overrides.task),
+        "config": _flatten(config),
+        "metrics": {},
+        "versions": results.environment(),
+    }
+
+
+def run(cfg: DictConfig) -> float:
+    """Train and test one model, and leave its record in the run's folder, whatever happens.
+
+    Returns:
+        The test loss.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if is_finished(folder):
+        raise OptionError(f"hydra.run.dir={folder} already holds a finished run; choose another folder")
+    trainer, module, data = build(cfg)
+    # Vanishing gradients end as denormal numbers, which x86 processors compute up to 20 times more slowly.
+    torch.set_flush_denormal(True)
+    record = new_record(cfg, HydraConfig.get()) | {
+        "chance": module.task.chance,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "device": trainer.strategy.root_device.type,
+    }
+    results.write_record(folder, record)
+    begin = time.perf_counter()
+    try:
+        trainer.fit(module, data)
+        record["metrics"] = {k: float(v) for k, v in trainer.callback_metrics.items()} | _measured(trainer)
+        record["steps"] = trainer.global_step
+        record["solved"] = module.task.solved(record["metrics"]["val/loss"])
+        stops = [c for c in trainer.callbacks if isinstance(c, StopWhenSolved)]
+        record["steps_to_solve"] = stops[0].steps_to_solve if stops else None
+        record["metrics"] |= {k: float(v) for k, v in trainer.test(module, data, verbose=False)[0].items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(record["config"], record["metrics"])
+                logger.finalize("success")
+        record["status"] = "finished"
+    except (KeyboardInterrupt, SystemExit):
+        record |= {"status": "interrupted", "error": "stopped by the user"}
+        raise
+    except BaseException as error:
+        record |= {"status": "failed", "error": f"{type(error).__name__}: {_first_line(error)}"}
+        raise
+    finally:
+        record["wall_time"] = round(time.perf_counter() - begin, 2)
+        results.write_record(folder, record)
+    return record["metrics"]["test/loss"]
+
+
+def _measured(trainer: L.Trainer) -> dict[str, int]:
+    for callback in trainer.callbacks:
+        if isinstance(callback, GradientFlow) and callback.memory:
+            ends = (("init", min(callback.memory)), ("end", max(callback.memory)))
+            return {f"memory_length_{when}/{s}": lag for when, step in ends for s, lag in callback.memory[step].items()}
+    return {}
+
+
+def _flatten(node, prefix: str = "") -> dict[str, object]:
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {k: v for key, child in node.items() for k, v in _flatten(child, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def finish(folder: Path) -> int:
+    """Write the report, show the table, and say what to open next; the number of runs that failed."""
+    rows = write_report(folder)
+    console = Console()
+    console.print(table(rows))
+    failed = rows[rows["status"] == "failed"]
+    for run in failed.itertuples():
+        console.print(f"{run.run}: {run.error}", style="red", highlight=False, markup=False)
+    console.print(f"report:      {folder / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(f"dashboards:  tensorboard --logdir {folder}", highlight=False, soft_wrap=True)
+    return len(failed)
+
+
+def train(cfg: DictConfig) -> float:
+    loss = run(cfg)
+    if HydraConfig.get().mode.name == "RUN":
+        finish(Path(HydraConfig.get().runtime.output_dir))
+    return loss
+
+
+def explain(error: Exception) -> str | None:
+    """The one line for an error that is the user's to mend; None for any other."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={name} does not exist; allowed: {', '.join(sorted(error.options))}"
+    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
+        allowed = ", ".join(sorted(map(str, cause.parent_node)))
+        return f"{cause.full_key or cause.key}: no such option; allowed here: {allowed}"
+    if isinstance(error, HydraException):
+        return _first_line(error)
+    return None
+
+
+def silence() -> None:
+    """Keep Lightning's hints and device notices off the terminal; real warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*litlogger.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message)
+
+
+def main() -> None:
+    """Train: one run, or a sweep (`-m`, or an experiment that sets it)."""
+    silence()
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the lines below
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(train)()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if wants_traceback or (line := explain(error)) is None:
+            raise
+        sys.exit(f"error: {line}")
+
+
+def report() -> None:
+    """Gather the runs of a folder into tables, figures and a report."""
+    parser = argparse.ArgumentParser(description=report.__doc__)
+    parser.add_argument("folder", type=Path, help="any folder with runs in it, e.g. outputs/sweeps/<one>")
+    try:
+        finish(parser.parse_args().folder)
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,156 @@
+"""Tables to figures. The same model has the same colour, line and marker in every figure."""
+
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, ScalarFormatter
+from torch import Tensor
+
+# Okabe & Ito's colours, told apart in black and white by the line and the marker.
+STYLES = {
+    "rnn": {"color": "#D55E00", "linestyle": "-", "marker": "o"},
+    "lstm": {"color": "#0072B2", "linestyle": "-", "marker": "s"},
+    "nn_lstm": {"color": "#000000", "linestyle": ":", "marker": "x"},
+    "lstm_forget1": {"color": "#56B4E9", "linestyle": "--", "marker": "^"},
+    "lstm_chrono": {"color": "#009E73", "linestyle": "-.", "marker": "D"},
+    "gru": {"color": "#CC79A7", "linestyle": "-", "marker": "v"},
+    "nn_gru": {"color": "#7F3F6A", "linestyle": ":", "marker": "+"},
+    "nn_rnn": {"color": "#7A3600", "linestyle": ":", "marker": "*"},
+    "rnn_orthogonal": {"color": "#E69F00", "linestyle": "--", "marker": "P"},
+}
+_OTHERS = [
+    {"color": color, "linestyle": line, "marker": marker}
+    for (line, marker), color in zip(
+        [("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ("-", "v"), ("--", "P"), ("-.", "X"), (":", "*")],
+        ["#332288", "#88CCEE", "#117733", "#999933", "#CC6677", "#882255", "#AA4499", "#DDCC77"],
+        strict=True,
+    )
+]
+FLOOR = -20.0
+"""Decimal logarithm under which gradient curves are cut: far below anything that training could notice."""
+
+
+def styles(labels: list[str]) -> dict[str, dict]:
+    others = cycle(_OTHERS)
+    return {label: STYLES.get(label) or next(others) for label in sorted(labels)}
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """One legend for the whole figure, under the panels, where it covers no line."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+
+
+def _power_of_ten(y: float, _) -> str:
+    return f"$10^{{{y:.0f}}}$"
+
+
+def gradient_flow(flow: pd.DataFrame) -> Figure:
+    """The gradient's norm relative to lag 0 against the lag, at the largest seq_len: before and after training."""
+    seq_len = flow["seq_len"].max()
+    flow = flow[flow["seq_len"] == seq_len]
+    states = [state for state in ("h", "c") if state in set(flow["state"])]
+    style = styles(flow["label"].unique())
+    figure = Figure(figsize=(9, 3.4 * len(states) + 0.6), layout="constrained")
+    grid = figure.subplots(len(states), 2, sharex=True, sharey=True, squeeze=False)
+    for row, state in zip(grid, states, strict=True):
+        for ax, when in zip(row, ("at initialisation", "after training"), strict=True):
+            for label, runs in flow[flow["state"] == state].groupby("label"):
+                step = runs["step"].min() if when == "at initialisation" else runs.groupby("run")["step"].transform("max")
+                curve = runs[runs["step"] == step].groupby("lag")["log10_norm"].mean()
+                curve = (curve - curve[0]).where(lambda y: y >= FLOOR)
+                ax.plot(curve.index, curve, label=label, markevery=(0.05, 0.13), markersize=4, **style[label])
+            ax.axhline(-2, color="0.6", linewidth=0.8)
+            ax.text(seq_len, -1.9, "1%", color="0.4", ha="right", va="bottom", fontsize=8)
+            ax.set(title=rf"$\partial L/\partial {state}_{{T-k}}$, {when}", ylim=(FLOOR, 3))
+            ax.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
+            ax.grid(alpha=0.25)
+        row[0].set_ylabel("norm relative to lag 0")
+    for ax in grid[-1]:
+        ax.set_xlabel("lag k (time steps back from the loss)")
+    figure.suptitle(f"How much of the error reaches earlier states, sequences of {seq_len} steps")
+    _legend(figure, grid[0, 0])
+    return figure
+
+
+def solved(results: pd.DataFrame) -> Figure:
+    """Which runs were solved, and after how many training steps, against seq_len."""
+    finished = results[results["status"] == "finished"]
+    labels, lengths = sorted(finished["label"].unique()), sorted(finished["seq_len"].unique())
+    style = styles(labels)
+    figure = Figure(figsize=(10, 0.35 * len(labels) + 2.6), layout="constrained")
+    table, steps = figure.subplots(1, 2, width_ratios=(1, 1.1))
+
+    share = finished.pivot_table(index="label", columns="seq_len", values="solved", aggfunc="mean")
+    loss = finished.pivot_table(index="label", columns="seq_len", values="test/loss", aggfunc="mean")
+    table.imshow(share.to_numpy(float), cmap="Greens", vmin=0, vmax=1.6, aspect="auto")
+    for i, label in enumerate(share.index):
+        for j, length in enumerate(share.columns):
+            if not np.isnan(value := share.loc[label, length]):
+                word = "solved" if value == 1 else "no" if value == 0 else f"{value:.0%}"
+                table.text(j, i, f"{word}\n{loss.loc[label, length]:.4f}", ha="center", va="center", fontsize=8)
+    table.set_xticks(range(len(lengths)), lengths)
+    table.set_yticks(range(len(labels)), labels)
+    table.set(title="solved? (below: test loss)", xlabel="seq_len (time steps)")
+
+    for label, runs in finished[finished["solved"]].groupby("label"):
+        mean = runs.groupby("seq_len")["steps_to_solve"].mean()
+        steps.plot(mean.index, mean, label=label, **style[label])
+    steps.set(title="training steps until solved", xlabel="seq_len (time steps)", ylabel="training steps")
+    steps.set(xscale="log", yscale="log")
+    steps.set_xlim(min(lengths) * 0.85, max(lengths) * 1.2)
+    steps.set_xticks(lengths, lengths)
+    steps.xaxis.set_minor_formatter(NullFormatter())
+    steps.yaxis.set_major_formatter(ScalarFormatter())
+    steps.yaxis.set_minor_formatter(ScalarFormatter())
+    steps.grid(alpha=0.25, which="both")
+    if finished["solved"].any():
+        steps.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    else:
+        steps.text(0.5, 0.5, "no run was solved", transform=steps.transAxes, ha="center")
+    return figure
+
+
+def loss_curves(curves: pd.DataFrame, results: pd.DataFrame) -> Figure:
+    """Validation loss against the training step, one panel for each seq_len, with the chance level."""
+    curves = curves.dropna(subset="val/loss")
+    lengths = sorted(curves["seq_len"].unique())
+    style = styles(curves["label"].unique())
+    columns = min(len(lengths), 3)
+    rows = -(-len(lengths) // columns)
+    figure = Figure(figsize=(3.6 * columns + 0.6, 2.7 * rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, length in zip(grid.flat, lengths, strict=False):
+        for label, runs in curves[curves["seq_len"] == length].groupby("label"):
+            mean = runs.groupby("step")["val/loss"].mean()
+            ax.plot(mean.index, mean, label=label, linewidth=1.3, markersize=4, markevery=0.2, **style[label])
+        for chance in results.loc[results["seq_len"] == length, "chance"].unique():
+            ax.axhline(chance, color="0.4", linewidth=0.8)
+            ax.text(curves["step"].max(), chance * 1.07, "chance", color="0.4", ha="right", va="bottom", fontsize=8)
+        ax.set(title=f"seq_len {length}", yscale="log")
+        ax.grid(alpha=0.25)
+    for ax in grid.flat[len(lengths) :]:
+        ax.set_visible(False)
+    for ax in [grid[(len(lengths) - 1 - j) // columns, j] for j in range(columns)]:
+        ax.set_xlabel("training step")
+        ax.tick_params(labelbottom=True)
+    for ax in grid[:, 0]:
+        ax.set_ylabel("validation loss")
+    _legend(figure, max(grid.flat, key=lambda ax: len(ax.lines)))
+    return figure
+
+
+def heatmap(state: str, steps: list[int], log10_norm: Tensor) -> Figure:
+    """Training step x lag, for one state: `log10_norm` is (len(steps), T)."""
+    relative = (log10_norm - log10_norm[:, :1]).clamp(-10, 0)
+    figure = Figure(figsize=(7, 0.25 * len(steps) + 2), layout="constrained")
+    ax = figure.subplots()
+    image = ax.imshow(relative, aspect="auto", cmap="cividis", vmin=-10, vmax=0, interpolation="nearest")
+    ax.set_yticks(range(len(steps)), steps)
+    ax.set(xlabel="lag k (time steps back from the loss)", ylabel="training step")
+    ax.set_title(rf"$\|\partial L/\partial {state}_{{T-k}}\|$ relative to lag 0 (cut at $10^{{-10}}$)")
+    figure.colorbar(image, label="decimal logarithm")
+    return figure

@@ -1,0 +1,63 @@
+"""The LightningModule that trains any recurrent layer, ours or torch's, on any task."""
+
+from collections.abc import Callable, Iterable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from .tasks import Task
+
+
+class SequenceModule(L.LightningModule):
+    """A recurrent layer, and a linear readout of its last output.
+
+    Args:
+        recurrent: batch-first, with nn.LSTM's interface: (B, T, input_size) -> ((B, T, H), state).
+        task: the loss, and the sizes of input and output.
+        optimizer: called with the parameters.
+    """
+
+    def __init__(
+        self,
+        recurrent: nn.Module,
+        task: Task,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+    ) -> None:
+        super().__init__()
+        self.recurrent, self.task, self.optimizer = recurrent, task, optimizer
+        self.readout = nn.Linear(recurrent.hidden_size, task.output_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output, _ = self.recurrent(x)  # (B, T, H)
+        return self.readout(output[:, -1])  # (B, output_size)
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, target = batch
+        return self.task.loss(self(x), target)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log("train/loss", loss)
+        return loss
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> None:
+        x, target = batch
+        prediction = self(x)
+        self.log(f"{split}/loss", self.task.loss(prediction, target), prog_bar=True)
+        self.log(f"{split}/accuracy", self.task.accuracy(prediction, target))
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        self._evaluate(batch, "val")
+        self.log("val/chance", self.task.chance)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        self._evaluate(batch, "test")
+
+    def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
+        """Before clipping, which Lightning does after this hook."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.log("grad_norm/total", nn.utils.get_total_norm(gradients))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimizer(self.parameters())

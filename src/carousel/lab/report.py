@@ -1,0 +1,152 @@
+"""The report on a folder of runs: tables, figures, and sentences that follow from the numbers."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from . import figures
+from .results import collect, write
+
+SHORT = 10
+"""The lags over which the decay at initialisation is quoted."""
+
+
+def write_report(folder: Path) -> pd.DataFrame:
+    """Write results.csv, gradient_flow.csv, loss_curves.csv, the figures and report.md into `folder`.
+
+    Depends on nothing but the runs under `folder`, so it can be repeated at any time, during a sweep as well.
+
+    Returns:
+        The results, one row a run.
+
+    Raises:
+        FileNotFoundError: there is no run under `folder`.
+    """
+    results, flow, curves = collect(folder)
+    for name, table in (("results", results), ("gradient_flow", flow), ("loss_curves", curves)):
+        write(folder / f"{name}.csv", lambda part, table=table: table.to_csv(part, index=False))
+    made: dict[str, Figure] = {}
+    if not flow.empty:
+        made["gradient_flow"] = figures.gradient_flow(flow)
+    if (results["status"] == "finished").any():
+        made["solved"] = figures.solved(results)
+    if not curves.empty:
+        made["loss_curves"] = figures.loss_curves(curves, results)
+    for name, figure in made.items():
+        write(folder / f"{name}.png", lambda part, figure=figure: figure.savefig(part, dpi=150, format="png"))
+    write(folder / "report.md", lambda part: part.write_text(markdown(folder.resolve().name, results, flow, set(made))))
+    return results
+
+
+def names(values) -> str:
+    """`a`, `b` and `c`."""
+    words = [str(value) for value in values]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def markdown(title: str, results: pd.DataFrame, flow: pd.DataFrame, made: set[str]) -> str:
+    finished = results[results["status"] == "finished"]
+    counts = names(f"{count} {status}" for status, count in results["status"].value_counts().items())
+    seeds = results["seed"].nunique()
+    parts = [f"# {title}", f"{len(results)} runs ({counts}), {seeds} seed{'s' * (seeds > 1)} per setting."]
+    if "solved" in made:
+        chance = names(f"{c:.4f}" for c in sorted(finished["chance"].unique()))
+        parts += [
+            "## Who solves which length",
+            f"Solved means a validation loss of at most a tenth of chance ({chance}).",
+            " ".join(solved_sentences(finished)),
+            "![solved](solved.png)",
+        ]
+    if "gradient_flow" in made:
+        parts += [
+            "## How the gradient flows",
+            " ".join(flow_sentences(flow, finished)),
+            "![gradient flow](gradient_flow.png)",
+        ]
+    if "loss_curves" in made:
+        parts += ["## How the loss falls", loss_sentence(finished), "![loss curves](loss_curves.png)"]
+    failed = results[results["status"] != "finished"]
+    if not failed.empty:
+        parts += ["## What did not finish", "\n".join(f"- `{r.run}`: {r.status}: {r.error}" for r in failed.itertuples())]
+    return "\n\n".join(parts) + "\n"
+
+
+def solved_sentences(finished: pd.DataFrame) -> list[str]:
+    sentences = []
+    for label, runs in finished.groupby("label"):
+        share = runs.groupby("seq_len")["solved"].mean()
+        always, never = share.index[share == 1], share.index[share == 0]
+        partly = [f"{length} ({value:.0%} of seeds)" for length, value in share.items() if 0 < value < 1]
+        said = []
+        if len(always):
+            said.append(f"solves {names(always)}")
+        if partly:
+            said.append(f"sometimes solves {names(partly)}")
+        if len(never):
+            said.append(f"fails at {names(never)}")
+        sentences.append(f"`{label}` {' and '.join(said)}.")
+    return sentences
+
+
+def decay(curve: pd.Series) -> float:
+    """The factor per step of a curve (indexed by lag) over the first lags."""
+    lag = min(SHORT, curve.index.max())
+    return 10 ** ((curve[lag] - curve[0]) / lag)
+
+
+def flow_sentences(flow: pd.DataFrame, finished: pd.DataFrame) -> list[str]:
+    longest = flow["seq_len"].max()
+    h = flow[(flow["seq_len"] == longest) & (flow["state"] == "h")]
+    first = h[h["step"] == 0].groupby(["label", "lag"])["log10_norm"].mean()
+    rate = {label: decay(first[label]) for label in first.index.unique("label")}
+    order = sorted(rate, key=rate.get)
+    sentences = [
+        f"At initialisation, with sequences of {longest} steps, the norm of ∂L/∂h is multiplied per step, over the first "
+        f"{min(SHORT, longest - 1)} lags, by {names(f'{rate[label]:.3f} (`{label}`)' for label in order)}."
+    ]
+    sentences += [
+        f"`{label}` starts with less of the gradient than `rnn`: the gates alone do not save it."
+        for label in order
+        if "rnn" in rate and label.endswith("lstm") and rate[label] < rate["rnn"]
+    ]
+    end, init = "memory_length_end/h", "memory_length_init/h"
+    if end in finished:
+        reach = finished.assign(init=finished[init] / finished["seq_len"], end=finished[end] / finished["seq_len"])
+        for outcome, runs in reach.groupby("solved"):
+            sentences.append(
+                f"The {len(runs)} runs that were {'solved' if outcome else 'not solved'} had a memory length (the largest "
+                f"lag at which the norm is above 1% of lag 0's) of {runs['init'].median():.0%} of seq_len at initialisation "
+                f"and {runs['end'].median():.0%} at the end (medians)."
+            )
+    return sentences
+
+
+def loss_sentence(finished: pd.DataFrame) -> str:
+    stuck = finished[finished["val/loss"] > 0.8 * finished["chance"]]
+    best = finished.loc[(finished["test/loss"] / finished["chance"]).idxmin()]
+    return (
+        f"{len(stuck)} of {len(finished)} runs end within 20% of the chance level or above it, having learnt next to nothing; "
+        f"the best (`{best['label']}`, seq_len {best['seq_len']}) ends at {best['test/loss'] / best['chance']:.1%} of it."
+    )
+
+
+def table(results: pd.DataFrame) -> Table:
+    """One row a model, one column a length: the training steps until solved, or the loss reached."""
+    lengths = sorted(results["seq_len"].unique())
+    grid = Table(title="steps until solved, or ✗ and the final validation loss")
+    grid.add_column("model")
+    for length in lengths:
+        grid.add_column(f"seq_len {length}", justify="right")
+    for label, runs in results.groupby("label"):
+        grid.add_row(label, *("\n".join(_cell(run) for _, run in runs[runs["seq_len"] == n].iterrows()) for n in lengths))
+    return grid
+
+
+def _cell(run: pd.Series) -> str:
+    if run["status"] != "finished":
+        return f"[red]{run['status']}[/]"
+    if run["solved"]:
+        return f"[green]{run['steps_to_solve']:.0f}[/]"
+    return f"✗ {run['val/loss']:.4f}"

@@ -1,0 +1,124 @@
+"""A Hydra launcher that runs the jobs of a sweep side by side, each in a process of its own, with one progress bar.
+
+It stands here because Hydra takes launchers from the namespace `hydra_plugins` alone. Every process is forked from
+a server that has imported the task once, so a job costs no import, and one that dies takes no other with it.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict, read_write
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+@dataclass
+class SideBySideConf:
+    _target_: str = "hydra_plugins.side_by_side.SideBySide"
+    n_jobs: int | None = None  # processes at a time; None: one for each core
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="side_by_side", node=SideBySideConf, provider="carousel")
+
+
+class SideBySide(Launcher):
+    def __init__(self, n_jobs: int | None) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self.n_jobs = n_jobs or cores
+        self.threads = max(1, cores // self.n_jobs)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        from carousel.lab import app  # here, for Hydra imports this file for every application
+
+        setup_globals()
+        jobs = [self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides)]
+        app.check(jobs)
+        try:
+            self._run([job for job in jobs if not app.is_finished(_folder(job))], app.give_up)
+        finally:
+            failed = app.finish(Path(self.config.hydra.sweep.dir))
+        if failed:
+            raise SystemExit(f"error: {failed} of {len(jobs)} runs failed")
+        return [
+            JobReturn(overrides=list(overrides), cfg=job, status=JobStatus.COMPLETED, _return_value=app.outcome(_folder(job)))
+            for overrides, job in zip(job_overrides, jobs, strict=True)
+        ]
+
+    def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        job = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        HydraConfig.instance().set_config(job)  # what the interpolations ${hydra:...} refer to
+        with read_write(job.hydra), open_dict(job.hydra):
+            job.hydra.job.id = job.hydra.job.num = number
+            for key in ("dir", "subdir"):  # resolved here, where the time of day is the sweep's
+                job.hydra.sweep[key] = job.hydra.sweep[key]
+            job.hydra.runtime.output_dir = str(_folder(job).absolute())
+        return job
+
+    def _run(self, jobs: list[DictConfig], give_up) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(self.threads))
+        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        processes = multiprocessing.get_context(method)
+        processes.set_forkserver_preload([self.task.__module__])
+        waiting, running, total = jobs[::-1], {}, len(jobs)
+        columns = (TextColumn("run {task.completed} of {task.total}"), BarColumn(), TimeElapsedColumn())
+        bar = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
+        bar.disable = not bar.console.is_terminal
+        with bar:
+            line = bar.add_task("", total=total)
+            try:
+                while waiting or running:
+                    while waiting and len(running) < self.n_jobs:
+                        job = waiting.pop()
+                        process = processes.Process(target=_work, args=(self.context, job, self.task))
+                        process.start()
+                        running[process] = job
+                    names = "  ".join(job.hydra.sweep.subdir for job in running.values())
+                    bar.update(line, completed=total - len(waiting) - len(running), description=names)
+                    wait([process.sentinel for process in running])
+                    for process in [p for p in running if p.exitcode is not None]:
+                        job = running.pop(process)
+                        if process.exitcode:
+                            give_up(job, _folder(job), "failed", f"the process ended with code {process.exitcode}")
+                bar.update(line, completed=total, description="")
+            except KeyboardInterrupt:
+                for process, job in running.items():
+                    process.kill()
+                    process.join()
+                    give_up(job, _folder(job), "interrupted", "stopped by the user")
+                raise
+
+
+def _folder(job: DictConfig) -> Path:
+    return Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir
+
+
+def _work(context: HydraContext, job: DictConfig, task: TaskFunction) -> None:
+    """What a process does: one job, its output in the job's folder. Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    folder = _folder(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "output.log").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    setup_globals()
+    done = run_job(
+        hydra_context=context,
+        task_function=task,
+        config=job,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    done.return_value  # noqa: B018  raises what the job raised
