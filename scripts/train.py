@@ -1,4 +1,4 @@
-"""Train one model, or sweep: python scripts/train.py model=lstm task=adding task.seq_len=50; --help shows the options."""
+"""Train one model, or sweep: python scripts/train.py model=lstm task.seq_len=50; --help shows the options."""
 
 from carousel.lab.app import main
 

@@ -91,8 +91,9 @@ class Recurrent(nn.Module):
     def _run(self, input: Tensor, hx: Tensor | State | None, record: bool = False):
         if input.dim() not in (2, 3):
             raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D instead")
-        time, batch = (1, 0) if self.batch_first and input.dim() == 3 else (0, 1)
-        x = input.transpose(0, 1) if time == 1 else input if input.dim() == 3 else input.unsqueeze(1)  # (T, B, I)
+        batched = input.dim() == 3
+        x = input if batched else input.unsqueeze(1)  # (T, B, I), once it is
+        x = x.transpose(0, 1) if self.batch_first and batched else x
         if x.size(-1) != self.input_size:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.size(-1)}"
@@ -100,14 +101,15 @@ class Recurrent(nn.Module):
         if x.size(0) == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         (loop,) = self._loops
-        state = self._state_in(loop.cell, x, hx, batched=input.dim() == 3)
+        state = self._state_in(loop.cell, x, hx, batched)
         lent = {f"cell.{name}": parameter for name, parameter in self._parameters_of(0).items()}
         output, state, kept = functional_call(loop, lent, (x, state, record))
 
         def arrange(y: Tensor) -> Tensor:  # (T, B, H), as the input came
-            return y.transpose(0, 1) if time == 1 else y if input.dim() == 3 else y.squeeze(1)
+            y = y.transpose(0, 1) if self.batch_first and batched else y
+            return y if batched else y.squeeze(1)
 
-        last = tuple(s.unsqueeze(0) if input.dim() == 3 else s for s in state)
+        last = tuple(s.unsqueeze(0) if batched else s for s in state)
         return arrange(output), last if len(last) > 1 else last[0], {name: arrange(y) for name, y in kept.items()}
 
     def _state_in(self, cell: Cell, x: Tensor, hx: Tensor | State | None, batched: bool) -> State:

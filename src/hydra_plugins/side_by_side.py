@@ -52,10 +52,11 @@ class SideBySide(Launcher):
             failed = app.finish(Path(self.config.hydra.sweep.dir))
         if failed:
             raise SystemExit(f"error: {failed} of {len(jobs)} runs failed")
-        return [
-            JobReturn(overrides=list(overrides), cfg=job, status=JobStatus.COMPLETED, _return_value=app.outcome(_folder(job)))
-            for overrides, job in zip(job_overrides, jobs, strict=True)
-        ]
+        returns = []
+        for overrides, job in zip(job_overrides, jobs, strict=True):
+            returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))
+            returns[-1].return_value = app.outcome(_folder(job))
+        return returns
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         job = self.context.config_loader.load_sweep_config(self.config, list(overrides))

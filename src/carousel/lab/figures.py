@@ -59,7 +59,7 @@ def gradient_flow(flow: pd.DataFrame) -> Figure:
     for row, state in zip(grid, states, strict=True):
         for ax, when in zip(row, ("at initialisation", "after training"), strict=True):
             for label, runs in flow[flow["state"] == state].groupby("label"):
-                step = runs["step"].min() if when == "at initialisation" else runs.groupby("run")["step"].transform("max")
+                step = runs.groupby("run")["step"].transform("max" if when == "after training" else "min")
                 curve = runs[runs["step"] == step].groupby("lag")["log10_norm"].mean()
                 curve = (curve - curve[0]).where(lambda y: y >= FLOOR)
                 ax.plot(curve.index, curve, label=label, markevery=(0.05, 0.13), markersize=4, **style[label])
@@ -148,7 +148,7 @@ def heatmap(state: str, steps: list[int], log10_norm: Tensor) -> Figure:
     relative = (log10_norm - log10_norm[:, :1]).clamp(-10, 0)
     figure = Figure(figsize=(7, 0.25 * len(steps) + 2), layout="constrained")
     ax = figure.subplots()
-    image = ax.imshow(relative, aspect="auto", cmap="cividis", vmin=-10, vmax=0, interpolation="nearest")
+    image = ax.imshow(relative.numpy(), aspect="auto", cmap="cividis", vmin=-10, vmax=0, interpolation="nearest")
     ax.set_yticks(range(len(steps)), steps)
     ax.set(xlabel="lag k (time steps back from the loss)", ylabel="training step")
     ax.set_title(rf"$\|\partial L/\partial {state}_{{T-k}}\|$ relative to lag 0 (cut at $10^{{-10}}$)")

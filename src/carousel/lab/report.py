@@ -69,7 +69,8 @@ def markdown(title: str, results: pd.DataFrame, flow: pd.DataFrame, made: set[st
         parts += ["## How the loss falls", loss_sentence(finished), "![loss curves](loss_curves.png)"]
     failed = results[results["status"] != "finished"]
     if not failed.empty:
-        parts += ["## What did not finish", "\n".join(f"- `{r.run}`: {r.status}: {r.error}" for r in failed.itertuples())]
+        lines = [f"- `{run.run}`: {run.status}: {run.error}" for run in failed.itertuples()]
+        parts += ["## What did not finish", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -103,8 +104,8 @@ def flow_sentences(flow: pd.DataFrame, finished: pd.DataFrame) -> list[str]:
     rate = {label: decay(first[label]) for label in first.index.unique("label")}
     order = sorted(rate, key=rate.get)
     sentences = [
-        f"At initialisation, with sequences of {longest} steps, the norm of ∂L/∂h is multiplied per step, over the first "
-        f"{min(SHORT, longest - 1)} lags, by {names(f'{rate[label]:.3f} (`{label}`)' for label in order)}."
+        f"At initialisation, with sequences of {longest} steps, the norm of ∂L/∂h is multiplied per step, over the "
+        f"first {min(SHORT, longest - 1)} lags, by {names(f'{rate[label]:.3f} (`{label}`)' for label in order)}."
     ]
     sentences += [
         f"`{label}` starts with less of the gradient than `rnn`: the gates alone do not save it."
@@ -116,9 +117,9 @@ def flow_sentences(flow: pd.DataFrame, finished: pd.DataFrame) -> list[str]:
         reach = finished.assign(init=finished[init] / finished["seq_len"], end=finished[end] / finished["seq_len"])
         for outcome, runs in reach.groupby("solved"):
             sentences.append(
-                f"The {len(runs)} runs that were {'solved' if outcome else 'not solved'} had a memory length (the largest "
-                f"lag at which the norm is above 1% of lag 0's) of {runs['init'].median():.0%} of seq_len at initialisation "
-                f"and {runs['end'].median():.0%} at the end (medians)."
+                f"The {len(runs)} runs that were {'solved' if outcome else 'not solved'} had a memory length (the "
+                f"largest lag at which the norm is above 1% of lag 0's) of {runs['init'].median():.0%} of seq_len at "
+                f"initialisation and {runs['end'].median():.0%} at the end (medians)."
             )
     return sentences
 
@@ -127,20 +128,22 @@ def loss_sentence(finished: pd.DataFrame) -> str:
     stuck = finished[finished["val/loss"] > 0.8 * finished["chance"]]
     best = finished.loc[(finished["test/loss"] / finished["chance"]).idxmin()]
     return (
-        f"{len(stuck)} of {len(finished)} runs end within 20% of the chance level or above it, having learnt next to nothing; "
-        f"the best (`{best['label']}`, seq_len {best['seq_len']}) ends at {best['test/loss'] / best['chance']:.1%} of it."
+        f"{len(stuck)} of {len(finished)} runs end within 20% of the chance level or above it, having learnt next to "
+        f"nothing; the best (`{best['label']}`, seq_len {best['seq_len']}) ends at "
+        f"{best['test/loss'] / best['chance']:.1%} of it."
     )
 
 
 def table(results: pd.DataFrame) -> Table:
     """One row a model, one column a length: the training steps until solved, or the loss reached."""
     lengths = sorted(results["seq_len"].unique())
-    grid = Table(title="steps until solved, or ✗ and the final validation loss")
-    grid.add_column("model")
+    grid = Table(title="training steps until solved, or ✗ and the final validation loss, for each seq_len")
+    grid.add_column("model", no_wrap=True)
     for length in lengths:
-        grid.add_column(f"seq_len {length}", justify="right")
+        grid.add_column(str(length), justify="right")
     for label, runs in results.groupby("label"):
-        grid.add_row(label, *("\n".join(_cell(run) for _, run in runs[runs["seq_len"] == n].iterrows()) for n in lengths))
+        cells = [[_cell(run) for _, run in runs[runs["seq_len"] == length].iterrows()] for length in lengths]
+        grid.add_row(label, *("\n".join(cell) for cell in cells))
     return grid
 
 

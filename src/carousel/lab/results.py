@@ -35,9 +35,8 @@ def read_record(folder: Path) -> dict:
 
 def environment() -> dict[str, str | None]:
     """Versions of what the numbers depend on, and the commit of the code."""
-    git = subprocess.run(
-        ["git", "rev-parse", "--verify", "--quiet", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
+    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
+    git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     found = {name: version(name) for name in PACKAGES}
     return found | {"python": platform.python_version(), "git": git.stdout.strip() or None}
 

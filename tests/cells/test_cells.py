@@ -1,0 +1,96 @@
+"""Each cell against its twin in torch.nn, and against its own equations."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from twins import CELLS, assert_same_with_gradients
+
+import carousel
+
+pytestmark = pytest.mark.usefixtures("float64")
+SIZES = st.integers(1, 7)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@settings(max_examples=15, deadline=None)
+@given(batch=SIZES, inputs=SIZES, hidden=SIZES, bias=st.booleans(), seed=st.integers(0, 2**16))
+def test_a_step_equals_torchs_with_all_gradients(name, batch, inputs, hidden, bias, seed):
+    ours_type, theirs_type, options = CELLS[name]
+    torch.manual_seed(seed)
+    theirs = theirs_type(inputs, hidden, bias=bias, dtype=torch.float64, **options)
+    ours = ours_type(inputs, hidden, bias=bias, dtype=torch.float64, **options)
+    ours.load_state_dict(theirs.state_dict())
+    state = tuple(torch.randn(batch, hidden, dtype=torch.float64) for _ in ours.states)
+    hx = state if len(state) > 1 else state[0]
+    assert_same_with_gradients(ours, theirs, torch.randn(batch, inputs, dtype=torch.float64), hx)
+    assert_same_with_gradients(ours, theirs, torch.randn(inputs, dtype=torch.float64))  # one sequence, no state
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_same_seed_gives_torchs_weights_and_the_state_dict_goes_both_ways(name):
+    ours_type, theirs_type, options = CELLS[name]
+    torch.manual_seed(3)
+    ours = ours_type(3, 5, **options)
+    torch.manual_seed(3)
+    theirs = theirs_type(3, 5, **options)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, reference)
+    other = theirs_type(3, 5, **options)
+    other.load_state_dict(ours.state_dict())
+    assert torch.equal(other.weight_hh, ours.weight_hh)
+    assert repr(ours) == repr(theirs)
+
+
+def test_the_lstm_in_the_notation_it_is_taught_in():
+    """f = sigmoid(W_f [h, x] + b_f) and so on, with the candidate written as C tilde."""
+    cell = carousel.LSTMCell(3, 4)
+    x, h, c = torch.randn(2, 3), torch.randn(2, 4), torch.randn(2, 4)
+    W = torch.cat([cell.weight_hh, cell.weight_ih], 1)
+    b = cell.bias_ih + cell.bias_hh
+    hx = torch.cat([h, x], 1)
+    W_i, W_f, W_C, W_o = W.split(4)
+    b_i, b_f, b_C, b_o = b.split(4)
+    i, f, o = ((hx @ w.T + v).sigmoid() for w, v in ((W_i, b_i), (W_f, b_f), (W_o, b_o)))
+    C_tilde = (hx @ W_C.T + b_C).tanh()
+    C = f * c + i * C_tilde
+    new_h, new_c = cell(x, (h, c))
+    torch.testing.assert_close(new_c, C)
+    torch.testing.assert_close(new_h, o * C.tanh())
+
+
+def test_the_error_on_the_carousel_is_the_forget_gate():
+    """With h cut off, dc_t/dc_{t-1} = f_t exactly."""
+    cell = carousel.LSTMCell(2, 3)
+    c = torch.randn(1, 3, requires_grad=True)
+    wx, uh = torch.randn(1, 12), torch.randn(1, 12)
+    (_, after), gates = cell.update(wx, uh, (torch.zeros(1, 3), c))
+    (gradient,) = torch.autograd.grad(after.sum(), c)
+    torch.testing.assert_close(gradient, gates["f"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0, 4), ValueError, "input_size must be greater than zero"),
+        ((4, 0), ValueError, "hidden_size must be greater than zero"),
+        ((4, -1), ValueError, "hidden_size must be greater than zero"),
+        ((4, 2.0), TypeError, "hidden_size should be of type int, got: float"),
+    ],
+)
+def test_bad_sizes_are_refused_as_torch_refuses_them(arguments, error, message):
+    for make in (carousel.LSTMCell, nn.LSTM):
+        with pytest.raises(error, match=message):
+            make(*arguments)
+
+
+def test_bad_input_is_refused():
+    cell = carousel.LSTMCell(2, 3)
+    with pytest.raises(ValueError, match="LSTMCell: Expected input to be 1D or 2D, got 3D instead"):
+        cell(torch.zeros(1, 1, 2))
+    with pytest.raises(ValueError, match="Expected hidden to be 2D, got 1D instead"):
+        cell(torch.zeros(1, 2), (torch.zeros(3), torch.zeros(3)))
+    with pytest.raises(ValueError, match="Unknown nonlinearity 'selu'"):
+        carousel.RNNCell(2, 3, nonlinearity="selu")

@@ -1,0 +1,20 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the suite runs in parallel, one thread each
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+    yield
+    torch.set_flush_denormal(False)  # a training run in this process may have set it
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

@@ -1,0 +1,150 @@
+"""The measure against autograd, against theory, and where autograd itself gives up."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import carousel
+from carousel.gradients import flow, memory_length
+
+
+def brute_force(layer, x, weights):
+    """The same gradients from one autograd graph over all steps."""
+    cell, states, loss = layer.cell(), [], 0
+    state = cell.initial_state(x[0])
+    for x_t, w in zip(x, weights, strict=True):
+        state, _ = cell.update(cell.input_map(x_t), cell.hidden_map(state[0]), state)
+        states.append(state)
+        loss = loss + (state[0] * w).sum()
+    for k, name in enumerate(cell.states):
+        gradients = torch.autograd.grad(loss, [s[k] for s in states], retain_graph=True)
+        yield name, torch.stack([g.norm(dim=-1).log10() for g in gradients]).flip(0)
+
+
+@pytest.mark.parametrize("layer_type", [carousel.RNN, carousel.LSTM, carousel.GRU])
+@pytest.mark.parametrize("every_step", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_it_is_the_total_derivative(layer_type, every_step, batch_first):
+    layer = layer_type(3, 8, dtype=torch.float64, batch_first=batch_first)
+    x = torch.randn(20, 4, 3, dtype=torch.float64)
+    weights = torch.randn(20, 4, 8, dtype=torch.float64)
+    if not every_step:
+        weights[:-1] = 0
+
+    def loss():
+        output, _ = layer(x.transpose(0, 1) if batch_first else x)
+        return ((output.transpose(0, 1) if batch_first else output) * weights).sum()
+
+    measured = flow(layer, loss).log10_norm
+    for name, expected in brute_force(layer, x, weights):
+        torch.testing.assert_close(measured[name], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("theirs", "states"), [(nn.RNN, "h"), (nn.LSTM, "hc"), (nn.GRU, "h")])
+def test_torchs_modules_are_measured_as_their_twins(theirs, states):
+    module = theirs(3, 8, dtype=torch.float64)
+    twin = carousel.from_torch(module)
+    x = torch.randn(15, 4, 3, dtype=torch.float64)
+    a = flow(module, lambda: module(x)[0][-1].pow(2).sum()).log10_norm
+    b = flow(twin, lambda: twin(x)[0][-1].pow(2).sum()).log10_norm
+    assert set(a) == set(states)
+    for name in states:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-9)
+        assert a[name].isfinite().all()  # what retain_grad would have given as zero
+
+
+def test_the_loss_may_use_the_last_state_and_start_from_one():
+    layer = carousel.LSTM(2, 5, dtype=torch.float64)
+    x = torch.randn(6, 3, 2, dtype=torch.float64)
+    hx = tuple(torch.randn(1, 3, 5, dtype=torch.float64) for _ in range(2))
+    measured = flow(layer, lambda: layer(x, hx)[1][1].sum()).log10_norm  # c_T
+    torch.testing.assert_close(measured["c"][0], torch.full((3,), math.log10(math.sqrt(5)), dtype=torch.float64))
+    assert measured["h"][0].eq(-torch.inf).all()  # h_T does not take part
+    cell, state = layer.cell(), tuple(s[0] for s in hx)
+    leaf = None
+    for x_t in x:
+        state = cell(x_t, state)
+        leaf = leaf if leaf is not None else state[1]
+    (gradient,) = torch.autograd.grad(state[1].sum(), leaf)
+    torch.testing.assert_close(measured["c"][-1], gradient.norm(dim=-1).log10())
+
+
+def test_lag_1000_is_a_number_where_float32_gives_zero():
+    layer = carousel.RNN(2, 64)
+    x = 0.1 * torch.randn(1001, 2, 2)
+    curve = flow(layer, lambda: layer(x)[0][-1].sum()).rms()["h"]
+    assert curve.isfinite().all()
+    assert curve[1000] < -150
+    double = layer.double()
+    exact = flow(double, lambda: double(x.double())[0][-1].sum()).rms()["h"]
+    torch.testing.assert_close(curve[1000].double(), exact[1000], rtol=1e-3, atol=0)
+
+
+def test_a_linear_network_decays_by_exactly_its_gain():
+    """Orthogonal recurrent weights times g and no activation: every step multiplies the norm by g."""
+
+    class Linear(carousel.Cell):
+        gates = ("a",)
+
+        def update(self, wx, uh, state):
+            return (wx + uh,), {}
+
+    init = carousel.initialization.Orthogonal(0.5)
+    layer = carousel.Recurrent(Linear, 2, 16, init=init, dtype=torch.float64)
+    x = torch.randn(3000, 2, 2, dtype=torch.float64)
+    curve = flow(layer, lambda: layer(x)[0][-1].sum()).rms()["h"]
+    lags = torch.arange(3000, dtype=torch.float64)
+    torch.testing.assert_close(curve - curve[0], lags * math.log10(0.5), rtol=1e-9, atol=1e-9)
+    assert memory_length(curve) == 6  # 0.5**6 = 1.6%
+
+
+def lstm_theory(k: int, forget_bias: float, gain: float) -> float:
+    """E norm of dL/dc at lag k over lag 0: the Jacobian is aI + bG, G a Ginibre matrix."""
+    a = 1 / (1 + math.exp(-forget_bias))
+    b = 0.25 * gain
+    return math.sqrt(sum(math.comb(k, j) ** 2 * a ** (2 * (k - j)) * b ** (2 * j) for j in range(k + 1)))
+
+
+@pytest.mark.parametrize("forget_bias", [0.0, 1.0])
+def test_an_lstm_at_initialisation_decays_as_theory_says(forget_bias):
+    layer = carousel.LSTM(2, 384)
+    with torch.no_grad():
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            getattr(layer, name).zero_()
+        layer.bias_ih_l0[384:768] = forget_bias
+    x = 0.01 * torch.randn(21, 64, 2)
+    w = torch.randn(64, 384)
+    curve = flow(layer, lambda: (layer(x)[0][-1] * w).sum()).rms()["c"]
+    for lag, tolerance in ((1, 0.01), (5, 0.03), (10, 0.06), (20, 0.15)):
+        measured = 10 ** float(curve[lag] - curve[0])
+        assert measured == pytest.approx(lstm_theory(lag, forget_bias, math.sqrt(1 / 3)), rel=tolerance)
+
+
+def test_memory_length_is_the_largest_lag_above_one_percent():
+    curve = torch.tensor([0.0, -1.0, -3.0, -1.99, -2.01, -5.0])
+    assert memory_length(curve) == 3
+    assert memory_length(torch.zeros(10)) == 9
+    assert memory_length(torch.tensor([0.0, -9.0])) == 0
+
+
+def test_rms_is_over_the_batch():
+    from carousel.gradients import Flow
+
+    norms = torch.rand(5, 7, dtype=torch.float64) + 0.1
+    rms = Flow({"h": norms.log10()}).rms()["h"]
+    torch.testing.assert_close(10**rms, norms.pow(2).mean(1).sqrt())
+
+
+def test_misuse_is_refused():
+    layer = carousel.RNN(2, 3)
+    x = torch.randn(4, 2, 2)
+    with pytest.raises(ValueError, match="exactly once, not 0 times"):
+        flow(layer, lambda: x.sum())
+    with pytest.raises(ValueError, match="exactly once, not 2 times"):
+        flow(layer, lambda: (layer(x)[0] + layer(x)[0]).sum())
+    with pytest.raises(ValueError, match="on a batch"):
+        flow(layer, lambda: layer(x[:, 0])[0].sum())
+    with pytest.raises(ValueError, match="does not depend on the layer"):
+        flow(layer, lambda: layer(x)[0].detach().sum() + layer.weight_hh_l0.sum())

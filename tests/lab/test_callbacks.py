@@ -1,0 +1,118 @@
+"""What the callbacks measure and write, read back from the files."""
+
+from functools import partial
+
+import lightning as L
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+import carousel
+from carousel.gradients import flow, memory_length
+from carousel.lab.callbacks import GradientFlow, KeepGate, LossChart, StopWhenSolved
+from carousel.lab.data import SequenceData
+from carousel.lab.module import SequenceModule
+from carousel.lab.tasks import Adding
+
+
+def fit(tmp_path, layer, callbacks, steps=20, lr=1e-2):
+    module = SequenceModule(layer, Adding(8), partial(torch.optim.Adam, lr=lr))
+    data = SequenceData(Adding(8), 16, 64, 0)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=TensorBoardLogger(tmp_path, name="", version=""),
+        callbacks=callbacks,
+        val_check_interval=5,
+        check_val_every_n_epoch=None,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload()
+    return trainer, module, data, events
+
+
+@pytest.mark.parametrize("layer_type", [carousel.LSTM, nn.LSTM])
+def test_gradient_flow_is_written_to_file_and_to_tensorboard(tmp_path, layer_type):
+    torch.manual_seed(0)
+    layer = layer_type(2, 8, batch_first=True)
+    callback = GradientFlow(tmp_path / "flow.csv", every_n_steps=8, num_sequences=32)
+    _, module, data, events = fit(tmp_path, layer, [callback])
+    table = pd.read_csv(tmp_path / "flow.csv")
+    assert sorted(table["step"].unique()) == [0, 8, 16, 20]
+    assert len(table) == 4 * 2 * 8
+
+    x, y = next(iter(data.val_dataloader()))
+    now = flow(module.recurrent, lambda: module.loss((x[:32], y[:32]))).rms()
+    for state in ("h", "c"):
+        last = table[(table["step"] == 20) & (table["state"] == state)].set_index("lag")["log10_norm"]
+        assert last.tolist() == pytest.approx(now[state].tolist(), abs=1e-3)
+        curve = events.Scalars(f"gradient_flow_at_end/log10_dL_d{state}_against_lag")
+        assert [e.step for e in curve] == list(range(8))  # the lag is the step
+        assert [e.value for e in curve] == pytest.approx(now[state].tolist(), abs=1e-3)
+        memory = events.Scalars(f"memory_length/{state}")
+        assert [e.step for e in memory] == [0, 8, 16, 20]
+        assert memory[-1].value == memory_length(now[state])
+        assert f"gradient_flow/d{state}" in events.Tags()["images"]
+    assert callback.memory[20] == {state: memory_length(curve) for state, curve in now.items()}
+
+
+def test_measuring_does_not_change_the_training(tmp_path):
+    weights = []
+    for callbacks in ([], [GradientFlow(tmp_path / "flow.csv", 3, 16), KeepGate(3, 16)]):
+        L.seed_everything(0, verbose=False)
+        _, module, _, _ = fit(tmp_path / str(len(callbacks)), carousel.LSTM(2, 8, batch_first=True), callbacks)
+        weights.append(module.recurrent.weight_hh_l0.detach())
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(("layer_type", "gate"), [(carousel.LSTM, "f"), (nn.LSTM, "f"), (carousel.GRU, "z")])
+def test_the_mean_keep_gate(tmp_path, layer_type, gate):
+    layer = layer_type(2, 8, batch_first=True)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.bias_ih_l0[8:16] = 2.0  # both f of an LSTM and z of a GRU are the second block
+    _, _, _, events = fit(tmp_path, layer, [KeepGate(100, 16)], steps=1, lr=0.0)
+    assert events.Scalars(f"gates/{gate}_mean")[0].value == pytest.approx(torch.tensor(2.0).sigmoid().item())
+
+
+def test_a_cell_without_a_keep_gate_logs_none(tmp_path):
+    _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [KeepGate(5, 16)])
+    assert not [tag for tag in events.Tags()["scalars"] if tag.startswith("gates")]
+
+
+def test_stop_when_solved_stops_at_the_first_solved_validation(tmp_path, monkeypatch):
+    monkeypatch.setattr(Adding, "solved", lambda self, loss: loss < 0.17)  # soon reached: chance is 1/6
+    callback = StopWhenSolved()
+    trainer, _, _, events = fit(tmp_path, carousel.LSTM(2, 16, batch_first=True), [callback], steps=500)
+    losses = {e.step + 1: e.value for e in events.Scalars("val/loss")}
+    assert callback.steps_to_solve == trainer.global_step == max(losses)
+    assert [loss < 0.17 for loss in losses.values()] == [False] * (len(losses) - 1) + [True]
+
+
+def test_an_unsolved_run_goes_to_its_end(tmp_path):
+    callback = StopWhenSolved()
+    trainer, _, _, _ = fit(tmp_path, carousel.LSTM(2, 8, batch_first=True), [callback])
+    assert callback.steps_to_solve is None
+    assert trainer.global_step == 20
+
+
+def test_loss_and_chance_stand_in_one_chart(tmp_path):
+    _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [LossChart()])
+    layout = str(events.summary_metadata)
+    assert "custom_scalars" in layout
+    assert events.Scalars("val/chance")[0].value == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("arguments", [(0, 5), (5, 0), (2.5, 1)])
+def test_bad_schedules_are_refused(arguments):
+    with pytest.raises(ValueError, match="must be an integer of at least 1"):
+        KeepGate(*arguments)

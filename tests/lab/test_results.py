@@ -1,0 +1,61 @@
+import json
+
+import pytest
+from records import make_run
+
+from carousel.lab.results import collect, environment, read_record, write, write_record
+
+
+def test_collect_gathers_every_run_failures_included(tmp_path):
+    make_run(tmp_path, "rnn", 10)
+    make_run(tmp_path, "lstm", 10, val_loss=0.001)
+    make_run(tmp_path, "lstm", 20, status="failed")
+    results, flow, curves = collect(tmp_path)
+    assert results["label"].tolist() == ["lstm", "lstm", "rnn"]
+    assert results["status"].tolist() == ["finished", "failed", "finished"]
+    assert results["solved"].tolist() == [True, False, False]
+    assert results.loc[0, "test/loss"] == 0.001
+    assert results.loc[0, "config.batch_size"] == 32
+    assert results.loc[0, "versions.torch"] == "2"
+    assert len(flow) == 2 * 2 * 2 * 10  # the failed run's curves stay out
+    assert curves["val/loss"].dropna().tolist() == [0.2, 0.001, 0.2, 0.15]
+
+
+def test_a_label_is_the_model_and_whatever_else_was_varied(tmp_path):
+    make_run(tmp_path, "rnn", 10, **{"optimizer.lr": "0.1", "batch_size": "8"})
+    make_run(tmp_path, "rnn", 20, seed=1, **{"optimizer.lr": "0.2", "batch_size": "8"})
+    make_run(tmp_path, "lstm", 20, **{"batch_size": "8"})
+    results, _, _ = collect(tmp_path)
+    assert results["label"].tolist() == ["lstm", "rnn optimizer.lr=0.1", "rnn optimizer.lr=0.2"]
+
+
+def test_nothing_to_collect_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run"):
+        collect(tmp_path)
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a" / "file.txt"
+    write(path, lambda part: part.write_text("whole"))
+
+    def broken(part):
+        part.write_text("ha")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write(path, broken)
+    assert path.read_text() == "whole"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    record = {"status": "finished", "metrics": {"val/loss": 0.5, "x": None}}
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
+    assert json.loads((tmp_path / "result.json").read_text()) == record
+
+
+def test_the_environment_names_the_versions():
+    import torch
+
+    assert environment()["torch"] == torch.__version__

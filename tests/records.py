@@ -1,0 +1,51 @@
+"""Runs made up for the tests of what reads them: a known record, flow and loss curve in a folder."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from carousel.lab.results import write_record
+
+
+def make_run(
+    root: Path,
+    model: str,
+    seq_len: int,
+    seed: int = 0,
+    rate: float = 0.5,
+    val_loss: float = 0.15,
+    status: str = "finished",
+    **overrides,
+) -> Path:
+    """A run whose gradient decays by `rate` per lag, before and after training."""
+    overrides = {"model": model, "task.seq_len": str(seq_len), "seed": str(seed)} | overrides
+    folder = root / ",".join(f"{k}={v}" for k, v in overrides.items())
+    solved = val_loss < 1 / 60
+    record = {
+        "status": status,
+        "error": None if status == "finished" else "ValueError: it broke",
+        "model": model,
+        "task": "adding",
+        "seq_len": seq_len,
+        "seed": seed,
+        "chance": 1 / 6,
+        "solved": solved,
+        "steps_to_solve": 100 if solved else None,
+        "overrides": overrides,
+        "config": {"batch_size": 32},
+        "metrics": {
+            "val/loss": val_loss,
+            "test/loss": val_loss,
+            "memory_length_init/h": min(6, seq_len - 1),
+            "memory_length_end/h": seq_len - 1,
+        },
+        "versions": {"torch": "2"},
+    }
+    write_record(folder, record)
+    lags = range(seq_len)
+    rows = [(step, state, k, -k * rate) for step in (0, 100) for state in ("h", "c") for k in lags]
+    pd.DataFrame(rows, columns=["step", "state", "lag", "log10_norm"]).to_csv(folder / "gradient_flow.csv", index=False)
+    steps = [0, 50, 100]
+    curve = {"step": steps, "train/loss": [0.3, 0.2, val_loss], "val/loss": [None, 0.2, val_loss], "epoch": 0}
+    pd.DataFrame(curve).to_csv(folder / "metrics.csv", index=False)
+    return folder

@@ -1,0 +1,90 @@
+"""Every config file composes and builds, and says what is wrong when something is."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict, read_write
+
+from carousel.lab import app
+
+GROUPS = ("model", "task", "optimizer", "trainer", "logger", "callbacks")
+FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir() / group).glob("*.yaml"))]
+EXPERIMENTS = [path.stem for path in sorted((app.conf_dir() / "experiment").glob("*.yaml"))]
+
+
+def load(tmp_path, *overrides):
+    with initialize_config_dir(str(app.conf_dir()), version_base="1.3"):
+        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+    with read_write(cfg.hydra), open_dict(cfg.hydra):
+        cfg.hydra.runtime.output_dir = str(tmp_path)
+    HydraConfig.instance().set_config(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize(("group", "name"), FILES)
+def test_every_option_of_every_group_builds(tmp_path, group, name):
+    trainer, module, data = app.build(load(tmp_path, f"{group}={name}"))
+    assert trainer.max_steps > 0
+    x, _ = batch = next(iter(data.train_dataloader()))
+    module.loss(batch).backward()
+    assert x.shape[1] == data.task.seq_len
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_run_of_every_experiment_builds(tmp_path, name):
+    cfg = load(tmp_path, f"experiment={name}")
+    assert cfg.hydra.mode.name == "MULTIRUN"
+    for key, values in cfg.hydra.sweeper.params.items():
+        for value in str(values).split(","):
+            app.build(load(tmp_path, f"experiment={name}", f"{key}={value}"))
+
+
+def test_the_headline_sweeps_what_it_should(tmp_path):
+    params = load(tmp_path, "experiment=vanishing_gradients").hydra.sweeper.params
+    assert params["model"].split(",") == ["rnn", "lstm", "lstm_forget1", "lstm_chrono", "nn_lstm"]
+    assert params["task.seq_len"].split(",") == ["10", "25", "50", "100", "200"]
+
+
+def test_chrono_follows_the_length_of_the_task(tmp_path):
+    _, module, _ = app.build(load(tmp_path, "model=lstm_chrono", "task.seq_len=77"))
+    assert module.recurrent.cell().init[0].t_max == 77
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("task.seq_len=1", "task: seq_len must be an integer of at least 2, got 1"),
+        ("task.seq_len=abc", "task: seq_len must be an integer of at least 2, got abc"),
+        ("model.hidden_size=0", "model: hidden_size must be greater than zero"),
+        ("seed=-1", "seed must be an integer from 0 to 2**32 - 1, got -1"),
+        ("data_seed=-3", "data_seed must be an integer from 0 to 2**32 - 1, got -3"),
+        ("trainer.accelerator=tpu", "trainer.accelerator=tpu is not here; allowed: auto, cpu"),
+        ("batch_size=0", "batch_size must be an integer of at least 1, got 0"),
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+        ("callbacks.gradient_flow.every_n_steps=0", "every_n_steps must be an integer of at least 1, got 0"),
+        ("trainer.max_steps=-7", "trainer: `max_steps` must be"),
+    ],
+)
+def test_bad_values_are_named_before_any_work(tmp_path, override, line):
+    with pytest.raises(app.OptionError) as error:
+        app.build(load(tmp_path, override))
+    message = str(error.value)
+    assert message.startswith("error: ")
+    assert line in message
+    assert "\n" not in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["model=lstm", "task.seq_len=200", "seed=1"], "model=lstm,seq_len=200,seed=1"),
+        (["experiment=vanishing_gradients", "model=rnn"], "model=rnn"),
+        (["a.lr=1", "b.lr=2"], "a.lr=1,b.lr=2"),
+        (["+x.path=a/b"], "path=a_b"),
+        ([], "default"),
+    ],
+)
+def test_a_run_is_named_by_what_varies(overrides, name):
+    assert app.run_name(overrides) == name
