@@ -26,8 +26,8 @@ def test_the_report_on_a_sweep(tmp_path):
     assert "`lstm` solves 10 and fails at 20." in text
     assert "`rnn` fails at 20." in text
     assert "by 0.501 (`lstm`) and 0.631 (`rnn`)" in text  # 10**-0.3 and 10**-0.2
-    assert "`lstm` starts with less of the gradient than `rnn`" in text
-    assert "The 2 runs that were not solved had a memory length" in text
+    assert "`lstm` keeps less of it than `rnn`" in text
+    assert "of the 2 runs that were not solved went from 30% of seq_len at initialisation to 95%" in text
     assert "2 of 3 runs end within 20% of the chance level or above it" in text
     assert "failed: ValueError: it broke" in text
 
@@ -40,7 +40,7 @@ def test_other_numbers_give_other_sentences(tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "2 seeds per setting" in text
     assert "`lstm` sometimes solves 20 (50% of seeds)." in text
-    assert "starts with less" not in text
+    assert "No model keeps less of it than `rnn`." in text
     assert "What did not finish" not in text
 
 

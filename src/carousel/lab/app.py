@@ -150,7 +150,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
         "steps_to_solve": None,
         "steps": 0,
         "parameters": None,
-        "wall_time": None,
+        "wall_time_s": None,
         "device": None,
         "threads": torch.get_num_threads(),
         "overrides": _parse(hydra_cfg.overrides.task),
@@ -168,7 +168,9 @@ def run(cfg: DictConfig) -> float:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if is_finished(folder):
-        raise OptionError(f"hydra.run.dir={folder} already holds a finished run; choose another folder")
+        raise OptionError(
+            f"hydra.run.dir: {os.path.relpath(folder)} already holds a finished run; choose another folder"
+        )
     trainer, module, data = build(cfg)
     # Vanishing gradients end as denormal numbers, which x86 processors compute up to 20 times more slowly.
     torch.set_flush_denormal(True)
@@ -196,10 +198,11 @@ def run(cfg: DictConfig) -> float:
         record |= {"status": "interrupted", "error": "stopped by the user"}
         raise
     except BaseException as error:
-        record |= {"status": "failed", "error": f"{type(error).__name__}: {_first_line(error)}"}
+        last = (str(error).strip().splitlines() or ["?"])[-1]
+        record |= {"status": "failed", "error": f"{type(error).__name__}: {last}"}
         raise
     finally:
-        record["wall_time"] = round(time.perf_counter() - begin, 2)
+        record["wall_time_s"] = round(time.perf_counter() - begin, 2)
         results.write_record(folder, record)
     return record["metrics"]["test/loss"]
 
@@ -226,8 +229,9 @@ def finish(folder: Path) -> int:
     failed = rows[rows["status"] == "failed"]
     for run in failed.itertuples():
         console.print(f"{run.run}: {run.error}", style="red", highlight=False, markup=False)
-    console.print(f"report:      {folder / 'report.md'}", highlight=False, soft_wrap=True)
-    console.print(f"dashboards:  tensorboard --logdir {folder}", highlight=False, soft_wrap=True)
+    shown = Path(os.path.relpath(folder))
+    console.print(f"report:      {shown / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(f"dashboards:  tensorboard --logdir {shown}", highlight=False, soft_wrap=True)
     return len(failed)
 
 

@@ -78,14 +78,15 @@ def measure(shape: tuple[int, int, int, int], repeats: int, device: str) -> list
 
 def show(rows: pd.DataFrame) -> Table:
     grid = Table(title="speed relative to the torch.nn twin and to nn.LSTM: ratios of median times")
-    for heading in ("B, T, I, H", "layer"):
-        grid.add_column(heading)
-    for heading in ("forward ms", "of twin", "of nn.LSTM", "training ms", "of twin", "of nn.LSTM"):
-        grid.add_column(heading, justify="right")
+    grid.add_column("B, T, I, H", no_wrap=True)
+    for work in ("forward", "training"):
+        for heading in ("ms", "of twin", "of nn.LSTM"):
+            grid.add_column(f"{work}\n{heading}", justify="right")
     for shape, group in rows.groupby(["B", "T", "I", "H"], sort=False):
+        grid.add_row(f"[bold]{', '.join(map(str, shape))}[/]")
         for name, pair in group.groupby("layer", sort=False):
             cells = [f"{row.ms:.1f}|{row.speed_of_twin:.2f}|{row.speed_of_nn_lstm:.2f}" for row in pair.itertuples()]
-            grid.add_row(", ".join(map(str, shape)), name, *"|".join(cells).split("|"))
+            grid.add_row(name, *"|".join(cells).split("|"))
         grid.add_section()
     return grid
 

@@ -44,6 +44,19 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
 
 
+def _band(ax: Axes, label: str, curves: pd.DataFrame, style: dict, markevery) -> None:
+    """The mean of several seeds, one a column, in a band from the least to the largest."""
+    ax.plot(curves.index, curves.mean(axis=1), label=label, linewidth=1.4, markersize=4, markevery=markevery, **style)
+    if curves.shape[1] > 1:
+        ax.fill_between(curves.index, curves.min(axis=1), curves.max(axis=1), color=style["color"], alpha=0.15, lw=0)
+
+
+def _mark(ax: Axes, y: float, name: str) -> None:
+    """A level, named beside the panel, where it covers no line."""
+    ax.axhline(y, color="0.5", linewidth=0.8)
+    ax.annotate(name, (1.01, y), xycoords=("axes fraction", "data"), color="0.4", va="center", fontsize=8)
+
+
 def _power_of_ten(y: float, _) -> str:
     return f"$10^{{{y:.0f}}}$"
 
@@ -60,18 +73,18 @@ def gradient_flow(flow: pd.DataFrame) -> Figure:
         for ax, when in zip(row, ("at initialisation", "after training"), strict=True):
             for label, runs in flow[flow["state"] == state].groupby("label"):
                 step = runs.groupby("run")["step"].transform("max" if when == "after training" else "min")
-                curve = runs[runs["step"] == step].groupby("lag")["log10_norm"].mean()
-                curve = (curve - curve[0]).where(lambda y: y >= FLOOR)
-                ax.plot(curve.index, curve, label=label, markevery=(0.05, 0.13), markersize=4, **style[label])
-            ax.axhline(-2, color="0.6", linewidth=0.8)
-            ax.text(seq_len, -1.9, "1%", color="0.4", ha="right", va="bottom", fontsize=8)
+                curves = runs[runs["step"] == step].pivot_table(index="lag", columns="run", values="log10_norm")
+                _band(ax, label, (curves - curves.loc[0]).where(lambda y: y >= FLOOR), style[label], (0.05, 0.13))
+            _mark(ax, -2, "1%")
             ax.set(title=rf"$\partial L/\partial {state}_{{T-k}}$, {when}", ylim=(FLOOR, 3))
             ax.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
             ax.grid(alpha=0.25)
         row[0].set_ylabel("norm relative to lag 0")
     for ax in grid[-1]:
         ax.set_xlabel("lag k (time steps back from the loss)")
-    figure.suptitle(f"How much of the error reaches earlier states, sequences of {seq_len} steps")
+    seeds = flow["seed"].nunique()
+    over = f", mean and range of {seeds} seeds" if seeds > 1 else ""
+    figure.suptitle(f"How much of the error reaches earlier states: sequences of {seq_len} steps{over}")
     _legend(figure, grid[0, 0])
     return figure
 
@@ -125,11 +138,9 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame) -> Figure:
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, length in zip(grid.flat, lengths, strict=False):
         for label, runs in curves[curves["seq_len"] == length].groupby("label"):
-            mean = runs.groupby("step")["val/loss"].mean()
-            ax.plot(mean.index, mean, label=label, linewidth=1.3, markersize=4, markevery=0.2, **style[label])
-        for chance in results.loc[results["seq_len"] == length, "chance"].unique():
-            ax.axhline(chance, color="0.4", linewidth=0.8)
-            ax.text(curves["step"].max(), chance * 1.07, "chance", color="0.4", ha="right", va="bottom", fontsize=8)
+            _band(ax, label, runs.pivot_table(index="step", columns="run", values="val/loss"), style[label], 0.2)
+        for chance in results.loc[results["seq_len"] == length, "chance"].dropna().unique():
+            _mark(ax, chance, "chance")
         ax.set(title=f"seq_len {length}", yscale="log")
         ax.grid(alpha=0.25)
     for ax in grid.flat[len(lengths) :]:

@@ -107,19 +107,22 @@ def flow_sentences(flow: pd.DataFrame, finished: pd.DataFrame) -> list[str]:
         f"At initialisation, with sequences of {longest} steps, the norm of ∂L/∂h is multiplied per step, over the "
         f"first {min(SHORT, longest - 1)} lags, by {names(f'{rate[label]:.3f} (`{label}`)' for label in order)}."
     ]
-    sentences += [
-        f"`{label}` starts with less of the gradient than `rnn`: the gates alone do not save it."
-        for label in order
-        if "rnn" in rate and label.endswith("lstm") and rate[label] < rate["rnn"]
-    ]
+    if "rnn" in rate and len(rate) > 1:
+        below = [f"`{label}`" for label in order if rate[label] < rate["rnn"]]
+        verb = "keeps" if len(below) == 1 else "keep"
+        sentences += [
+            f"{names(below)} {verb} less of it than `rnn`: gates alone do not save the gradient."
+            if below
+            else "No model keeps less of it than `rnn`."
+        ]
     end, init = "memory_length_end/h", "memory_length_init/h"
     if end in finished:
         reach = finished.assign(init=finished[init] / finished["seq_len"], end=finished[end] / finished["seq_len"])
         for outcome, runs in reach.groupby("solved"):
             sentences.append(
-                f"The {len(runs)} runs that were {'solved' if outcome else 'not solved'} had a memory length (the "
-                f"largest lag at which the norm is above 1% of lag 0's) of {runs['init'].median():.0%} of seq_len at "
-                f"initialisation and {runs['end'].median():.0%} at the end (medians)."
+                f"The memory length (largest lag at which the norm is above 1% of lag 0's) of the {len(runs)} runs "
+                f"that were {'solved' if outcome else 'not solved'} went from {runs['init'].median():.0%} of seq_len at "
+                f"initialisation to {runs['end'].median():.0%} at the end (medians)."
             )
     return sentences
 

@@ -1,0 +1,167 @@
+"""The commands as people type them, in processes of their own, from another working directory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "task.seq_len=10",
+    "model.hidden_size=4",
+    "eval_size=20",
+    "trainer.val_check_interval=6",
+    "trainer.max_steps=12",
+]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+
+
+def command(script, *arguments):
+    return [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+
+
+def call(cwd, script, *arguments):
+    return subprocess.run(
+        command(script, *arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+
+
+def records(folder):
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))}
+
+
+def test_one_run_writes_its_record_and_says_what_to_open(tmp_path):
+    done = call(tmp_path, "train.py", "model=lstm", "task=adding", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "tensorboard --logdir outputs" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["outputs"]
+    (folder,) = (tmp_path / "outputs" / "runs").iterdir()
+    assert folder.name.split("_", 2)[2].startswith("model=lstm,task=adding,val_check_interval=6,seq_len=10")
+    record = records(folder)[folder.name]
+    assert record["status"] == "finished"
+    assert record["steps"] == 12
+    assert record["config"]["model.hidden_size"] == 4
+    assert {"val/loss", "test/loss", "train/loss", "val/accuracy", "grad_norm/total"} <= set(record["metrics"])
+    assert {"report.md", "results.csv", "gradient_flow.csv", "metrics.csv"} <= {p.name for p in folder.iterdir()}
+
+
+def test_a_sweep_survives_runs_that_fail_and_can_be_reported_again(tmp_path):
+    models = "model._target_=broken.Raises,carousel.RNN,broken.Dies"
+    done = call(tmp_path, "train.py", "-m", "model=rnn", models, *TINY, "hydra.sweep.dir=sweep")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: 2 of 3 runs failed"
+    errors = {r["config"]["model._target_"]: r["error"] for r in records(tmp_path / "sweep").values()}
+    assert errors == {
+        "broken.Raises": "ValueError: in two lines",
+        "carousel.RNN": None,
+        "broken.Dies": "the process ended with code -9",
+    }
+    assert "ValueError: in two lines" in done.stdout
+    assert "the process ended with code -9" in done.stdout
+    (log,) = (p for p in (tmp_path / "sweep").rglob("output.log") if "Raises" in p.parent.name)
+    assert "Traceback" in log.read_text()
+    before = (tmp_path / "sweep" / "results.csv").read_bytes()
+    again = call(tmp_path, "report.py", "sweep")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "sweep" / "results.csv").read_bytes() == before
+
+
+def test_the_same_seed_repeats_a_run_to_the_last_digit_and_alone_or_in_a_sweep_makes_no_difference(tmp_path):
+    options = ["model=lstm", *TINY]
+    assert call(tmp_path, "train.py", "-m", "seed=7,8", *options, "hydra.sweep.dir=sweep").returncode == 0
+    assert call(tmp_path, "train.py", "seed=7", *options, "hydra.run.dir=alone").returncode == 0
+    runs = {r["seed"]: r["metrics"] for r in records(tmp_path / "sweep").values()}
+    (alone,) = records(tmp_path / "alone").values()
+    assert alone["metrics"] == runs[7]
+    assert alone["metrics"] != runs[8]
+    sweep = next(p.parent for p in (tmp_path / "sweep").rglob("result.json") if "seed=7" in p.parent.name)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(sweep / "metrics.csv"), pd.read_csv(tmp_path / "alone" / "metrics.csv"), check_exact=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["model=foo"], "error: model=foo does not exist; allowed: gru, lstm, lstm_chrono"),
+        (["task=foo"], "error: task=foo does not exist; allowed: adding, temporal_order"),
+        (["task.seq_lenn=5"], "error: task.seq_lenn: no such option; allowed here: _target_, seq_len"),
+        (["task.seq_len=1"], "error: task: seq_len must be an integer of at least 2, got 1"),
+        (["-m", "task.seq_len=10,1"], "error: task: seq_len must be an integer of at least 2, got 1"),
+        (["-m", "model=foo", "seed=1,2"], "error: model=foo does not exist"),
+        (["task.seq_len="], "error: "),
+    ],
+)
+def test_bad_input_is_one_line_and_no_run(tmp_path, arguments, line):
+    done = call(tmp_path, "train.py", *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert not records(tmp_path)
+
+
+def test_a_finished_run_is_not_written_over(tmp_path):
+    assert call(tmp_path, "train.py", *TINY, "hydra.run.dir=here").returncode == 0
+    before = (tmp_path / "here" / "result.json").read_bytes()
+    again = call(tmp_path, "train.py", *TINY, "hydra.run.dir=here")
+    assert again.returncode == 1
+    assert again.stderr == "error: hydra.run.dir: here already holds a finished run; choose another folder\n"
+    assert (tmp_path / "here" / "result.json").read_bytes() == before
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_sweep_can_be_taken_up_again(tmp_path):
+    sweep = tmp_path / "sweep"
+    arguments = ["-m", "seed=0,1", *TINY, "hydra.sweep.dir=sweep", "hydra.launcher.n_jobs=1"]
+    long = [a.replace("max_steps=12", "max_steps=12,100000") for a in arguments]
+    process = subprocess.Popen(
+        command("train.py", *long), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    statuses: list[str] = []
+    while sorted(statuses) != ["finished", "running"] and time.monotonic() < deadline:
+        time.sleep(0.2)
+        statuses = [r["status"] for r in records(sweep).values()]
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "report:" in out
+    assert "Traceback" not in err
+    assert sorted(r["status"] for r in records(sweep).values()) == ["finished", "interrupted"]
+    assert set(pd.read_csv(sweep / "results.csv")["status"]) == {"finished", "interrupted"}
+
+    first = {p: p.stat().st_mtime_ns for p in sweep.rglob("result.json") if p.parent.name.endswith("max_steps=12")}
+    assert call(tmp_path, "train.py", *arguments).returncode == 0
+    kept = [p for p, stamp in first.items() if p.stat().st_mtime_ns == stamp]
+    assert len(kept) == len(first)
+
+
+def test_the_report_on_nothing_is_one_line(tmp_path):
+    done = call(tmp_path, "report.py", "nowhere")
+    assert done.returncode == 1
+    assert done.stderr == "error: no run (result.json) under nowhere\n"
+
+
+def test_the_bench_prints_every_layer(tmp_path, monkeypatch, capsys):
+    from carousel.lab import bench
+
+    monkeypatch.setattr(bench, "SHAPES", ((2, 3, 2, 4), (1, 2, 2, 3)))
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--repeats", "2", "--threads", "1", "--csv", str(tmp_path / "b.csv")])
+    bench.main()
+    rows = pd.read_csv(tmp_path / "b.csv")
+    assert len(rows) == 2 * 6 * 2
+    assert (rows["ms"] > 0).all()
+    torchs = rows[rows["layer"].str.startswith("nn.")]
+    assert torchs["speed_of_twin"].eq(1).all()
+    gru = rows[(rows["T"] == 3) & rows["layer"].str.endswith("GRU") & (rows["work"] == "forward")].set_index("layer")
+    ratio = gru.loc["nn.GRU", "ms"] / gru.loc["carousel.GRU", "ms"]
+    assert gru.loc["carousel.GRU", "speed_of_twin"] == pytest.approx(ratio, rel=0.01)
+    assert "carousel.LSTM" in capsys.readouterr().out
