@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -43,13 +44,16 @@ def test_one_run_writes_its_record_and_says_what_to_open(tmp_path):
     assert "tensorboard --logdir outputs" in done.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["outputs"]
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()
-    assert folder.name.split("_", 2)[2].startswith("model=lstm,task=adding,val_check_interval=6,seq_len=10")
+    assert folder.name.split("_", 2)[2].startswith("model=lstm,task=adding,seq_len=10")
     record = records(folder)[folder.name]
     assert record["status"] == "finished"
     assert record["steps"] == 12
     assert record["config"]["model.hidden_size"] == 4
     assert {"val/loss", "test/loss", "train/loss", "val/accuracy", "grad_norm/total"} <= set(record["metrics"])
     assert {"report.md", "results.csv", "gradient_flow.csv", "metrics.csv"} <= {p.name for p in folder.iterdir()}
+    events = EventAccumulator(str(folder)).Reload()
+    assert [e.step for e in events.Scalars("val/loss")][:2] == [5, 11]  # none thrown away by one that came later
+    assert events.Scalars("test/loss")[-1].value == pytest.approx(record["metrics"]["test/loss"])
 
 
 def test_a_sweep_survives_runs_that_fail_and_can_be_reported_again(tmp_path):
@@ -90,13 +94,15 @@ def test_the_same_seed_repeats_a_run_to_the_last_digit_and_alone_or_in_a_sweep_m
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["model=foo"], "error: model=foo does not exist; allowed: gru, lstm, lstm_chrono"),
+        (["model=foo"], "error: model=foo does not exist; allowed: custom, gru, lstm, lstm_chrono"),
         (["task=foo"], "error: task=foo does not exist; allowed: adding, temporal_order"),
         (["task.seq_lenn=5"], "error: task.seq_lenn: no such option; allowed here: _target_, seq_len"),
         (["task.seq_len=1"], "error: task: seq_len must be an integer of at least 2, got 1"),
         (["-m", "task.seq_len=10,1"], "error: task: seq_len must be an integer of at least 2, got 1"),
         (["-m", "model=foo", "seed=1,2"], "error: model=foo does not exist"),
-        (["task.seq_len="], "error: "),
+        (["task.seq_len="], "error: task: seq_len must be an integer of at least 2, got"),
+        (["-m", "seed=1,2", "hydra.launcher.n_jobs=0"], "error: hydra.launcher.n_jobs must be at least 1, got 0"),
+        (["seed=1,2"], "error: "),
     ],
 )
 def test_bad_input_is_one_line_and_no_run(tmp_path, arguments, line):

@@ -23,7 +23,8 @@ def load(tmp_path, *overrides):
 
 @pytest.mark.parametrize(("group", "name"), FILES)
 def test_every_option_of_every_group_builds(tmp_path, group, name):
-    trainer, module, data = app.build(load(tmp_path, f"{group}={name}"))
+    own = ["model.cell.path=carousel.LSTMCell"] if name == "custom" else []
+    trainer, module, data = app.build(load(tmp_path, f"{group}={name}", *own))
     assert trainer.max_steps > 0
     x, _ = batch = next(iter(data.train_dataloader()))
     module.loss(batch).backward()
@@ -57,6 +58,8 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("task.seq_len=1", "task: seq_len must be an integer of at least 2, got 1"),
         ("task.seq_len=abc", "task: seq_len must be an integer of at least 2, got abc"),
         ("model.hidden_size=0", "model: hidden_size must be greater than zero"),
+        ("model=custom", "model: Missing mandatory value: model.cell.path"),
+        ("model=custom model.cell.path=nowhere.Cell", "model: Error loading 'nowhere.Cell': ModuleNotFoundError"),
         ("seed=-1", "seed must be an integer from 0 to 2**32 - 1, got -1"),
         ("data_seed=-3", "data_seed must be an integer from 0 to 2**32 - 1, got -3"),
         ("trainer.accelerator=tpu", "trainer.accelerator=tpu is not here; allowed: auto, cpu"),
@@ -68,7 +71,7 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
 )
 def test_bad_values_are_named_before_any_work(tmp_path, override, line):
     with pytest.raises(app.OptionError) as error:
-        app.build(load(tmp_path, override))
+        app.build(load(tmp_path, *override.split()))
     message = str(error.value)
     assert message.startswith("error: ")
     assert line in message

@@ -34,6 +34,8 @@ ConfigStore.instance().store(group="hydra/launcher", name="side_by_side", node=S
 class SideBySide(Launcher):
     def __init__(self, n_jobs: int | None) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        if n_jobs is not None and n_jobs < 1:
+            raise SystemExit(f"error: hydra.launcher.n_jobs must be at least 1, got {n_jobs}")
         self.n_jobs = n_jobs or cores
         self.threads = max(1, cores // self.n_jobs)
 

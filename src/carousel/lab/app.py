@@ -19,6 +19,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from hydra.utils import instantiate
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -66,12 +67,13 @@ def option(name: str):
         yield
     except InstantiationException as error:
         raise OptionError(f"{name}: {_first_line(error.__cause__ or error)}") from error
-    except (TypeError, ValueError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
+    except (TypeError, ValueError, MisconfigurationException, OmegaConfBaseException) as error:
         raise OptionError(f"{name}: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceModule, SequenceData]:
@@ -183,16 +185,14 @@ def run(cfg: DictConfig) -> float:
     begin = time.perf_counter()
     try:
         trainer.fit(module, data)
-        record["metrics"] = {k: float(v) for k, v in trainer.callback_metrics.items()} | _measured(trainer)
         record["steps"] = trainer.global_step
+        record["metrics"] = {k: float(v) for k, v in trainer.callback_metrics.items()} | _measured(trainer)
+        record["metrics"] |= trainer.validate(module, data, verbose=False)[0]  # the last step may not have been
         record["solved"] = module.task.solved(record["metrics"]["val/loss"])
         stops = [c for c in trainer.callbacks if isinstance(c, StopWhenSolved)]
         record["steps_to_solve"] = stops[0].steps_to_solve if stops else None
-        record["metrics"] |= {k: float(v) for k, v in trainer.test(module, data, verbose=False)[0].items()}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(record["config"], record["metrics"])
-                logger.finalize("success")
+        record["metrics"] |= trainer.test(module, data, verbose=False)[0]
+        _log_hyperparameters(trainer, record)
         record["status"] = "finished"
     except (KeyboardInterrupt, SystemExit):
         record |= {"status": "interrupted", "error": "stopped by the user"}
@@ -205,6 +205,18 @@ def run(cfg: DictConfig) -> float:
         record["wall_time_s"] = round(time.perf_counter() - begin, 2)
         results.write_record(folder, record)
     return record["metrics"]["test/loss"]
+
+
+def _log_hyperparameters(trainer: L.Trainer, record: dict) -> None:
+    """For TensorBoard's HParams page: what was chosen beside what came out, once, at the last step."""
+    chosen = {key: record[key] for key in ("model", "task")}
+    chosen |= {key: value for key, value in record["config"].items() if not key.split(".")[-1].startswith("_")}
+    outcome = {key: value for key, value in record["metrics"].items() if key.startswith("test/")}
+    outcome |= {"outcome/solved": float(record["solved"]), "outcome/steps": record["steps"]}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(chosen, outcome, step=trainer.global_step)
+            logger.finalize("success")
 
 
 def _measured(trainer: L.Trainer) -> dict[str, int]:
@@ -225,6 +237,7 @@ def finish(folder: Path) -> int:
     """Write the report, show the table, and say what to open next; the number of runs that failed."""
     rows = write_report(folder)
     console = Console()
+    console.print("training steps until solved, or ✗ and the final validation loss; by model and seq_len")
     console.print(table(rows))
     failed = rows[rows["status"] == "failed"]
     for run in failed.itertuples():
@@ -257,9 +270,9 @@ def explain(error: Exception) -> str | None:
 
 
 def silence() -> None:
-    """Keep Lightning's hints and device notices off the terminal; real warnings stay."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Keep Lightning's hints and what Hydra says twice off the terminal; real warnings stay."""
+    for name, level in (("lightning.pytorch", "WARNING"), ("lightning.fabric", "WARNING"), ("hydra", "CRITICAL")):
+        logging.getLogger(name).setLevel(level)
     for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*litlogger.*", ".*LeafSpec.*"):
         warnings.filterwarnings("ignore", message)
 

@@ -79,7 +79,7 @@ def measure(shape: tuple[int, int, int, int], repeats: int, device: str) -> list
 def show(rows: pd.DataFrame) -> Table:
     grid = Table(title="speed relative to the torch.nn twin and to nn.LSTM: ratios of median times")
     grid.add_column("B, T, I, H", no_wrap=True)
-    for work in ("forward", "training"):
+    for work in ("forward", "train"):
         for heading in ("ms", "of twin", "of nn.LSTM"):
             grid.add_column(f"{work}\n{heading}", justify="right")
     for shape, group in rows.groupby(["B", "T", "I", "H"], sort=False):
@@ -109,7 +109,8 @@ def main() -> None:
     shapes = track(SHAPES, "timing", console=console, disable=quiet, transient=True)
     rows = pd.DataFrame([row for shape in shapes for row in measure(shape, args.repeats, args.device)])
     console.print(show(rows))
-    where = torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.machine()}, {args.threads} threads"
+    cpu = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}, {args.threads} threads"
+    where = torch.cuda.get_device_name() if args.device == "cuda" else cpu
     console.print(f"{where}, torch {torch.__version__}, float32, medians of {args.repeats}", highlight=False)
     if args.csv:
         write(args.csv, lambda part: rows.to_csv(part, index=False, float_format="%.4g"))

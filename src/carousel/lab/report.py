@@ -121,8 +121,8 @@ def flow_sentences(flow: pd.DataFrame, finished: pd.DataFrame) -> list[str]:
         for outcome, runs in reach.groupby("solved"):
             sentences.append(
                 f"The memory length (largest lag at which the norm is above 1% of lag 0's) of the {len(runs)} runs "
-                f"that were {'solved' if outcome else 'not solved'} went from {runs['init'].median():.0%} of seq_len at "
-                f"initialisation to {runs['end'].median():.0%} at the end (medians)."
+                f"that were {'solved' if outcome else 'not solved'} went from {runs['init'].median():.0%} of seq_len "
+                f"at initialisation to {runs['end'].median():.0%} at the end (medians)."
             )
     return sentences
 
@@ -140,7 +140,7 @@ def loss_sentence(finished: pd.DataFrame) -> str:
 def table(results: pd.DataFrame) -> Table:
     """One row a model, one column a length: the training steps until solved, or the loss reached."""
     lengths = sorted(results["seq_len"].unique())
-    grid = Table(title="training steps until solved, or ✗ and the final validation loss, for each seq_len")
+    grid = Table()
     grid.add_column("model", no_wrap=True)
     for length in lengths:
         grid.add_column(str(length), justify="right")
