@@ -76,7 +76,7 @@ class SideBySide(Launcher):
         processes = multiprocessing.get_context(method)
         processes.set_forkserver_preload([self.task.__module__])
         waiting, running, total = jobs[::-1], {}, len(jobs)
-        columns = (TextColumn("run {task.completed} of {task.total}"), BarColumn(), TimeElapsedColumn())
+        columns = (TextColumn("run {task.completed} of {task.total}"), BarColumn(bar_width=20), TimeElapsedColumn())
         bar = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
         bar.disable = not bar.console.is_terminal
         with bar:

@@ -41,7 +41,7 @@ class OptionError(SystemExit):
 def conf_dir() -> Path:
     """The checkout's conf/, or the copy inside an installed package."""
     checkout = Path(__file__).parents[3] / "conf"
-    return checkout if checkout.is_dir() else Path(__file__).parents[1] / "conf"
+    return checkout if (checkout / "train.yaml").is_file() else Path(__file__).parents[1] / "conf"
 
 
 def run_name(overrides: list[str]) -> str:
