@@ -1,9 +1,10 @@
-"""The pairs of ours and torch's, and how to compare them."""
+"""The pairs of ours and torch's, every cell there is, and how to compare two modules."""
 
 import torch
 from torch import nn
 
 import carousel
+from carousel.cells import ABLATIONS, HighwayCell, IndRNNCell, JANETCell, LSTMVariantCell, MGUCell
 
 LAYERS = {
     "rnn": (carousel.RNN, nn.RNN, {}),
@@ -17,22 +18,46 @@ CELLS = {
     "lstm": (carousel.LSTMCell, nn.LSTMCell, {}),
     "gru": (carousel.GRUCell, nn.GRUCell, {}),
 }
+CATALOGUE = {
+    "rnn": (carousel.RNNCell, {}),
+    "lstm": (carousel.LSTMCell, {}),
+    "lstm_projected": (carousel.LSTMCell, {"proj_size": 2}),
+    "gru": (carousel.GRUCell, {}),
+    "mgu": (MGUCell, {}),
+    "janet": (JANETCell, {}),
+    "indrnn": (IndRNNCell, {}),
+    "highway": (HighwayCell, {}),
+    "lstm_layer_norm": (LSTMVariantCell, {"layer_norm": True, "peephole": True}),
+    **{f"lstm_{name}": (LSTMVariantCell, options) for name, options in ABLATIONS.items()},
+}
+"""Every cell of the project, with the options that change its equations."""
 
 
 def tensors(nested) -> list[torch.Tensor]:
     return [nested] if isinstance(nested, torch.Tensor) else [t for part in nested for t in tensors(part)]
 
 
+def fill(module: nn.Module) -> nn.Module:
+    """Draw every parameter anew, those too that start at zero or one, so that all of them matter."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-0.5, 0.5)
+    return module
+
+
+def run_with_gradients(module: nn.Module, *inputs) -> list[torch.Tensor]:
+    """Outputs, and the gradients of inputs, states and parameters for a random loss on every output."""
+    torch.manual_seed(1)
+    given = [[t.detach().clone().requires_grad_() for t in tensors(x)] for x in inputs]
+    packed = [tuple(g) if isinstance(x, tuple) else g[0] for g, x in zip(given, inputs, strict=True)]
+    outputs = tensors(module(*packed))
+    loss = sum((y * torch.randn_like(y)).sum() for y in outputs)
+    wanted = [*tensors(given), *module.parameters()]
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+    return [*outputs, *gradients]
+
+
 def assert_same_with_gradients(ours: nn.Module, theirs: nn.Module, *inputs, tolerance: float = 1e-10) -> None:
-    """The same outputs and the same gradients, of inputs, states and parameters, for a random loss on every output."""
-    results = []
-    for module in (ours, theirs):
-        torch.manual_seed(1)
-        given = [[t.detach().clone().requires_grad_() for t in tensors(x)] for x in inputs]
-        packed = [tuple(g) if isinstance(x, tuple) else g[0] for g, x in zip(given, inputs, strict=True)]
-        outputs = tensors(module(*packed))
-        loss = sum((y * torch.randn_like(y)).sum() for y in outputs)
-        gradients = torch.autograd.grad(loss, [*tensors(given), *module.parameters()])
-        results.append([*outputs, *gradients])
-    for mine, reference in zip(*results, strict=True):
-        torch.testing.assert_close(mine, reference, rtol=tolerance, atol=tolerance)
+    mine, reference = run_with_gradients(ours, *inputs), run_with_gradients(theirs, *inputs)
+    for a, b in zip(mine, reference, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)

@@ -1,8 +1,9 @@
 """Recurrent cells in plain PyTorch, and one layer that runs any of them with the interface of `torch.nn.LSTM`."""
 
-from . import gradients, initialization
+from . import cells, gradients, initialization
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .layer import GRU, LSTM, RNN, Recurrent, from_torch
+from .regularization import Regularization
 
 __all__ = [
     "GRU",
@@ -13,6 +14,8 @@ __all__ = [
     "LSTMCell",
     "RNNCell",
     "Recurrent",
+    "Regularization",
+    "cells",
     "from_torch",
     "gradients",
     "initialization",

@@ -68,3 +68,35 @@ class Orthogonal:
     def __call__(self, cell: Cell) -> None:
         for gate in cell.gates:
             nn.init.orthogonal_(cell.weight_hh[cell.rows(gate)], self.gain)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Make each gate's recurrent matrix `gain` times the identity, and every bias zero (Le et al. 2015, section 2)."""
+
+    gain: float = 1.0
+
+    def __call__(self, cell: Cell) -> None:
+        with torch.no_grad():
+            for gate in cell.gates:
+                nn.init.eye_(cell.weight_hh[cell.rows(gate)]).mul_(self.gain)
+        _zero_biases(cell)
+
+
+@dataclass(frozen=True)
+class Glorot:
+    """Draw each gate's input matrix as Glorot & Bengio 2010 (eq. 16), and make every bias zero.
+
+    With `Orthogonal` and `ForgetBias(1.0)` after it, the default of Keras.
+    """
+
+    def __call__(self, cell: Cell) -> None:
+        for gate in cell.gates:
+            nn.init.xavier_uniform_(cell.weight_ih[cell.rows(gate)])
+        _zero_biases(cell)
+
+
+def _zero_biases(cell: Cell) -> None:
+    if cell.bias:
+        nn.init.zeros_(cell.bias_ih)
+        nn.init.zeros_(cell.bias_hh)

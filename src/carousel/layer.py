@@ -1,183 +1,432 @@
 """Any cell as a layer with the interface of `torch.nn.LSTM`."""
 
 import copy
+import numbers
+import warnings
+from collections.abc import Sequence
+from inspect import signature
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.rnn import PackedSequence
 
-from .cells import Cell, GRUCell, LSTMCell, RNNCell
-from .cells.cell import State
-from .engine import Loop
+from . import packing
+from .cells import Cell, GRUCell, LSTMCell, LSTMVariantCell, RNNCell
+from .cells.cell import State, forgive_additions
+from .engine import Loop, Masks
+from .regularization import Regularization
 
 
 class Recurrent(nn.Module):
     """A recurrent layer: the cell knows one step, the layer owns time.
 
-    The parameters are the layer's own, under torch's names (`weight_ih_l0`, ...), so that the `state_dict` of the
-    twin in `torch.nn` loads as it is, both ways; with the same seed the two also start from the same numbers.
+    Everything that `torch.nn.LSTM` documents, for any cell. The parameters are the layer's own, under torch's names
+    (`weight_ih_l0`, `weight_ih_l0_reverse`, ...) and in torch's order, so that the `state_dict` of the twin in
+    `torch.nn` loads as it is, both ways; with the same seed the two also start from the same numbers.
 
     Args:
         cell: a subclass of `Cell`.
         input_size: features of x_t.
-        hidden_size: units, H.
+        hidden_size: units, H; or a list with one number for each layer.
+        num_layers: layers stacked, each reading the outputs of the one below.
         bias: whether the cell has biases.
         batch_first: (batch, seq, feature) in place of (seq, batch, feature), for input and output alike.
+        dropout: probability of an element being zeroed between the layers.
+        bidirectional: whether each layer also runs backwards in time; the two outputs are concatenated.
+        proj_size: size of the projected output, 0 for none (Sak et al. 2014); for cells that can be projected.
+        residual: whether each layer above the first adds its input to its output.
+        regularization: variational dropout, zoneout, DropConnect: see `Regularization`.
         options: whatever else the cell takes, such as `init`.
 
     Raises:
-        TypeError, ValueError: as the cell's constructor.
+        TypeError, ValueError: as torch.nn.LSTM and the cell's constructor; or the widths do not fit each other.
     """
 
     def __init__(
         self,
         cell: type[Cell],
         input_size: int,
-        hidden_size: int,
-        *,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        residual: bool = False,
+        regularization: Regularization | None = None,
         **options,
     ) -> None:
         super().__init__()
-        self.input_size, self.hidden_size = input_size, hidden_size
-        self.bias, self.batch_first = bias, batch_first
-        loop = Loop(cell(input_size, hidden_size, bias=bias, device=device, dtype=dtype, **options))
-        for name, parameter in loop.cell.named_parameters():
-            self.register_parameter(f"{name}_l0", parameter)
-        # In a tuple the loop is no submodule: the parameters stand in the layer alone and are lent at each call.
-        self._loops = (loop.to("meta"),)
+        widths = list(hidden_size) if isinstance(hidden_size, Sequence) else [hidden_size] * num_layers
+        _check_arguments(num_layers, widths, bias, batch_first, dropout)
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
+        self.bidirectional, self.proj_size, self.residual = bidirectional, proj_size, residual
+        self.regularization = regularization or Regularization()
+        options |= {"proj_size": proj_size} if proj_size else {}
 
-    def _parameters_of(self, k: int) -> dict[str, Tensor]:
-        return {name: getattr(self, f"{name}_l{k}") for name, _ in self._loops[k].cell.named_parameters()}
+        loops, size = {}, input_size
+        for k, width in enumerate(widths):
+            for suffix in (f"_l{k}", f"_l{k}_reverse") if bidirectional else (f"_l{k}",):
+                made = cell(size, width, bias=bias, device=device, dtype=dtype, **options)
+                for name, parameter in made.named_parameters():
+                    self.register_parameter(_flat(name, suffix), parameter)
+                for name, buffer in made.named_buffers():
+                    self.register_buffer(_flat(name, suffix), buffer)
+                loops[suffix] = Loop(made.to("meta"))
+            self.regularization.zoneouts(len(made.states))
+            above = (1 + bidirectional) * made.output_size
+            if residual and k > 0 and above != size:
+                raise ValueError(f"residual needs layers of one width, got {widths}")
+            size = above
+        self.register_load_state_dict_post_hook(forgive_additions)
+        # In a tuple the loops are no submodules: their tensors stand in the layer alone and are lent at each call.
+        self._loops = tuple(loops.items())
 
-    def cell(self, layer: int = 0) -> Cell:
-        """The cell of `layer`, with the layer's own parameters (not copies), to take single steps with."""
-        view = copy.copy(self._loops[layer].cell)
-        view._parameters = dict(view._parameters) | self._parameters_of(layer)
+    def _lent(self, suffix: str, cell: Cell) -> dict[str, Tensor]:
+        """The layer's tensors that a cell is to use, by their names in the cell."""
+        names = [name for tensors in (cell.named_parameters(), cell.named_buffers()) for name, _ in tensors]
+        return {name: getattr(self, _flat(name, suffix)) for name in names}
+
+    def cell(self, layer: int = 0, reverse: bool = False) -> Cell:
+        """The cell of one layer and direction, with the layer's own parameters (not copies), to take steps with."""
+        suffix, loop = self._loops[layer * (1 + self.bidirectional) + reverse]
+        view = copy.deepcopy(loop.cell)
+        for name, tensor in self._lent(suffix, view).items():
+            path, _, leaf = name.rpartition(".")
+            owner = view.get_submodule(path)
+            (owner._parameters if leaf in owner._parameters else owner._buffers)[leaf] = tensor
         return view
 
     def reset_parameters(self) -> None:
         """Initialise anew."""
-        self.cell().reset_parameters()
+        for k in range(len(self._loops)):
+            self.cell(*divmod(k, 1 + self.bidirectional)).reset_parameters()
 
-    def forward(self, input: Tensor, hx: Tensor | State | None = None) -> tuple[Tensor, Tensor | State]:
+    def flatten_parameters(self) -> None:
+        """Nothing to do; here for code written for `torch.nn.LSTM`."""
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters of each layer and direction, as `torch.nn.LSTM.all_weights`."""
+        return [
+            [getattr(self, _flat(n, suffix)) for n, _ in loop.cell.named_parameters()] for suffix, loop in self._loops
+        ]
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | State | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor | PackedSequence, Tensor | State]:
         """Run over a sequence.
 
         Args:
-            input: (T, B, input_size), or (B, T, input_size) with `batch_first`, or (T, input_size) for one sequence.
-            hx: the state before the first step, zeros if None: (1, B, H), or (1, H) for one sequence; a tuple of
-                them, in the order of the cell's `states`, if it has several, as nn.LSTM's (h_0, c_0).
+            input: (T, B, input_size), or (B, T, input_size) with `batch_first`, or (T, input_size) for one sequence,
+                or a PackedSequence.
+            hx: the state before the first step, zeros if None: (L * D, B, H) for L layers and D directions, or
+                (L * D, H) for one sequence; a tuple of them, in the order of the cell's `states`, if it has several, as
+                nn.LSTM's (h_0, c_0). If the layers differ in width, a tuple of L such things, each (D, B, H_l).
+            lengths: (B,), the steps of each sequence; what lies beyond is padding: it is not read, the output there is
+                zero, and the last state is that of the last real step. The same as packing the input.
+            reset: (T, B) bool, laid out as the input: where True, a new sequence begins, with zero state, in both
+                directions.
 
         Returns:
             h_t of every step, laid out as the input, and the last state, laid out as `hx`.
 
         Raises:
-            ValueError: `input` is neither 2D nor 3D.
+            ValueError: `input` is neither 2D nor 3D, or not of the weights' dtype; `lengths` or `reset` do not fit it.
             RuntimeError: the number of features or the state's shape is wrong, or the sequence is empty.
         """
-        output, state, _ = self._run(input, hx)
+        output, state, _ = self._run(input, hx, lengths, reset)
         return output, state
 
-    def inspect(self, input: Tensor, hx: Tensor | State | None = None) -> dict[str, Tensor]:
+    def inspect(
+        self,
+        input: Tensor,
+        hx: Tensor | State | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        reset: Tensor | None = None,
+    ) -> list[dict[str, Tensor]]:
         """Every gate and every state of every step, by name, each laid out as the output.
 
-        For an LSTM: i, f, g, o, h and c. Arguments and errors as in `forward`.
+        For an LSTM: i, f, g, o, h and c. One dictionary for each layer and direction, in the order of torch's states:
+        layer 0, layer 0 reversed, layer 1, ... Arguments and errors as in `forward`; for packed input give `lengths`.
         """
-        return self._run(input, hx, record=True)[2]
+        return self._run(input, hx, lengths, reset, record=True)[2]
 
-    def _run(self, input: Tensor, hx: Tensor | State | None, record: bool = False):
+    def _run(self, input, hx, lengths, reset, record: bool = False):
+        packed = isinstance(input, PackedSequence)
+        batched = packed or input.dim() == 3
+        if packed:
+            x, lengths = packing.unpack(input)
+        else:
+            self._check_rank(input)
+            x = self._flip(input) if batched else input.unsqueeze(1)  # (T, B, I)
+        self._check_input(x)
+        lengths = None if lengths is None else packing.check_lengths(lengths, x)
+        if reset is not None:
+            packing.check_reset(reset, input)
+            reset = self._flip(reset) if batched else reset.unsqueeze(1)  # (T, B)
+        states = self._states_in(hx, x, batched)
+
+        lasts, records = [], []
+        for k in range(self.num_layers):
+            outputs = []
+            for reverse in range(1 + self.bidirectional):
+                y, last, kept = self._run_one(len(lasts), x, states[len(lasts)], lengths, reset, bool(reverse), record)
+                outputs.append(y)
+                lasts.append(last)
+                records.append(kept)
+            y = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
+            y = y + x if self.residual and k > 0 else y
+            x = F.dropout(y, self.dropout, self.training) if k < self.num_layers - 1 else y
+
+        def arrange(y: Tensor) -> Tensor:  # (T, B, H), laid out as the input
+            return self._flip(y) if batched else y.squeeze(1)
+
+        output = packing.pack(x, input) if packed else arrange(x)
+        return output, self._states_out(lasts, batched), [{n: arrange(y) for n, y in kept.items()} for kept in records]
+
+    def _run_one(self, k: int, x: Tensor, state: State, lengths, reset, reverse: bool, record: bool):
+        """One layer in one direction: (T, B, I) -> (T, B, H), its last state, its record."""
+        suffix, loop = self._loops[k]
+        noise = self.regularization
+        lent = noise.drop_weight(self._lent(suffix, loop.cell), self.training)
+        x = noise.drop_input(x, self.training)
+        share = noise.share(state, x.size(0), self.training)
+        real = None if lengths is None else packing.active(lengths, x.size(0), x.dtype)  # (T, B, 1)
+        if real is not None:
+            share = [real if s is None else real * s for s in share]
+        if reverse:
+            x = packing.reverse(x, lengths)
+            reset = None if reset is None else packing.reverse_reset(reset, lengths)
+        if reset is not None:
+            reset = reset.unsqueeze(-1) if real is None else reset.unsqueeze(-1) & real.bool()  # never in the padding
+        masks = Masks(
+            reset=reset,
+            recurrent=noise.recurrent_mask(state[0], self.training),
+            share=tuple(share) if any(s is not None for s in share) else (),
+        )
+        lent = {f"cell.{name}": tensor for name, tensor in lent.items()}
+        y, last, kept = functional_call(loop, lent, (x, state, masks, record))
+        y = y if real is None else y * real
+        if reverse:
+            y, kept = packing.reverse(y, lengths), {n: packing.reverse(v, lengths) for n, v in kept.items()}
+        return y, last, kept
+
+    def _flip(self, x: Tensor) -> Tensor:
+        """Between the caller's layout and (T, B, ...)."""
+        return x.transpose(0, 1) if self.batch_first else x
+
+    def _check_rank(self, input: Tensor) -> None:
         if input.dim() not in (2, 3):
             raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D instead")
-        batched = input.dim() == 3
-        x = input if batched else input.unsqueeze(1)  # (T, B, I), once it is
-        x = x.transpose(0, 1) if self.batch_first and batched else x
+
+    def _check_input(self, x: Tensor) -> None:
+        """What torch.nn.LSTM refuses, in its words."""
+        dtype = getattr(self, _flat("weight_ih", "_l0"), x).dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"RNN input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
+                f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
+            )
         if x.size(-1) != self.input_size:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.size(-1)}"
             )
         if x.size(0) == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        (loop,) = self._loops
-        state = self._state_in(loop.cell, x, hx, batched)
-        lent = {f"cell.{name}": parameter for name, parameter in self._parameters_of(0).items()}
-        output, state, kept = functional_call(loop, lent, (x, state, record))
 
-        def arrange(y: Tensor) -> Tensor:  # (T, B, H), as the input came
-            y = y.transpose(0, 1) if self.batch_first and batched else y
-            return y if batched else y.squeeze(1)
+    @property
+    def _uniform(self) -> bool:
+        """Whether the layers have one width, so that their states can be stacked."""
+        return not isinstance(self.hidden_size, Sequence)
 
-        last = tuple(s.unsqueeze(0) if batched else s for s in state)
-        return arrange(output), last if len(last) > 1 else last[0], {name: arrange(y) for name, y in kept.items()}
-
-    def _state_in(self, cell: Cell, x: Tensor, hx: Tensor | State | None, batched: bool) -> State:
-        """`hx` as the cell wants it: (B, H) for each state."""
+    def _states_in(self, hx, x: Tensor, batched: bool) -> list[State]:
+        """`hx` as the loops want it: for each, (B, H) for each of the cell's states."""
+        cells = [loop.cell for _, loop in self._loops]
         if hx is None:
-            return cell.initial_state(x[0])
-        state = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        if len(state) != len(cell.states):
-            raise RuntimeError(f"Expected {len(cell.states)} states {cell.states}, got {len(state)}")
-        shape = [1, x.size(1), self.hidden_size] if batched else [1, self.hidden_size]
-        for name, tensor in zip(cell.states, state, strict=True):
-            if list(tensor.shape) != shape:
-                raise RuntimeError(f"Expected {name} to have size {shape}, got {list(tensor.shape)}")
-        return tuple(tensor[0] if batched else tensor for tensor in state)
+            return [cell.initial_state(x[0]) for cell in cells]
+        directions = 1 + self.bidirectional
+        groups = [(cells, hx)] if self._uniform else zip(_grouped(cells, directions), hx, strict=True)
+        states = []
+        for group, given in groups:
+            given = (given,) if isinstance(given, Tensor) else tuple(given)
+            self._check_states(group, given, x.size(1), batched)
+            given = [s if batched else s.unsqueeze(1) for s in given]
+            states += zip(*(s.unbind(0) for s in given), strict=True)
+        return states
+
+    def _check_states(self, cells: list[Cell], given: State, batch: int, batched: bool) -> None:
+        names = cells[0].states
+        if len(given) != len(names):
+            raise RuntimeError(f"Expected {len(names)} states {names}, got {len(given)}")
+        ranks = [s.dim() for s in given]
+        if any(rank != 2 + batched for rank in ranks):
+            kind, right = ("batched 3-D", 3) if batched else ("unbatched 2-D", 2)
+            if len(given) == 1:
+                raise RuntimeError(f"For {kind} input, hx should also be {right}-D but got {ranks[0]}-D tensor")
+            shown = ", ".join(f"{rank}-D" for rank in ranks)
+            raise RuntimeError(f"For {kind} input, hx and cx should also be {right}-D but got ({shown}) tensors")
+        for k, (tensor, size) in enumerate(zip(given, cells[0].state_sizes, strict=True)):
+            got = list(tensor.shape) if batched else [tensor.size(0), 1, tensor.size(1)]
+            if got != [len(cells), batch, size]:
+                what = f"hidden[{k}]" if len(given) > 1 else "hidden"
+                raise RuntimeError(f"Expected {what} size {(len(cells), batch, size)}, got {got}")
+
+    def _states_out(self, lasts: list[State], batched: bool):
+        groups = [lasts] if self._uniform else _grouped(lasts, 1 + self.bidirectional)
+        stacked = tuple(_stack(group, batched) for group in groups)
+        return stacked[0] if self._uniform else stacked
+
+    def to_torch(self) -> nn.RNNBase:
+        """The twin in torch.nn, with copies of the weights.
+
+        Raises:
+            ValueError: torch.nn has no such cell, or not what this layer adds to one.
+        """
+        cell = self._loops[0][1].cell
+        extras = {"layers of different widths": not self._uniform, "residual connections": self.residual}
+        extras["regularization"] = self.regularization != Regularization()
+        if lacks := [what for what, present in extras.items() if present]:
+            raise ValueError(f"torch.nn has no {' or '.join(lacks)}")
+        options = {name: getattr(self, name) for name in ("num_layers", "batch_first", "dropout", "bidirectional")}
+        weight = self.all_weights[0][0]
+        twin = cell.torch_twin(1, **options, device=weight.device, dtype=weight.dtype)
+        twin.load_state_dict(self.state_dict())
+        return twin.train(self.training)
 
     def extra_repr(self) -> str:
-        parts = [f"{self.input_size}, {self.hidden_size}"]
-        parts += [] if self.bias else ["bias=False"]
-        parts += ["batch_first=True"] if self.batch_first else []
-        return ", ".join(parts)
+        shown = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0,
+            "bidirectional": False,
+        }
+        shown |= {"residual": False, "regularization": Regularization()}
+        parts = [f"{k}={getattr(self, k)}" for k, default in shown.items() if getattr(self, k) != default]
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *parts])
 
 
-class RNN(Recurrent):
-    """`RNNCell` over time; the twin of `torch.nn.RNN`. Arguments: `Recurrent`'s, and `nonlinearity`."""
+def _flat(name: str, suffix: str) -> str:
+    return name.replace(".", "_") + suffix
 
-    def __init__(self, input_size: int, hidden_size: int, **options) -> None:
-        super().__init__(RNNCell, input_size, hidden_size, **options)
+
+def _stack(states: list[State], batched: bool) -> Tensor | State:
+    """(B, H) for each loop and state -> (L * D, B, H), or (L * D, H) for one sequence, for each state."""
+    stacked = tuple(torch.stack(s) if batched else torch.cat(s) for s in zip(*states, strict=True))
+    return stacked if len(stacked) > 1 else stacked[0]
+
+
+def _grouped(items: list, size: int) -> list[list]:
+    return [items[k : k + size] for k in range(0, len(items), size)]
+
+
+def _check_arguments(num_layers, widths, bias, batch_first, dropout) -> None:
+    """What torch.nn.LSTM refuses, in its words; the cell refuses the rest."""
+    float(dropout)
+    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        raise ValueError(
+            "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
+        )
+    if dropout > 0 and num_layers == 1:
+        warnings.warn(
+            "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
+            f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
+            stacklevel=3,
+        )
+    for name, value in (("bias", bias), ("batch_first", batch_first)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(value).__name__}")
+    if num_layers <= 0:
+        raise ValueError("num_layers must be greater than zero")
+    if len(widths) != num_layers:
+        raise ValueError(f"hidden_size should be one number or one for each of {num_layers} layers, got {widths}")
 
 
 class LSTM(Recurrent):
-    """`LSTMCell` over time; the twin of `torch.nn.LSTM`. Arguments: `Recurrent`'s."""
+    """`LSTMCell` over time; the twin of `torch.nn.LSTM`. Arguments: `Recurrent`'s, without `cell`.
 
-    def __init__(self, input_size: int, hidden_size: int, **options) -> None:
-        super().__init__(LSTMCell, input_size, hidden_size, **options)
+    With any option of `LSTMVariantCell` (peephole, coupled, ...) it is that cell over time.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int | Sequence[int], *args, **options) -> None:
+        variant = options.keys() & signature(LSTMVariantCell).parameters.keys()
+        super().__init__(LSTMVariantCell if variant else LSTMCell, input_size, hidden_size, *args, **options)
 
 
 class GRU(Recurrent):
-    """`GRUCell` over time; the twin of `torch.nn.GRU`. Arguments: `Recurrent`'s."""
+    """`GRUCell` over time; the twin of `torch.nn.GRU`. Arguments: `Recurrent`'s, without `cell` and `proj_size`."""
 
-    def __init__(self, input_size: int, hidden_size: int, **options) -> None:
-        super().__init__(GRUCell, input_size, hidden_size, **options)
+    def __init__(self, input_size: int, hidden_size: int | Sequence[int], *args, **options) -> None:
+        _refuse_projection(options)
+        super().__init__(GRUCell, input_size, hidden_size, *args, **options)
 
 
-def from_torch(module: nn.RNNBase | Recurrent) -> Recurrent:
-    """Our twin of an `nn.LSTM`, `nn.GRU` or `nn.RNN`, sharing its weights' memory (deepcopy it for weights of its own).
+class RNN(Recurrent):
+    """`RNNCell` over time; the twin of `torch.nn.RNN`. Arguments: `Recurrent`'s, without `cell` and `proj_size`.
 
-    A `Recurrent` is its own twin.
+    Args:
+        nonlinearity: "tanh" or "relu".
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args,
+        **options,
+    ) -> None:
+        _refuse_projection(options)
+        self.nonlinearity = nonlinearity
+        super().__init__(RNNCell, input_size, hidden_size, num_layers, *args, nonlinearity=nonlinearity, **options)
+
+    def _check_rank(self, input: Tensor) -> None:
+        if input.dim() not in (2, 3):
+            raise ValueError(f"RNN: Expected input to be 2D or 3D, got {input.dim()}D tensor instead")
+
+
+def _refuse_projection(options: dict) -> None:
+    if "proj_size" in options:
+        raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+
+
+def from_torch(module: nn.Module) -> Recurrent | Cell:
+    """Our twin of an `nn.LSTM`, `nn.GRU`, `nn.RNN` or of one of their cells.
+
+    The two share the weights' memory: train one and the other follows (`copy.deepcopy` makes it independent). What is
+    ours already is returned as it is.
 
     Raises:
-        ValueError: the module has what this layer lacks: several layers, both directions, projection.
-        TypeError: it is none of the three.
+        TypeError: `module` is none of these.
     """
-    if isinstance(module, Recurrent):
+    if isinstance(module, Recurrent | Cell):
         return module
-    twins = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
-    if type(module) not in twins:
-        raise TypeError(f"expected torch.nn.LSTM, GRU or RNN, got {type(module).__name__}")
-    if module.num_layers > 1 or module.bidirectional or module.proj_size:
-        raise ValueError("only one layer, one direction and no projection can be converted")
-    options = {"nonlinearity": module.nonlinearity} if isinstance(module, nn.RNN) else {}
-    twin = twins[type(module)](
-        module.input_size,
-        module.hidden_size,
-        bias=module.bias,
-        batch_first=module.batch_first,
-        device="meta",  # the module's own tensors take the place of these
-        dtype=module.weight_ih_l0.dtype,
-        **options,
-    )
+    layers = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
+    cells = {nn.LSTMCell: LSTMCell, nn.GRUCell: GRUCell, nn.RNNCell: RNNCell}
+    if type(module) not in layers | cells:
+        raise TypeError(f"expected torch.nn.LSTM, GRU or RNN, or one of their cells, got {type(module).__name__}")
+    names = ["input_size", "hidden_size", "bias", "nonlinearity"]
+    if type(module) in layers:
+        names += ["num_layers", "batch_first", "dropout", "bidirectional", *["proj_size"] * bool(module.proj_size)]
+    options = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    dtype = next(module.parameters()).dtype
+    with warnings.catch_warnings(action="ignore"):  # torch has warned of an idle dropout already
+        twin = (layers | cells)[type(module)](**options, device="meta", dtype=dtype)  # the module's own tensors move in
     twin.load_state_dict(module.state_dict(), assign=True)
     return twin.train(module.training)

@@ -48,6 +48,6 @@ def test_a_linear_cell_is_the_convolution_that_it_should_be():
 def test_the_record_holds_every_gate_and_state_of_every_step():
     layer = Recurrent(LeakyIntegrator, 3, 4)
     x = torch.randn(5, 2, 3)
-    record = layer.inspect(x)
+    (record,) = layer.inspect(x)
     torch.testing.assert_close(record["a"], x @ layer.weight_ih_l0.T + layer.bias_ih_l0)
     torch.testing.assert_close(record["h"], layer(x)[0])

@@ -12,6 +12,13 @@ State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
 
 
+def forgive_additions(module: nn.Module, keys) -> None:
+    """When loading a state_dict: parameters that torch's cells do not have may be missing; they keep their values."""
+    torchs = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    own = {name for name, _ in module.named_parameters() if not name.startswith(torchs)}
+    keys.missing_keys[:] = [key for key in keys.missing_keys if key.rpartition(".")[2] not in own]
+
+
 class Cell(nn.Module):
     r"""One step of a recurrent network, in three parts that an engine may schedule as it likes.
 
@@ -22,8 +29,9 @@ class Cell(nn.Module):
     =============  =====================  ==========================================================
 
     A new cell names its `gates` (and its `states`, if it has more than `h`) and writes `update`, in plain
-    PyTorch; autograd supplies the derivative. Override the maps only where they are not the usual linear ones.
-    `update` should be pure and pointwise over the hidden units; any other code still runs, eagerly.
+    PyTorch; autograd supplies the derivative. Override the maps only where they are not the usual linear ones, and
+    `shapes` to have more of them. `update` should be pure and pointwise over the hidden units; any other code
+    still runs, eagerly.
 
     Called as a module, a cell takes one step with the interface of `torch.nn.LSTMCell` and its siblings.
 
@@ -33,8 +41,11 @@ class Cell(nn.Module):
         bias: whether the two linear maps have biases.
         init: an initializer, or several applied in turn, from `carousel.initialization`; they run after
             torch's default, U(-1/sqrt(H), 1/sqrt(H)) for every parameter.
+        proj_size: if not 0, h is projected to this size at the end of each step (Sak et al. 2014, eq. 7), for cells
+            whose `update` does not read the old h.
 
-    Shapes: `weight_ih` (G*H, input_size), `weight_hh` (G*H, H), `bias_ih` and `bias_hh` (G*H,), for G gates.
+    Shapes: `weight_ih` (G*H, input_size), `weight_hh` (G*H, H), `bias_ih` and `bias_hh` (G*H,), for G gates; with
+    a projection to P units `weight_hh` is (G*H, P), `weight_hr` (P, H), and h (B, P).
 
     Raises:
         TypeError: `input_size` or `hidden_size` is no integer.
@@ -49,6 +60,10 @@ class Cell(nn.Module):
     """The gate that multiplies the old state (f in an LSTM, z in torch's GRU), if there is one."""
     write_gate: ClassVar[str | None] = None
     """The gate that multiplies the new content, where it is a gate of its own (i in an LSTM)."""
+    projectable: ClassVar[bool] = False
+    """Whether `update` leaves the old h alone, so that h may be projected to another size."""
+    twins: ClassVar[tuple[type[nn.Module], type[nn.Module]] | None] = None
+    """The same cell, and the same layer, in torch.nn."""
 
     def __init__(
         self,
@@ -59,6 +74,7 @@ class Cell(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         init: Initializer | Iterable[Initializer] = (),
+        proj_size: int = 0,
     ) -> None:
         super().__init__()
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
@@ -66,16 +82,32 @@ class Cell(nn.Module):
                 raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
             if size <= 0:
                 raise ValueError(f"{name} must be greater than zero")
-        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        if proj_size and not self.projectable:
+            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        if proj_size < 0:
+            raise ValueError("proj_size should be a positive integer or zero to disable projections")
+        if proj_size >= hidden_size:
+            raise ValueError("proj_size has to be smaller than hidden_size")
+        self.input_size, self.hidden_size, self.bias, self.proj_size = input_size, hidden_size, bias, proj_size
         self.init = (init,) if callable(init) else tuple(init)
-
-        rows = len(self.gates) * hidden_size
-        shapes = {"weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size)}
-        shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {"bias_ih": None, "bias_hh": None}
-        for name, shape in shapes.items():
-            value = None if shape is None else nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-            self.register_parameter(name, value)
+        for name, shape in self.shapes().items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+        if not bias:
+            self.bias_ih = self.bias_hh = None
+        self.register_load_state_dict_post_hook(forgive_additions)
         self.reset_parameters()
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The parameters, in torch's order. A cell with more of them adds to these."""
+        rows = len(self.gates) * self.hidden_size
+        shapes = {"weight_ih": (rows, self.input_size), "weight_hh": (rows, self.output_size)}
+        shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if self.bias else {}
+        return shapes | ({"weight_hr": (self.proj_size, self.hidden_size)} if self.proj_size else {})
+
+    @property
+    def output_size(self) -> int:
+        """Features of h."""
+        return self.proj_size or self.hidden_size
 
     def reset_parameters(self) -> None:
         """Draw every parameter as torch does, in torch's order, then apply `init`."""
@@ -111,10 +143,24 @@ class Cell(nn.Module):
         """
         raise NotImplementedError
 
+    def step(self, wx: Tensor, state: State, recurrent_mask: Tensor | None = None) -> tuple[State, dict[str, Tensor]]:
+        """One step, as `update`; `recurrent_mask` (..., H) multiplies what the hidden map sees of h_{t-1}."""
+        h = state[0] if recurrent_mask is None else state[0] * recurrent_mask
+        state, gates = self.update(wx, self.hidden_map(h), state)
+        return (self.project(state) if self.proj_size else state), gates
+
+    def project(self, state: State) -> State:
+        """The recurrent projection of h, (..., H) -> (..., proj_size); the other states stay as they are."""
+        return (F.linear(state[0], self.weight_hr), *state[1:])
+
     def initial_state(self, x: Tensor) -> State:
         """Zeros for the batch of `x`: (..., features) -> (..., H) for each state."""
-        zeros = x.new_zeros(*x.shape[:-1], self.hidden_size)
-        return (zeros,) * len(self.states)
+        return tuple(x.new_zeros(*x.shape[:-1], size) for size in self.state_sizes)
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Features of each state."""
+        return (self.output_size, *[self.hidden_size] * (len(self.states) - 1))
 
     def forward(self, input: Tensor, hx: Tensor | State | None = None) -> Tensor | State:
         """One step: (B, input_size) or (input_size,) -> (B, H) or (H,), a tuple of them if there are several states.
@@ -129,8 +175,31 @@ class Cell(nn.Module):
         for tensor in state:
             if tensor.dim() != input.dim():
                 raise ValueError(f"{name}: Expected hidden to be {input.dim()}D, got {tensor.dim()}D instead")
-        state, _ = self.update(self.input_map(input), self.hidden_map(state[0]), state)
+        state, _ = self.step(self.input_map(input), state)
         return state if len(state) > 1 else state[0]
+
+    def torch_twin(self, which: int, **options) -> nn.Module:
+        """The module of torch.nn with this cell's options: `which` of `twins`, 0 the cell, 1 the layer.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if "twins" not in vars(type(self)) or self.twins is None:  # a subclass has other equations
+            raise ValueError(f"torch.nn has no {type(self).__name__}")
+        options |= {"proj_size": self.proj_size} if self.proj_size else {}
+        return self.twins[which](self.input_size, self.hidden_size, bias=self.bias, **options)
+
+    def to_torch(self) -> nn.Module:
+        """The twin in torch.nn, with copies of the weights.
+
+        Raises:
+            ValueError: torch.nn has no such cell.
+        """
+        if self.proj_size:
+            raise ValueError("torch.nn.LSTMCell has no projection")
+        twin = self.torch_twin(0, device=self.weight_ih.device, dtype=self.weight_ih.dtype)
+        twin.load_state_dict(self.state_dict())
+        return twin.train(self.training)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")

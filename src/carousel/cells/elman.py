@@ -1,7 +1,7 @@
 """The vanilla recurrent network."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .cell import Cell, State
 
@@ -21,6 +21,7 @@ class RNNCell(Cell):
     """
 
     gates = ("h",)
+    twins = (nn.RNNCell, nn.RNN)
 
     def __init__(
         self,
@@ -41,6 +42,9 @@ class RNNCell(Cell):
         a = wx + uh  # (B, H)
         h = a.tanh() if self.nonlinearity == "tanh" else a.relu()
         return (h,), {}
+
+    def torch_twin(self, which: int, **options) -> nn.Module:
+        return super().torch_twin(which, nonlinearity=self.nonlinearity, **options)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")

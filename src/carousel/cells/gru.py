@@ -1,6 +1,6 @@
 """Gated recurrent unit."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .cell import Cell, State
 
@@ -22,6 +22,7 @@ class GRUCell(Cell):
 
     gates = ("r", "z", "n")
     keep_gate = "z"
+    twins = (nn.GRUCell, nn.GRU)
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         (h,) = state

@@ -1,6 +1,6 @@
 """Long short-term memory."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .cell import Cell, State
 
@@ -28,6 +28,8 @@ class LSTMCell(Cell):
     gates = ("i", "f", "g", "o")
     states = ("h", "c")
     keep_gate, write_gate = "f", "i"
+    projectable = True
+    twins = (nn.LSTMCell, nn.LSTM)
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         _, c = state

@@ -1,5 +1,5 @@
 """How a cell is run over time. An engine knows the contract of a cell, and no particular cell."""
 
-from .eager import Loop
+from .eager import Loop, Masks
 
-__all__ = ["Loop"]
+__all__ = ["Loop", "Masks"]

@@ -56,7 +56,8 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> Flow:
             of the batch other than by sum or mean is attributed to each by its own direct derivatives.
 
     Raises:
-        ValueError: the loss ran the layer not exactly once, on no batch, or does not depend on it.
+        ValueError: the loss ran the layer not exactly once, on no batch, or does not depend on it; or the layer has
+            several layers or directions.
     """
     calls = []
 
@@ -72,14 +73,16 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> Flow:
     if len(calls) != 1:
         raise ValueError(f"the loss must run the layer exactly once, not {len(calls)} times")
     args, kwargs, (output, last) = calls[0]
-    if output.dim() != 3:
-        raise ValueError("the layer must be run on a batch of sequences, not on a single one")
+    twin = from_torch(layer)
+    if twin.num_layers > 1 or twin.bidirectional or kwargs.keys() - {"hx"}:
+        raise ValueError("only one layer in one direction can be measured, without lengths or resets")
+    if not isinstance(output, Tensor) or output.dim() != 3:
+        raise ValueError("the layer must be run on a batch of sequences, not on a single or a packed one")
     last = (last,) if isinstance(last, Tensor) else last
     direct, *direct_last = torch.autograd.grad(value, (output, *last), allow_unused=True)
     if direct is None and all(d is None for d in direct_last):
         raise ValueError("the loss does not depend on the layer")
 
-    twin = from_torch(layer)
     direct = torch.zeros_like(output) if direct is None else direct
     if twin.batch_first:
         direct = direct.transpose(0, 1)
@@ -98,7 +101,7 @@ def _steps(layer: Recurrent, input: Tensor, hx: Tensor | State | None = None) ->
     with torch.enable_grad():
         for wx in cell.input_map(x).detach().unbind(0):
             before = tuple(s.detach().requires_grad_() for s in state)
-            state, _ = cell.update(wx, cell.hidden_map(before[0]), before)
+            state, _ = cell.step(wx, before)
             steps.append((before, state))
     return steps
 

@@ -110,7 +110,7 @@ class KeepGate(Probe):
         layer = from_torch(module.recurrent)
         if gate := layer.cell().keep_gate:
             with torch.no_grad():
-                log(trainer, {f"gates/{gate}_mean": layer.inspect(batch[0])[gate].mean().item()})
+                log(trainer, {f"gates/{gate}_mean": layer.inspect(batch[0])[0][gate].mean().item()})
 
 
 class StopWhenSolved(L.Callback):

@@ -1,0 +1,29 @@
+"""Independently recurrent network."""
+
+from torch import Tensor
+
+from .cell import Cell, State
+
+
+class IndRNNCell(Cell):
+    r"""Each unit sees itself alone in the past (Li et al. 2018, eq. 4).
+
+    .. math:: h_t = \mathrm{relu}(W x_t + b_W + u \odot h_{t-1} + b_U)
+
+    The error of a unit decays by exactly :math:`u` per step while it is active. u starts as torch's default; the paper
+    keeps :math:`|u| \le 2^{1/T}` and starts from U(0, that).
+
+    Shapes: `weight_hh` is u, (H,). State: h, (B, H). Arguments and errors: see `Cell`.
+    """
+
+    gates = ("h",)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return super().shapes() | {"weight_hh": (self.hidden_size,)}
+
+    def hidden_map(self, h: Tensor) -> Tensor:
+        uh = self.weight_hh * h
+        return uh + self.bias_hh if self.bias else uh
+
+    def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
+        return ((wx + uh).relu(),), {}

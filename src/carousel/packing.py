@@ -1,0 +1,62 @@
+"""Sequences of different lengths: packed, padded, reversed each within its own length."""
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+
+def unpack(packed: PackedSequence) -> tuple[Tensor, Tensor]:
+    """A PackedSequence as (T, B, ...) padded with zeros, in the batch's original order, and its lengths (B,)."""
+    x, lengths = pad_packed_sequence(packed)
+    return x, lengths.to(x.device)
+
+
+def pack(x: Tensor, like: PackedSequence) -> PackedSequence:
+    """Padded (T, B, ...), in the original order, packed as `like` is."""
+    x = x if like.sorted_indices is None else x.index_select(1, like.sorted_indices)
+    data = torch.cat([step[:size] for step, size in zip(x, like.batch_sizes.tolist(), strict=True)])
+    return like._replace(data=data)
+
+
+def active(lengths: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
+    """1 where a step is within its sequence, 0 where it is padding: (T, B, 1)."""
+    return (torch.arange(steps, device=lengths.device)[:, None] < lengths).to(dtype).unsqueeze(-1)
+
+
+def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """(T, B, ...) backwards in time, each sequence within its own length; padding stays where it is."""
+    if lengths is None:
+        return x.flip(0)
+    t = torch.arange(x.size(0), device=x.device)[:, None]
+    index = torch.where(t < lengths, lengths - 1 - t, t)  # (T, B)
+    return x.gather(0, index.view(*index.shape, *[1] * (x.dim() - 2)).expand_as(x))
+
+
+def reverse_reset(reset: Tensor, lengths: Tensor | None) -> Tensor:
+    """(T, B) marks of where a sequence begins, for the way back: what is before t lies, backwards, before t - 1."""
+    backwards = reverse(reset.roll(-1, 0), lengths)
+    return torch.cat([torch.zeros_like(reset[:1]), backwards[1:]])
+
+
+def check_lengths(lengths: Tensor | list[int], x: Tensor) -> Tensor:
+    """`lengths` as a tensor (B,) beside x (T, B, ...).
+
+    Raises:
+        ValueError: they are not one integer from 1 to T for each sequence.
+    """
+    lengths = torch.as_tensor(lengths, device=x.device)
+    if lengths.shape != x.shape[1:2] or lengths.is_floating_point():
+        raise ValueError(f"lengths should be {x.size(1)} integers, one for each sequence, got {lengths.tolist()}")
+    if not torch.compiler.is_compiling() and lengths.numel() and not 1 <= lengths.min() <= lengths.max() <= x.size(0):
+        raise ValueError(f"lengths should be from 1 to {x.size(0)}, got {lengths.tolist()}")
+    return lengths
+
+
+def check_reset(reset: Tensor, input: Tensor | PackedSequence) -> None:
+    """Raise a ValueError if `reset` is not bool, or not laid out as the input."""
+    if isinstance(input, PackedSequence):
+        raise ValueError("reset goes with padded input and lengths, not with a PackedSequence")
+    if reset.dtype != torch.bool or reset.shape != input.shape[:-1]:
+        raise ValueError(
+            f"reset should be bool of shape {list(input.shape[:-1])}, got {reset.dtype} of shape {list(reset.shape)}"
+        )

@@ -1,0 +1,70 @@
+"""Noise made for recurrent networks, given to a layer as `regularization=`."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .cells.cell import State
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """What is dropped, and with which probability, in every layer and direction; nothing by default.
+
+    Args:
+        input: units of x_t, one mask for all steps (variational dropout: Gal & Ghahramani 2016, eq. 7).
+        recurrent: units of h_{t-1} on their way into the gates, one mask for all steps (the same).
+        zoneout: units that keep their state for a step, drawn anew for each step; in evaluation the state moves by
+            the mean (Krueger et al. 2017, eq. 4). One probability for all states, or one for each, as (0.05, 0.5).
+        weight: entries of the recurrent weights, one mask for all steps (DropConnect: Merity et al. 2018, section 2).
+
+    Raises:
+        ValueError: a probability is not in [0, 1].
+    """
+
+    input: float = 0.0
+    recurrent: float = 0.0
+    zoneout: float | tuple[float, ...] = 0.0
+    weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        zoneout = self.zoneout if isinstance(self.zoneout, float | int) else tuple(self.zoneout)
+        object.__setattr__(self, "zoneout", zoneout)
+        for name in ("input", "recurrent", "zoneout", "weight"):
+            rates = getattr(self, name)
+            if not all(0 <= rate <= 1 for rate in (rates if isinstance(rates, tuple) else (rates,))):
+                raise ValueError(f"{name} should be a probability in range [0, 1], got {rates}")
+
+    def zoneouts(self, states: int) -> tuple[float, ...]:
+        """The probability for each of a cell's states.
+
+        Raises:
+            ValueError: there is not one for each.
+        """
+        rates = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,) * states
+        if len(rates) != states:
+            raise ValueError(f"zoneout should be one number, or one for each of the cell's {states} states")
+        return rates
+
+    def drop_weight(self, lent: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
+        if not self.weight or "weight_hh" not in lent:
+            return lent
+        return lent | {"weight_hh": F.dropout(lent["weight_hh"], self.weight, training)}
+
+    def drop_input(self, x: Tensor, training: bool) -> Tensor:
+        """(T, B, I) -> (T, B, I)."""
+        return x * F.dropout(torch.ones_like(x[:1]), self.input, training) if self.input else x
+
+    def recurrent_mask(self, h: Tensor, training: bool) -> Tensor | None:
+        """(B, H), or None if nothing is dropped."""
+        return F.dropout(torch.ones_like(h), self.recurrent, training) if self.recurrent else None
+
+    def share(self, state: State, steps: int, training: bool) -> list[Tensor | None]:
+        """How far each state moves to its new value at each step: (T, B, H) in [0, 1], or None for all the way."""
+        rates = self.zoneouts(len(state))
+        shares = [
+            s.new_full((steps, *s.shape), 1 - rate) if rate else None for s, rate in zip(state, rates, strict=True)
+        ]
+        return [share if share is None or not training else torch.bernoulli(share) for share in shares]
