@@ -266,13 +266,14 @@ def test_the_same_mistakes_in_a_call_get_the_same_errors(name, batch_first):
         (x, hx(4, 4)),
         (torch.zeros(5, 3), hx(4, 1, 4)),
         (torch.zeros(5, 3), hx(4, 5)),
-        (pack_padded_sequence(torch.zeros(5, 2, 2), [5, 4]),),
     ]
     if states == 2:
         calls.append((x, (torch.zeros(4, 5, 4), torch.zeros(4, 3, 4))))
     packed = pack_padded_sequence(x, [5, 4, 3, 2, 1])
     with pytest.raises(RuntimeError, match=r"Expected hidden.* size \(4, 5, 4\), got \[4, 3, 4\]"):
-        ours(packed, hx(4, 3, 4))  # torch's LSTM lets this one through to an error about broadcasting
+        ours(packed, hx(4, 3, 4))  # torch's LSTM lets these two through to errors about broadcasting
+    with pytest.raises(RuntimeError, match=r"input\.size\(-1\) must be equal to input_size\. Expected 3, got 2"):
+        ours(pack_padded_sequence(torch.zeros(5, 2, 2), [5, 4]))
     for arguments in calls:
         expected = complaint(lambda arguments=arguments: theirs(*arguments))
         assert expected is not None

@@ -63,9 +63,7 @@ class LSTMVariantCell(Cell):
         self.without, self.full_gate_recurrence = tuple(without), full_gate_recurrence
         self.states = ("h", "c", "i", "f", "o") if full_gate_recurrence else ("h", "c")
         if unknown := set(self.without) - set(PARTS):
-            raise ValueError(
-                f"without: {', '.join(sorted(unknown))} is no part of an LSTM; allowed: {', '.join(PARTS)}"
-            )
+            raise ValueError(f"without: no part {', '.join(sorted(unknown))}; allowed: {', '.join(PARTS)}")
         if coupled and {"input_gate", "forget_gate"} & set(self.without):
             raise ValueError("coupled needs both the input gate and the forget gate")
         super().__init__(*arguments, **options)
@@ -73,7 +71,7 @@ class LSTMVariantCell(Cell):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         H = self.hidden_size
         shapes = super().shapes()
-        shapes |= {f"weight_c{gate}": (H,) for gate in "ifo"} if self.peephole else {}
+        shapes |= {f"weight_c{gate}": (H,) for gate in self._gates_that_are_there()} if self.peephole else {}
         shapes |= {"weight_gg": (3 * H, 3 * H)} if self.full_gate_recurrence else {}
         for name, size in (("ih", 4 * H), ("hh", 4 * H), ("c", H)) if self.layer_norm else ():
             shapes |= {f"gain_{name}": (size,), f"shift_{name}": (size,)}
@@ -98,19 +96,23 @@ class LSTMVariantCell(Cell):
         if self.full_gate_recurrence:
             ri, rf, ro = F.linear(torch.cat(old, -1), self.weight_gg).chunk(3, -1)
             i, f, o = i + ri, f + rf, o + ro
-        if self.peephole:
-            i, f = i + self.weight_ci * c, f + self.weight_cf * c
-        i = self._gate("input_gate", i)
-        f = 1 - i if self.coupled else self._gate("forget_gate", f)
+        i = self._gate("i", i, c)
+        f = 1 - i if self.coupled else self._gate("f", f, c)
         g = self._squash("input_activation", g)
         c = f * c + i * g
-        o = self._gate("output_gate", o + self.weight_co * c if self.peephole else o)
+        o = self._gate("o", o, c)
         h = o * self._squash("output_activation", self._norm("c", c))
         state = (h, c, i, f, o) if self.full_gate_recurrence else (h, c)
         return state, {"i": i, "f": f, "g": g, "o": o}
 
-    def _gate(self, part: str, a: Tensor) -> Tensor:
-        return torch.ones_like(a) if part in self.without else a.sigmoid()
+    def _gates_that_are_there(self) -> list[str]:
+        left_out = {part[0] for part in self.without if part.endswith("_gate")} | ({"f"} if self.coupled else set())
+        return [gate for gate in "ifo" if gate not in left_out]
+
+    def _gate(self, gate: str, a: Tensor, c: Tensor) -> Tensor:
+        if gate not in self._gates_that_are_there():
+            return torch.ones_like(a)
+        return (a + getattr(self, f"weight_c{gate}") * c if self.peephole else a).sigmoid()
 
     def _squash(self, part: str, a: Tensor) -> Tensor:
         return a if part in self.without else a.tanh()

@@ -5,6 +5,7 @@ import itertools
 import lightning as L
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -29,7 +30,10 @@ class Batches(IterableDataset):
         return self.task.sample(self.batch_size, generator)
 
     def __iter__(self):
-        return map(self.batch, itertools.count() if self.length is None else range(self.length))
+        """All of them, or, in one of several processes, its share."""
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        indices = itertools.count() if self.length is None else range(self.length)
+        return map(self.batch, itertools.islice(indices, rank, None, world) if self.split == "train" else indices)
 
 
 class SequenceData(L.LightningDataModule):

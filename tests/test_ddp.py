@@ -1,0 +1,18 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from twins import CATALOGUE
+
+SCRIPT = Path(__file__).parent / "ddp.py"
+
+
+def test_two_processes_train_every_cell_as_one_does():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=240, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rank in range(2):
+        assert f"rank {rank}: {len(CATALOGUE)} layers agree" in done.stdout
