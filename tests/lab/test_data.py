@@ -36,6 +36,18 @@ def test_the_global_seed_has_no_part_in_it():
     assert torch.equal(a[0], first(data.train_dataloader())[0])
 
 
+def test_two_processes_share_the_training_batches_and_see_the_same_validation(monkeypatch):
+    whole = first(SequenceData(Adding(8), 4, 16, 0).train_dataloader(), 4)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    for rank in range(2):
+        monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
+        data = SequenceData(Adding(8), 4, 16, 0)
+        share = first(data.train_dataloader(), 2)
+        assert all(torch.equal(a, b) for a, b in zip(share, whole[rank::2], strict=True))
+        assert len(list(data.val_dataloader())) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [((0, 5, 0), "batch_size must be an integer of at least 1, got 0"), ((1, 5, -1), "seed must be .* got -1")],
