@@ -32,7 +32,7 @@ def make_run(
         "solved": solved,
         "steps_to_solve": 100 if solved else None,
         "overrides": overrides,
-        "config": {"batch_size": 32},
+        "config": {"batch_size": 32, "seed": seed},
         "metrics": {
             "val/loss": val_loss,
             "test/loss": val_loss,
@@ -44,7 +44,7 @@ def make_run(
     write_record(folder, record)
     lags = range(seq_len)
     rows = [(step, state, k, -k * rate) for step in (0, 100) for state in ("h", "c") for k in lags]
-    pd.DataFrame(rows, columns=["step", "state", "lag", "log10_norm"]).to_csv(folder / "gradient_flow.csv", index=False)
+    pd.DataFrame(rows, columns=["step", "state", "lag", "log10_norm"]).to_csv(folder / "flow.csv", index=False)
     steps = [0, 50, 100]
     curve = {"step": steps, "train/loss": [0.3, 0.2, val_loss], "val/loss": [None, 0.2, val_loss], "epoch": 0}
     pd.DataFrame(curve).to_csv(folder / "metrics.csv", index=False)

@@ -5,6 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict, read_write
 
+from carousel.gradients import flow
 from carousel.lab import app
 
 GROUPS = ("model", "task", "optimizer", "trainer", "logger", "callbacks")
@@ -60,8 +61,13 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("model.hidden_size=0", "model: hidden_size must be greater than zero"),
         ("model=custom", "model: Missing mandatory value: model.cell.path"),
         ("model=custom model.cell.path=nowhere.Cell", "model: Error loading 'nowhere.Cell': ModuleNotFoundError"),
-        ("seed=-1", "seed must be an integer from 0 to 2**32 - 1, got -1"),
-        ("data_seed=-3", "data_seed must be an integer from 0 to 2**32 - 1, got -3"),
+        ("seed=true", "seed must be an integer of at least 0, got True"),
+        ("threads=0", "threads must be an integer of at least 1, got 0"),
+        ("trainer.max_steps=abc", "trainer.max_steps must be an integer, got abc"),
+        ("model=custom model.cell.path=torch.nn.LSTMCell", "model: cell should be a subclass of carousel.Cell, got"),
+        ("model._target_=torch.nn.Linear +model.out_features=3 ~model.hidden_size", "model: "),
+        ("seed=-1", "seed must be an integer of at least 0, got -1"),
+        ("data_seed=-3", "data_seed must be an integer of at least 0, got -3"),
         ("trainer.accelerator=tpu", "trainer.accelerator=tpu is not here; allowed: auto, cpu"),
         ("batch_size=0", "batch_size must be an integer of at least 1, got 0"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
@@ -77,6 +83,18 @@ def test_bad_values_are_named_before_any_work(tmp_path, override, line):
     assert line in message
     assert "\n" not in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("override", ["~logger", "~callbacks"])
+def test_logger_and_callbacks_may_be_left_out(tmp_path, override):
+    app.build(load(tmp_path, override))
+
+
+@pytest.mark.parametrize("model", ["nn_lstm", "gru"])
+def test_layers_may_be_stacked_and_run_both_ways(tmp_path, model):
+    _, module, data = app.build(load(tmp_path, f"model={model}", "+model.num_layers=2", "+model.bidirectional=true"))
+    module.loss(next(iter(data.train_dataloader()))).backward()
+    assert len(flow(module.recurrent, lambda: module.loss(next(iter(data.val_dataloader()))))) == 4
 
 
 @pytest.mark.parametrize(

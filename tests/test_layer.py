@@ -189,7 +189,9 @@ def test_names_order_repr_and_seeded_weights_are_torchs(name):
         assert [[w.shape for w in ws] for ws in ours.all_weights] == [
             [w.shape for w in ws] for ws in theirs.all_weights
         ]
-        theirs.load_state_dict(ours.state_dict())
+        other = theirs_type(3, 4, **kwargs)
+        other.load_state_dict(ours.state_dict())
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), other.parameters(), strict=True))
         ours.flatten_parameters()
         before = ours.weight_hh_l0.detach().clone()
         ours.reset_parameters()
@@ -444,6 +446,41 @@ def test_a_cell_with_submodules_and_buffers():
     torch.testing.assert_close(state, layer(x)[1][0])
     layer(x)[0].sum().backward()
     assert layer.norm_weight_l0.grad.abs().sum() > 0
+
+
+def test_a_cell_with_a_step_of_its_own():
+    class Doubled(carousel.GRUCell):
+        """Two steps of a GRU for each x_t: the second product inside the recurrence fits no hidden map."""
+
+        def forward(self, input, hx=None):
+            return super().forward(input, super().forward(input, hx))
+
+    layer = carousel.Recurrent(Doubled, 3, 4, bidirectional=True, dtype=torch.float64)
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    state = None
+    for x_t in x:
+        state = layer.cell()(x_t, state)
+    torch.testing.assert_close(layer(x)[1][0], state)
+    output, _ = layer(x, lengths=[5, 2])
+    torch.testing.assert_close(output[:2, 1], layer(x[:2, 1])[0])
+
+
+def test_train_and_eval_reach_the_cell():
+    class Noisy(carousel.RNNCell):
+        def update(self, wx, uh, state):
+            return (nn.functional.dropout((wx + uh).tanh(), 0.5, self.training),), {}
+
+    layer = carousel.Recurrent(Noisy, 3, 40)
+    x = torch.randn(5, 2, 3)
+    assert (layer(x)[0] == 0).any()
+    assert not (layer.eval()(x)[0] == 0).any()
+
+
+def test_what_is_no_cell_is_refused():
+    for cell in (nn.LSTMCell, carousel.LSTM, carousel.LSTMCell(2, 3)):
+        with pytest.raises(TypeError, match=r"cell should be a subclass of carousel\.Cell"):
+            carousel.Recurrent(cell, 2, 3)
+    assert repr(carousel.Recurrent(CATALOGUE["mgu"][0], 2, 3)) == "Recurrent(MGUCell, 2, 3)"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,15 @@
 """What the README says can be done."""
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
+
+from carousel.lab.report import write_report
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -30,9 +35,19 @@ def test_every_link_and_figure_is_there():
     assert [t for t in targets if not t.startswith("http") and not (ROOT / t).exists()] == []
 
 
-def test_every_config_option_is_named():
-    for path in (ROOT / "conf").glob("*/*.yaml"):
-        assert f"`{path.stem}`" in README, path
+def test_the_table_of_options_is_conf():
+    for group in ("model", "task", "optimizer", "experiment"):
+        (row,) = re.findall(rf"^\| `{group}` \|(.*)\|$", README, re.M)
+        assert set(re.findall(r"`(\w+)`", row)) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+
+
+def test_every_training_command_composes():
+    commands = re.findall(r"python scripts/train\.py ([^\n#`&]*)", README)
+    assert len(commands) > 4
+    for arguments in commands:
+        overrides = [a for a in shlex.split(arguments) if a != "-m" and not a.startswith("model.cell.path=my")]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            compose("train", overrides=[o.split(",")[0] for o in overrides])
 
 
 def test_the_table_of_results_is_the_reference_runs():
@@ -42,3 +57,27 @@ def test_the_table_of_results_is_the_reference_runs():
     for label in results["label"].unique():
         cells = [f"{share.loc[(label, n), 'sum']}/{share.loc[(label, n), 'count']}" for n in lengths]
         assert f"| `{label}` | {' | '.join(cells)} |" in README
+
+
+def test_the_reference_report_follows_from_its_tables(tmp_path):
+    reference = ROOT / "outputs" / "reference" / "vanishing_gradients"
+    copy = shutil.copytree(reference, tmp_path / "vanishing_gradients")
+    (copy / "report.md").unlink()
+    write_report(copy)
+    assert (copy / "report.md").read_text() == (reference / "report.md").read_text()
+
+
+def test_the_numbers_quoted_are_the_reports():
+    report = (ROOT / "outputs" / "reference" / "vanishing_gradients" / "report.md").read_text()
+    quoted = re.findall(r"from \d+ to \d+ for `\w+`|0\.\d{3} \(`\w+`\)", README)
+    assert len(quoted) > 4
+    assert [text for text in quoted if text not in report] == []
+
+
+def test_the_bench_table_is_the_benchs():
+    rows = pd.read_csv(ROOT / "outputs" / "reference" / "bench.csv").set_index(["B", "T", "I", "H", "layer", "work"])
+    for shape in rows.index.droplevel(["layer", "work"]).unique():
+        ratio = rows.loc[shape]["speed_of_twin"]
+        wanted = [("LSTM", "forward"), ("LSTM", "training_step"), ("GRU", "training_step"), ("RNN", "training_step")]
+        cells = [f"{ratio[(f'carousel.{layer}', work)]:.2f}" for layer, work in wanted]
+        assert f"| {', '.join(map(str, shape))} | {' | '.join(cells)} |" in README

@@ -38,7 +38,7 @@ class ForgetBias:
 
 @dataclass(frozen=True)
 class Chrono:
-    """Spread the units' timescales over 1 to `t_max` steps (Tallec & Ollivier 2018, eq. 16).
+    """Spread the units' timescales over 2 to `t_max` steps (Tallec & Ollivier 2018, eq. 16).
 
     The keeping gate's bias is log U(1, t_max - 1); the writing gate, where the cell has one, gets its negative.
 

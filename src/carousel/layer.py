@@ -63,6 +63,8 @@ class Recurrent(nn.Module):
         **options,
     ) -> None:
         super().__init__()
+        if not (isinstance(cell, type) and issubclass(cell, Cell)):
+            raise TypeError(f"cell should be a subclass of carousel.Cell, got {cell}")
         widths = list(hidden_size) if isinstance(hidden_size, Sequence) else [hidden_size] * num_layers
         _check_arguments(num_layers, widths, bias, batch_first, dropout)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
@@ -86,7 +88,8 @@ class Recurrent(nn.Module):
                 raise ValueError(f"residual needs layers of one width, got {widths}")
             size = above
         self.register_load_state_dict_post_hook(forgive_additions)
-        # In a tuple the loops are no submodules: their tensors stand in the layer alone and are lent at each call.
+        # In a tuple the loops are no submodules: their tensors stand in the layer alone and are lent at each call, by
+        # functional_call, since torch.compile cannot follow the copy of a module that `cell` makes.
         self._loops = tuple(loops.items())
 
     def _lent(self, suffix: str, cell: Cell) -> dict[str, Tensor]:
@@ -108,6 +111,12 @@ class Recurrent(nn.Module):
         """Initialise anew."""
         for k in range(len(self._loops)):
             self.cell(*divmod(k, 1 + self.bidirectional)).reset_parameters()
+
+    def train(self, mode: bool = True) -> "Recurrent":
+        """As `nn.Module.train`, for the cells as well."""
+        for _, loop in self._loops:
+            loop.train(mode)
+        return super().train(mode)
 
     def flatten_parameters(self) -> None:
         """Nothing to do; here for code written for `torch.nn.LSTM`."""
@@ -318,7 +327,8 @@ class Recurrent(nn.Module):
         }
         shown |= {"residual": False, "regularization": Regularization()}
         parts = [f"{k}={getattr(self, k)}" for k, default in shown.items() if getattr(self, k) != default]
-        return ", ".join([f"{self.input_size}, {self.hidden_size}", *parts])
+        cell = [type(self._loops[0][1].cell).__name__] if type(self) is Recurrent else []
+        return ", ".join([*cell, f"{self.input_size}, {self.hidden_size}", *parts])
 
 
 def _flat(name: str, suffix: str) -> str:

@@ -37,27 +37,22 @@ class SideBySide(Launcher):
         if n_jobs is not None and n_jobs < 1:
             raise SystemExit(f"error: hydra.launcher.n_jobs must be at least 1, got {n_jobs}")
         self.n_jobs = n_jobs or cores
-        self.threads = max(1, cores // self.n_jobs)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        from carousel.lab import app  # here, for Hydra imports this file for every application
+        from carousel.lab import app, results  # here, for Hydra imports this file for every application
 
         setup_globals()
         jobs = [self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides)]
         app.check(jobs)
-        try:
-            self._run([job for job in jobs if not app.is_finished(_folder(job))], app.give_up)
-        finally:
-            failed = app.finish(Path(self.config.hydra.sweep.dir))
-        if failed:
-            raise SystemExit(f"error: {failed} of {len(jobs)} runs failed")
+        app.launched.setdefault(Path(self.config.hydra.sweep.dir), []).extend(map(_folder, jobs))
+        self._run([job for job in jobs if not results.is_finished(_folder(job))], app.give_up)
         returns = []
         for overrides, job in zip(job_overrides, jobs, strict=True):
             returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))
-            returns[-1].return_value = app.outcome(_folder(job))
+            returns[-1].return_value = results.outcome(_folder(job))
         return returns
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
@@ -71,7 +66,6 @@ class SideBySide(Launcher):
         return job
 
     def _run(self, jobs: list[DictConfig], give_up) -> None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(self.threads))
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         processes = multiprocessing.get_context(method)
         processes.set_forkserver_preload([self.task.__module__])
@@ -85,7 +79,7 @@ class SideBySide(Launcher):
                 while waiting or running:
                     while waiting and len(running) < self.n_jobs:
                         job = waiting.pop()
-                        process = processes.Process(target=_work, args=(self.context, job, self.task))
+                        process = processes.Process(target=_work, args=(self.context, job, self.task), daemon=True)
                         process.start()
                         running[process] = job
                     names = "  ".join(job.hydra.sweep.subdir for job in running.values())
@@ -94,7 +88,7 @@ class SideBySide(Launcher):
                     for process in [p for p in running if p.exitcode is not None]:
                         job = running.pop(process)
                         if process.exitcode:
-                            give_up(job, _folder(job), "failed", f"the process ended with code {process.exitcode}")
+                            give_up(job, _folder(job), "failed", _why(process.exitcode, _folder(job)))
                 bar.update(line, completed=total, description="")
             except KeyboardInterrupt:
                 for process, job in running.items():
@@ -108,9 +102,17 @@ def _folder(job: DictConfig) -> Path:
     return Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir
 
 
+def _why(code: int, folder: Path) -> str:
+    """The last line of a job that ended by itself, or the signal that ended it."""
+    log = folder / "output.log"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if code > 0 and lines else f"the process ended with code {code}"
+
+
 def _work(context: HydraContext, job: DictConfig, task: TaskFunction) -> None:
     """What a process does: one job, its output in the job's folder. Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     folder = _folder(job)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.log").open("w") as log:

@@ -86,11 +86,38 @@ def test_bad_sizes_are_refused_as_torch_refuses_them(arguments, error, message):
             make(*arguments)
 
 
-def test_bad_input_is_refused():
-    cell = carousel.LSTMCell(2, 3)
-    with pytest.raises(ValueError, match="LSTMCell: Expected input to be 1D or 2D, got 3D instead"):
-        cell(torch.zeros(1, 1, 2))
-    with pytest.raises(ValueError, match="Expected hidden to be 2D, got 1D instead"):
-        cell(torch.zeros(1, 2), (torch.zeros(3), torch.zeros(3)))
+def complaint(work):
+    try:
+        work()
+    except Exception as error:
+        return type(error), str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_same_mistakes_in_a_step_get_the_same_errors(name):
+    ours_type, theirs_type, options = CELLS[name]
+    ours, theirs = (kind(2, 3, dtype=torch.float64, **options) for kind in (ours_type, theirs_type))
+    states = len(ours.states)
+
+    def hx(*shape):
+        return torch.zeros(shape) if states == 1 else (torch.zeros(shape),) * states
+
+    for arguments in (
+        (torch.zeros(1, 1, 2),),
+        (torch.zeros(5, 4),),
+        (torch.zeros(5, 2), hx(1, 1, 3)),
+        (torch.zeros(5, 2), hx(1, 3)),
+        (torch.zeros(5, 2), hx(5, 1)),
+        (torch.zeros(2), hx(4)),
+    ):
+        expected = complaint(lambda arguments=arguments: theirs(*arguments))
+        assert expected is not None
+        assert complaint(lambda arguments=arguments: ours(*arguments)) == expected
+
+
+def test_what_torch_lets_pass_is_refused():
+    with pytest.raises(RuntimeError, match="Expected 2 states"):
+        carousel.LSTMCell(2, 3)(torch.zeros(5, 2), torch.zeros(5, 3))
     with pytest.raises(ValueError, match="Unknown nonlinearity 'selu'"):
         carousel.RNNCell(2, 3, nonlinearity="selu")

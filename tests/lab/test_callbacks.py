@@ -50,7 +50,7 @@ def test_gradient_flow_is_written_to_file_and_to_tensorboard(tmp_path, layer_typ
     assert len(table) == 4 * 2 * 8
 
     x, y = next(iter(data.val_dataloader()))
-    now = flow(module.recurrent, lambda: module.loss((x[:32], y[:32]))).rms()
+    now = flow(module.recurrent, lambda: module.loss((x[:32], y[:32])))[0].rms()
     for state in ("h", "c"):
         last = table[(table["step"] == 20) & (table["state"] == state)].set_index("lag")["log10_norm"]
         assert last.tolist() == pytest.approx(now[state].tolist(), abs=1e-3)

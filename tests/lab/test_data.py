@@ -50,7 +50,7 @@ def test_two_processes_share_the_training_batches_and_see_the_same_validation(mo
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((0, 5, 0), "batch_size must be an integer of at least 1, got 0"), ((1, 5, -1), "seed must be .* got -1")],
+    [((0, 5, 0), "batch_size must be an integer of at least 1, got 0"), ((1, 5, -1), "data_seed must be .* got -1")],
 )
 def test_bad_sizes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

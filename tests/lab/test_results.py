@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from records import make_run
@@ -27,6 +28,33 @@ def test_a_label_is_the_model_and_whatever_else_was_varied(tmp_path):
     make_run(tmp_path, "lstm", 20, **{"batch_size": "8"})
     results, _, _ = collect(tmp_path)
     assert results["label"].tolist() == ["lstm", "rnn optimizer.lr=0.1", "rnn optimizer.lr=0.2"]
+
+
+def test_a_label_tells_apart_what_only_the_configuration_says(tmp_path):
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        folder = make_run(tmp_path / name, "rnn", 10)
+        record = read_record(folder)
+        record["config"]["optimizer.lr"] = lr
+        write_record(folder, record)
+    assert collect(tmp_path)[0]["label"].tolist() == ["rnn optimizer.lr=0.1", "rnn optimizer.lr=0.2"]
+
+
+def test_tables_of_an_earlier_report_stand_in_for_runs(tmp_path):
+    make_run(tmp_path / "runs", "rnn", 10)
+    results, flow, curves = collect(tmp_path / "runs")
+    results.to_csv(tmp_path / "results.csv", index=False)
+    flow.to_csv(tmp_path / "gradient_flow.csv.gz", index=False)
+    curves.to_csv(tmp_path / "loss_curves.csv", index=False)
+    shutil.rmtree(tmp_path / "runs")
+    again = collect(tmp_path)
+    assert again[0]["label"].tolist() == results["label"].tolist()
+    assert len(again[1]) == len(flow)
+    assert again[2]["val/loss"].dropna().tolist() == curves["val/loss"].dropna().tolist()
+
+
+def test_without_git_there_is_no_commit_and_no_error(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment()["git"] is None
 
 
 def test_nothing_to_collect_is_an_error(tmp_path):

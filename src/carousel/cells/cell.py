@@ -31,7 +31,7 @@ class Cell(nn.Module):
     A new cell names its `gates` (and its `states`, if it has more than `h`) and writes `update`, in plain
     PyTorch; autograd supplies the derivative. Override the maps only where they are not the usual linear ones, and
     `shapes` to have more of them. `update` should be pure and pointwise over the hidden units; any other code
-    still runs, eagerly.
+    still runs, eagerly. A cell whose step does not fit into the three parts overrides `forward`, and runs eagerly too.
 
     Called as a module, a cell takes one step with the interface of `torch.nn.LSTMCell` and its siblings.
 
@@ -166,15 +166,13 @@ class Cell(nn.Module):
         """One step: (B, input_size) or (input_size,) -> (B, H) or (H,), a tuple of them if there are several states.
 
         Raises:
-            ValueError: `input` is neither 1D nor 2D, or a state's rank is not the input's.
+                ValueError: `input` or a state is neither 1D nor 2D.
+            RuntimeError: the features or the batch do not fit, or there are not as many states as the cell has.
         """
-        name = type(self).__name__
         if input.dim() not in (1, 2):
-            raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
+            raise ValueError(f"{type(self).__name__}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         state = self.initial_state(input) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        for tensor in state:
-            if tensor.dim() != input.dim():
-                raise ValueError(f"{name}: Expected hidden to be {input.dim()}D, got {tensor.dim()}D instead")
+        self._check(input, state)
         state, _ = self.step(self.input_map(input), state)
         return state if len(state) > 1 else state[0]
 
@@ -200,6 +198,24 @@ class Cell(nn.Module):
         twin = self.torch_twin(0, device=self.weight_ih.device, dtype=self.weight_ih.dtype)
         twin.load_state_dict(self.state_dict())
         return twin.train(self.training)
+
+    def _check(self, input: Tensor, state: State) -> None:
+        """What torch's cells refuse, in their words."""
+        if len(state) != len(self.states):
+            raise RuntimeError(f"Expected {len(self.states)} states {self.states}, got {len(state)}")
+        for k, s in enumerate(state):
+            if s.dim() not in (1, 2):
+                what = f"hx[{k}]" if len(state) > 1 else "hidden"
+                raise ValueError(f"{type(self).__name__}: Expected {what} to be 1D or 2D, got {s.dim()}D instead")
+        if input.size(-1) != self.input_size:
+            raise RuntimeError(f"input has inconsistent input_size: got {input.size(-1)} expected {self.input_size}")
+        batch = input.size(0) if input.dim() == 2 else 1
+        for k, (s, size) in enumerate(zip(state, self.state_sizes, strict=True)):
+            got = s.size(0) if s.dim() == 2 else 1
+            if s.dim() != input.dim() or got != batch:
+                raise RuntimeError(f"Input batch size {batch} doesn't match hidden{k} batch size {got}")
+            if s.size(-1) != size:
+                raise RuntimeError(f"hidden{k} has inconsistent hidden_size: got {s.size(-1)}, expected {size}")
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")

@@ -18,6 +18,17 @@ class Masks(NamedTuple):
     share: tuple[Tensor | None, ...] = ()
     """For each state (T, B, 1 or H) in [0, 1]: how far it moves to its new value. Empty: all the way."""
 
+    def before(self, state: State, t: int) -> State:
+        """The state that step t begins with."""
+        return state if self.reset is None else tuple(s.masked_fill(self.reset[t], 0.0) for s in state)
+
+    def after(self, old: State, new: State, t: int) -> State:
+        """The state that step t ends with."""
+        if not self.share:
+            return new
+        shares = (None if share is None else share[t] for share in self.share)
+        return tuple(b if s is None else torch.lerp(a, b, s) for a, b, s in zip(old, new, shares, strict=True))
+
 
 class Loop(nn.Module):
     """A cell over time. A module, so that `torch.func.functional_call` can lend it the parameters to use."""
@@ -41,11 +52,10 @@ class Loop(nn.Module):
             The output (T, B, H), the last state, and the record: (T, B, H) for each name, empty unless asked for.
         """
         outputs, records = [], []
-        for t, wx in enumerate(self.cell.input_map(x).unbind(0)):  # (B, G*H)
-            if masks.reset is not None:
-                state = tuple(s.masked_fill(masks.reset[t], 0.0) for s in state)
-            new, gates = self.cell.step(wx, state, masks.recurrent)
-            state = tuple(_move(old, s, share, t) for old, s, share in zip(state, new, masks.share)) or new  # noqa: B905
+        for t, row in enumerate(rows(self.cell, x)):
+            state = masks.before(state, t)
+            new, gates = step(self.cell, row, state, masks)
+            state = masks.after(state, new, t)
             outputs.append(state[0])
             if record:
                 records.append(gates | dict(zip(self.cell.states, state, strict=True)))
@@ -53,5 +63,21 @@ class Loop(nn.Module):
         return torch.stack(outputs), state, kept
 
 
-def _move(old: Tensor, new: Tensor, share: Tensor | None, t: int) -> Tensor:
-    return new if share is None else torch.lerp(old, new, share[t])
+def rows(cell: Cell, x: Tensor) -> tuple[Tensor, ...]:
+    """What each step of a cell reads: a row of its input map, done for all steps at once, (B, G*H); or, for a cell
+    with a `forward` of its own, x_t."""
+    return (cell.input_map(x) if type(cell).forward is Cell.forward else x).unbind(0)
+
+
+def step(cell: Cell, row: Tensor, state: State, masks: Masks) -> tuple[State, dict[str, Tensor]]:
+    """One step of a cell from one of its `rows`; a cell with a `forward` of its own shows no gates.
+
+    Raises:
+        ValueError: such a cell has no hidden map for a recurrent mask to apply to.
+    """
+    if type(cell).forward is Cell.forward:
+        return cell.step(row, state, masks.recurrent)
+    if masks.recurrent is not None:
+        raise ValueError(f"recurrent dropout needs a hidden map; {type(cell).__name__} has a forward of its own")
+    new = cell(row, state if len(state) > 1 else state[0])
+    return ((new,) if isinstance(new, Tensor) else tuple(new)), {}

@@ -2,23 +2,28 @@ r"""How much of the error reaches each earlier state: :math:`\|\partial L/\parti
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
+from ..cells import Cell
 from ..cells.cell import State
-from ..layer import Recurrent, from_torch
+from ..engine import Masks, rows, step
+from ..layer import from_torch
 
 LN10 = math.log(10)
 
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient with respect to every state, as decimal logarithms of norms.
+    """The gradient with respect to every state of one layer and direction, as decimal logarithms of norms.
 
     `log10_norm[name]` is (T, B): the norm over the hidden units, for the state `name` ("h", "c", ...) at lag
-    0 to T-1, lag 0 being the last step, for each sequence of the batch; -inf where the gradient is exactly zero.
+    0 to T-1, for each sequence of the batch; -inf where the gradient is exactly zero. Lag 0 is the step that is run
+    last: in the reverse direction the first of the sequence, and among padded sequences the end of the longest.
     """
 
     log10_norm: dict[str, Tensor]
@@ -34,13 +39,13 @@ class Flow:
 def memory_length(log10_norm: Tensor, share: float = 0.01) -> int:
     """The largest lag at which a curve (T,) of `Flow.rms` is above `share` of its value at lag 0.
 
-    T-1 means that it never fell below within the sequence.
+    T-1 means that it never fell below within the sequence; a curve that is -inf or nan at lag 0 has length 0.
     """
     above = log10_norm >= log10_norm[0] + math.log10(share)
-    return int(above.nonzero().max()) if above.any() else 0
+    return int(above.nonzero().max()) if log10_norm[0].isfinite() and above.any() else 0
 
 
-def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> Flow:
+def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
     r"""Measure the gradient's way back through `layer`.
 
     The derivatives are total ones: of h_t through the output and all later steps; of c_t through h_t as well.
@@ -51,84 +56,97 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> Flow:
     the cell, step by step; an `nn.LSTM`, `nn.GRU` or `nn.RNN` is measured through its twin with the same weights.
 
     Args:
-        layer: a `Recurrent` layer with one batch of sequences as input, or a torch.nn one that `from_torch` takes.
+        layer: a `Recurrent` layer, or one of torch.nn that `from_torch` takes.
         loss: runs the model that contains `layer`, once, and returns the scalar loss. A loss that mixes the sequences
             of the batch other than by sum or mean is attributed to each by its own direct derivatives.
 
+    Returns:
+        One `Flow` for each layer and direction, in the order of torch's states.
+
     Raises:
-        ValueError: the loss ran the layer not exactly once, on no batch, or does not depend on it; or the layer has
-            several layers or directions.
+        ValueError: the loss ran the layer not exactly once, or does not depend on it.
     """
     calls = []
-
-    def record(_, args, kwargs, result):
-        calls.append((args, kwargs, result))
-
-    handle = layer.register_forward_hook(record, with_kwargs=True)
-    try:
-        with torch.enable_grad():
-            value = loss()
-    finally:
-        handle.remove()
+    with torch.enable_grad(), ExitStack() as stack:
+        hook = layer.register_forward_hook(lambda _, *call: calls.append(call), with_kwargs=True)
+        stack.callback(hook.remove)
+        value = loss()
     if len(calls) != 1:
         raise ValueError(f"the loss must run the layer exactly once, not {len(calls)} times")
-    args, kwargs, (output, last) = calls[0]
-    twin = from_torch(layer)
-    if twin.num_layers > 1 or twin.bidirectional or kwargs.keys() - {"hx"}:
-        raise ValueError("only one layer in one direction can be measured, without lengths or resets")
-    if not isinstance(output, Tensor) or output.dim() != 3:
-        raise ValueError("the layer must be run on a batch of sequences, not on a single or a packed one")
-    last = (last,) if isinstance(last, Tensor) else last
-    direct, *direct_last = torch.autograd.grad(value, (output, *last), allow_unused=True)
-    if direct is None and all(d is None for d in direct_last):
+    args, kwargs, result = calls[0]
+    arriving = torch.autograd.grad(value, _leaves(result), allow_unused=True, materialize_grads=True)
+    if not any(gradient.any() for gradient in arriving):
         raise ValueError("the loss does not depend on the layer")
 
-    direct = torch.zeros_like(output) if direct is None else direct
-    if twin.batch_first:
-        direct = direct.transpose(0, 1)
-    arrival = [torch.zeros_like(s) if d is None else d for s, d in zip(last, direct_last, strict=True)]
-    steps = _steps(twin, *args, **kwargs)
-    return Flow(_walk_back(twin.cell().states, steps, direct, tuple(a[0] for a in arrival)))
+    # Once more, with the plain loop. What leaves a loop is cloned on its way to the layers above: the gradient of the
+    # clones is what those and the loss give directly, without what comes back through the recurrence.
+    twin = from_torch(layer)
+    runs = []
+
+    def clone(_, inputs, result):
+        y, last, kept = result
+        runs.append((inputs, (y.clone(), *(s.clone() for s in last))))
+        return runs[-1][1][0], runs[-1][1][1:], kept
+
+    with torch.enable_grad(), ExitStack() as stack:
+        for _, loop in twin._loops:
+            stack.callback(loop.register_forward_hook(clone).remove)
+        again = twin(*args, **kwargs)
+    nodes = [node for _, nodes in runs for node in nodes]
+    direct = torch.autograd.grad(_leaves(again), nodes, arriving, allow_unused=True, materialize_grads=True)
+    flows = []
+    for k, ((x, state, masks, _), (_, *last)) in enumerate(runs):
+        cell = twin.cell(*divmod(k, 1 + twin.bidirectional))
+        (outputs, *lasts), direct = direct[: 1 + len(last)], direct[1 + len(last) :]
+        flows.append(Flow(_walk_back(cell.states, _steps(cell, x, state, masks), outputs, tuple(lasts))))
+    return flows
 
 
-def _steps(layer: Recurrent, input: Tensor, hx: Tensor | State | None = None) -> list[tuple[State, State]]:
-    """Run the cell with the graph cut between the steps: (state before, state after) for each step."""
-    cell = layer.cell()
-    x = input.detach().transpose(0, 1) if layer.batch_first else input.detach()  # (T, B, I)
-    state = cell.initial_state(x[0]) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
-    state = state if hx is None else tuple(s[0] for s in state)
+def _leaves(nested) -> list[Tensor]:
+    """The tensors of a layer's result: (output, state), of whatever form."""
+    if isinstance(nested, PackedSequence):
+        return [nested.data]
+    return [nested] if isinstance(nested, Tensor) else [leaf for part in nested for leaf in _leaves(part)]
+
+
+def _steps(cell: Cell, x: Tensor, state: State, masks: Masks) -> list[tuple[State, State, State]]:
+    """Run the cell with the graph cut between the steps: the state before, what the cell makes of it, the state after.
+
+    The last two differ where a mask holds the state back: in padding, or by zoneout.
+    """
     steps = []
     with torch.enable_grad():
-        for wx in cell.input_map(x).detach().unbind(0):
+        for t, row in enumerate(rows(cell, x.detach())):
             before = tuple(s.detach().requires_grad_() for s in state)
-            state, _ = cell.step(wx, before)
-            steps.append((before, state))
+            begun = masks.before(before, t)
+            new, _ = step(cell, row.detach(), begun, masks)
+            state = masks.after(begun, new, t)
+            steps.append((before, new, state))
     return steps
 
 
 def _walk_back(
-    names: tuple[str, ...], steps: list[tuple[State, State]], direct: Tensor, arrival: State
+    names: tuple[str, ...], steps: list[tuple[State, State, State]], direct: Tensor, arrival: State
 ) -> dict[str, Tensor]:
     """The recursion, from the last step to the first.
 
     `direct` (T, B, H) is what the loss gives each output, `arrival` (B, H) what it gives each last state; for every
     sequence the true gradient is exp(`log_scale`) times what is carried.
     """
-    carried = tuple(a.clone() for a in arrival)
-    log_scale = torch.full_like(direct[0, :, :1], -torch.inf)  # (B, 1)
-    log_scale[sum(a.abs().sum(-1) for a in arrival) > 0] = 0.0
+    carried = tuple(arrival)
+    log_scale = torch.zeros_like(direct[0, :, :1])  # (B, 1)
     curves: dict[str, list[Tensor]] = {name: [] for name in names}
-    for (before, after), arriving in zip(reversed(steps), direct.flip(0).unbind(0), strict=True):
+    for (before, new, after), arriving in zip(reversed(steps), direct.flip(0).unbind(0), strict=True):
         # Bring both to the scale of the larger, then add what the loss gives this output directly.
         norm = torch.cat(carried, -1).norm(dim=-1, keepdim=True)
         here = arriving.norm(dim=-1, keepdim=True)
         larger = torch.maximum(log_scale + norm.log(), here.log())
         safe = torch.where(larger.isinf(), 0.0, larger)
-        carried = tuple(a * (log_scale - safe).exp() for a in carried)
+        carried = tuple(a / torch.where(norm == 0, 1.0, norm) * (log_scale + norm.log() - safe).exp() for a in carried)
         direction = arriving / torch.where(here == 0, 1.0, here)
         carried = (carried[0] + direction * (here.log() - safe).exp(), *carried[1:])
-        log_scale = larger
-        gradients = torch.autograd.grad(after, (*before, *after), carried, allow_unused=True, materialize_grads=True)
+        log_scale = safe
+        gradients = torch.autograd.grad(after, (*before, *new), carried, allow_unused=True, materialize_grads=True)
         carried, totals = gradients[: len(names)], gradients[len(names) :]
         for name, total in zip(names, totals, strict=True):
             curves[name].append((log_scale[:, 0] + total.norm(dim=-1).log()) / LN10)

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import sys
 import time
 import warnings
@@ -24,11 +25,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from ..layer import from_torch
 from . import results
 from .callbacks import GradientFlow, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule
 from .report import table, write_report
+
+launched: dict[Path, list[Path]] = {}
+"""The folders to report on when all is done, and the runs in each that this process is answerable for."""
 
 
 class OptionError(SystemExit):
@@ -49,7 +54,8 @@ def run_name(overrides: list[str]) -> str:
     parsed = {key: value for key, value in _parse(overrides).items() if key != "experiment"}
     last = [key.split(".")[-1] for key in parsed]
     short = {key: name if last.count(name) == 1 else key for key, name in zip(parsed, last, strict=True)}
-    return ",".join(f"{short[key]}={value}" for key, value in parsed.items()).replace("/", "_") or "default"
+    name = ",".join(f"{short[key]}={value}" for key, value in parsed.items()).replace("/", "_") or "default"
+    return name[:200]  # file systems take 255 bytes; `check` refuses two runs of one name
 
 
 def _parse(overrides: list[str]) -> dict[str, str]:
@@ -82,9 +88,11 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
     Raises:
         OptionError: an option has a value that it cannot have.
     """
-    for name in ("seed", "data_seed"):
-        if not isinstance(cfg[name], int) or not 0 <= cfg[name] < 2**32:
-            raise OptionError(f"{name} must be an integer from 0 to 2**32 - 1, got {cfg[name]}")
+    for name, value, least in (("seed", cfg.seed, 0), ("threads", cfg.threads, 1)):
+        if type(value) is not int or not least <= value < 2**32:
+            raise OptionError(f"{name} must be an integer of at least {least}, got {value}")
+    if type(cfg.trainer.max_steps) is not int:
+        raise OptionError(f"trainer.max_steps must be an integer, got {cfg.trainer.max_steps}")
     cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
     here = ["auto", "cpu", *["cuda"] * cuda, *["mps"] * mps, *["gpu"] * (cuda or mps)]
     if cfg.trainer.accelerator not in here:
@@ -94,18 +102,19 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
         task = instantiate(cfg.task)
     with option("model"):
         recurrent = instantiate(cfg.model, input_size=task.input_size, batch_first=True)
-    with option("batch_size, eval_size"):
+        from_torch(recurrent)  # what the measures need of it
+    with option("batch_size, eval_size, data_seed"):
         data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed)
     with option("optimizer"):
         module = SequenceModule(recurrent, task, instantiate(cfg.optimizer))
         module.configure_optimizers()
     with option("callbacks"):
-        callbacks = list(instantiate(cfg.callbacks).values())
+        callbacks = list(instantiate(cfg.get("callbacks") or {}).values())
     with option("logger"):
-        logger = list(instantiate(cfg.logger).values()) if loggers else False
+        logger = list(instantiate(cfg.get("logger") or {}).values()) if loggers else []
     with option("trainer"):
         quiet = {} if sys.stderr.isatty() else {"enable_progress_bar": False}
-        trainer = instantiate(cfg.trainer, logger=logger, callbacks=callbacks, **quiet)
+        trainer = instantiate(cfg.trainer, logger=logger or False, callbacks=callbacks, **quiet)
     return trainer, module, data
 
 
@@ -117,15 +126,6 @@ def check(jobs: list[DictConfig]) -> None:
     for job in jobs:
         HydraConfig.instance().set_config(job)
         build(job, loggers=False)
-
-
-def is_finished(folder: Path) -> bool:
-    return (folder / results.RECORD).exists() and results.read_record(folder)["status"] == "finished"
-
-
-def outcome(folder: Path) -> float:
-    """The test loss of the run in `folder`; nan if there is none."""
-    return results.read_record(folder)["metrics"].get("test/loss", math.nan)
 
 
 def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
@@ -154,7 +154,6 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
         "parameters": None,
         "wall_time_s": None,
         "device": None,
-        "threads": torch.get_num_threads(),
         "overrides": _parse(hydra_cfg.overrides.task),
         "config": _flatten(config),
         "metrics": {},
@@ -168,20 +167,23 @@ def run(cfg: DictConfig) -> float:
     Returns:
         The test loss.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    if is_finished(folder):
-        raise OptionError(
-            f"hydra.run.dir: {os.path.relpath(folder)} already holds a finished run; choose another folder"
-        )
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir)
+    if results.is_finished(folder):
+        raise OptionError(f"hydra.run.dir: {os.path.relpath(folder)} already holds a finished run; choose another")
+    torch.set_num_threads(cfg.threads)
     trainer, module, data = build(cfg)
-    # Vanishing gradients end as denormal numbers, which x86 processors compute up to 20 times more slowly.
+    # Vanishing gradients end as denormal numbers, which slow x86 processors down several times over.
     torch.set_flush_denormal(True)
-    record = new_record(cfg, HydraConfig.get()) | {
+    record = new_record(cfg, hydra_cfg) | {
         "chance": module.task.chance,
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
     }
+    for left_by_an_interrupted_run in folder.glob("events.out.tfevents*"):
+        left_by_an_interrupted_run.unlink()
     results.write_record(folder, record)
+    launched.setdefault(Path(hydra_cfg.sweep.dir) if hydra_cfg.mode.name == "MULTIRUN" else folder, []).append(folder)
     begin = time.perf_counter()
     try:
         trainer.fit(module, data)
@@ -194,9 +196,11 @@ def run(cfg: DictConfig) -> float:
         record["metrics"] |= trainer.test(module, data, verbose=False)[0]
         _log_hyperparameters(trainer, record)
         record["status"] = "finished"
-    except (KeyboardInterrupt, SystemExit):
+        if not math.isfinite(record["metrics"]["val/loss"]):
+            record |= {"status": "diverged", "error": f"val/loss is {record['metrics']['val/loss']}"}
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
         record |= {"status": "interrupted", "error": "stopped by the user"}
-        raise
+        raise KeyboardInterrupt from error
     except BaseException as error:
         last = (str(error).strip().splitlines() or ["?"])[-1]
         record |= {"status": "failed", "error": f"{type(error).__name__}: {last}"}
@@ -233,26 +237,17 @@ def _flatten(node, prefix: str = "") -> dict[str, object]:
     return {k: v for key, child in node.items() for k, v in _flatten(child, f"{prefix}.{key}".lstrip(".")).items()}
 
 
-def finish(folder: Path) -> int:
-    """Write the report, show the table, and say what to open next; the number of runs that failed."""
+def finish(folder: Path) -> None:
+    """Write the report, show the table, and say what to open next."""
     rows = write_report(folder)
     console = Console()
     console.print("training steps until solved, or ✗ and the final validation loss; by model and seq_len")
     console.print(table(rows))
-    failed = rows[rows["status"] == "failed"]
-    for run in failed.itertuples():
+    for run in rows[rows["status"].isin(["failed", "diverged"])].itertuples():
         console.print(f"{run.run}: {run.error}", style="red", highlight=False, markup=False)
     shown = Path(os.path.relpath(folder))
     console.print(f"report:      {shown / 'report.md'}", highlight=False, soft_wrap=True)
     console.print(f"dashboards:  tensorboard --logdir {shown}", highlight=False, soft_wrap=True)
-    return len(failed)
-
-
-def train(cfg: DictConfig) -> float:
-    loss = run(cfg)
-    if HydraConfig.get().mode.name == "RUN":
-        finish(Path(HydraConfig.get().runtime.output_dir))
-    return loss
 
 
 def explain(error: Exception) -> str | None:
@@ -264,7 +259,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         allowed = ", ".join(sorted(map(str, cause.parent_node)))
         return f"{cause.full_key or cause.key}: no such option; allowed here: {allowed}"
-    if isinstance(error, HydraException):
+    if isinstance(error, HydraException) or "Config group override" in str(error):
         return _first_line(error)
     return None
 
@@ -280,16 +275,24 @@ def silence() -> None:
 def main() -> None:
     """Train: one run, or a sweep (`-m`, or an experiment that sets it)."""
     silence()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the lines below
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(train)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(run)()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         if wants_traceback or (line := explain(error)) is None:
             raise
         sys.exit(f"error: {line}")
+    finally:
+        for folder in launched:
+            if any(folder.rglob(results.RECORD)):
+                finish(folder)
+    statuses = [results.read_record(run)["status"] for runs in launched.values() for run in runs]
+    if failed := statuses.count("failed"):
+        sys.exit(f"error: {failed} of {len(statuses)} runs failed")
 
 
 def report() -> None:

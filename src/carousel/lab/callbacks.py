@@ -13,6 +13,7 @@ from ..gradients import flow, memory_length
 from ..layer import from_torch
 from . import figures
 from .module import SequenceModule
+from .results import write
 
 
 def log(trainer: L.Trainer, values: dict[str, float]) -> None:
@@ -63,7 +64,8 @@ class GradientFlow(Probe):
     """The gradient with respect to each state against the lag, as `carousel.gradients.flow` measures it.
 
     TensorBoard: the curve at initialisation and at the end (scalars with the lag as the step), a heatmap of training
-    step x lag, and the memory length over training. File: `gradient_flow.csv` with step, state, lag, log10_norm.
+    step x lag, and the memory length over training. File: step, state, lag, log10_norm. With several
+    layers or directions, h_0 and h_1 are the states of the first and the second, in the order of torch's.
     """
 
     def __init__(self, path: str | Path, every_n_steps: int, num_sequences: int) -> None:
@@ -74,19 +76,24 @@ class GradientFlow(Probe):
 
     def measure(self, trainer, module, batch) -> None:
         step = trainer.global_step
-        curves = {k: v.cpu() for k, v in flow(module.recurrent, lambda: module.loss(batch)).rms().items()}
+        flows = flow(module.recurrent, lambda: module.loss(batch))
+        layers = [""] if len(flows) == 1 else [f"_{k}" for k in range(len(flows))]
+        curves = {f"{s}{k}": c.cpu() for k, f in zip(layers, flows, strict=True) for s, c in f.rms().items()}
         for state, curve in curves.items():
             self.history.setdefault(state, {})[step] = curve
         self.memory[step] = {state: memory_length(curve) for state, curve in curves.items()}
         log(trainer, {f"memory_length/{state}": float(lag) for state, lag in self.memory[step].items()})
         if step == 0:
             self._write_curves(trainer, "at_init", curves)
-        with self.path.open("w" if len(self.memory) == 1 else "a", newline="") as file:
+        write(self.path, self._save)
+
+    def _save(self, path: Path) -> None:
+        with path.open("w", newline="") as file:
             rows = csv.writer(file)
-            if len(self.memory) == 1:
-                rows.writerow(("step", "state", "lag", "log10_norm"))
-            for state, curve in curves.items():
-                rows.writerows((step, state, lag, f"{y:.4f}") for lag, y in enumerate(curve.tolist()))
+            rows.writerow(("step", "state", "lag", "log10_norm"))
+            for state, curves in self.history.items():
+                for step, curve in curves.items():
+                    rows.writerows((step, state, lag, f"{y:.4f}") for lag, y in enumerate(curve.tolist()))
 
     def _write_curves(self, trainer: L.Trainer, when: str, curves: dict[str, Tensor]) -> None:
         if writer := tensorboard(trainer):
@@ -110,7 +117,8 @@ class KeepGate(Probe):
         layer = from_torch(module.recurrent)
         if gate := layer.cell().keep_gate:
             with torch.no_grad():
-                log(trainer, {f"gates/{gate}_mean": layer.inspect(batch[0])[0][gate].mean().item()})
+                records = layer.inspect(batch[0])
+            log(trainer, {f"gates/{gate}_mean": torch.stack([r[gate].mean() for r in records]).mean().item()})
 
 
 class StopWhenSolved(L.Callback):

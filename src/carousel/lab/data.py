@@ -43,21 +43,25 @@ class SequenceData(L.LightningDataModule):
         task: where the sequences come from.
         batch_size: training sequences per step.
         eval_size: sequences for validation, and as many for test.
-        seed: of the data; the model has a seed of its own.
+        data_seed: of the data; the model has a seed of its own.
 
     Raises:
         ValueError: a size is under 1, or the seed negative.
     """
 
-    def __init__(self, task: Task, batch_size: int, eval_size: int, seed: int) -> None:
+    def __init__(self, task: Task, batch_size: int, eval_size: int, data_seed: int) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("eval_size", eval_size, 1), ("seed", seed, 0)):
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_size", eval_size, 1),
+            ("data_seed", data_seed, 0),
+        ):
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
-        self.task, self.batch_size, self.eval_size, self.seed = task, batch_size, eval_size, seed
+        self.task, self.batch_size, self.eval_size, self.data_seed = task, batch_size, eval_size, data_seed
 
     def _loader(self, split: str, batch_size: int, length: int | None) -> DataLoader:
-        return DataLoader(Batches(self.task, split, batch_size, self.seed, length), batch_size=None)
+        return DataLoader(Batches(self.task, split, batch_size, self.data_seed, length), batch_size=None)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader("train", self.batch_size, None)

@@ -33,7 +33,11 @@ FLOOR = -20.0
 """Decimal logarithm under which gradient curves are cut: far below anything that training could notice."""
 
 
-def styles(labels: list[str]) -> dict[str, dict]:
+Style = dict[str, dict]
+
+
+def styles(labels: list[str]) -> Style:
+    """How each model looks: made once for a report, so that it looks the same in all figures."""
     others = cycle(_OTHERS)
     return {label: STYLES.get(label) or next(others) for label in sorted(labels)}
 
@@ -61,39 +65,40 @@ def _power_of_ten(y: float, _) -> str:
     return f"$10^{{{y:.0f}}}$"
 
 
-def gradient_flow(flow: pd.DataFrame) -> Figure:
+def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
     """The gradient's norm relative to lag 0 against the lag, at the largest seq_len: before and after training."""
     seq_len = flow["seq_len"].max()
     flow = flow[flow["seq_len"] == seq_len]
-    states = [state for state in ("h", "c") if state in set(flow["state"])]
-    style = styles(flow["label"].unique())
+    states = list(flow["state"].unique())
     figure = Figure(figsize=(9, 3.4 * len(states) + 0.6), layout="constrained")
     grid = figure.subplots(len(states), 2, sharex=True, sharey=True, squeeze=False)
+    top = 3.0
     for row, state in zip(grid, states, strict=True):
         for ax, when in zip(row, ("at initialisation", "after training"), strict=True):
             for label, runs in flow[flow["state"] == state].groupby("label"):
                 step = runs.groupby("run")["step"].transform("max" if when == "after training" else "min")
                 curves = runs[runs["step"] == step].pivot_table(index="lag", columns="run", values="log10_norm")
-                _band(ax, label, (curves - curves.loc[0]).where(lambda y: y >= FLOOR), style[label], (0.05, 0.13))
+                curves = curves - curves.loc[0]
+                top = max(top, min(curves.max().max() + 1, -FLOOR))
+                _band(ax, label, curves, style[label], (0.05, 0.13))
             _mark(ax, -2, "1%")
-            ax.set(title=rf"$\partial L/\partial {state}_{{T-k}}$, {when}", ylim=(FLOOR, 3))
+            ax.set_title(rf"$\partial L/\partial {state}_{{T-k}}$, {when}")
             ax.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
             ax.grid(alpha=0.25)
         row[0].set_ylabel("norm relative to lag 0")
+    grid[0, 0].set_ylim(FLOOR, top)
     for ax in grid[-1]:
         ax.set_xlabel("lag k (time steps back from the loss)")
-    seeds = flow["seed"].nunique()
-    over = f", mean and range of {seeds} seeds" if seeds > 1 else ""
+    over = ", mean and range over seeds" if flow["seed"].nunique() > 1 else ""
     figure.suptitle(f"How much of the error reaches earlier states: sequences of {seq_len} steps{over}")
-    _legend(figure, grid[0, 0])
+    _legend(figure, max(grid.flat, key=lambda ax: len(ax.lines)))
     return figure
 
 
-def solved(results: pd.DataFrame) -> Figure:
+def solved(results: pd.DataFrame, style: Style) -> Figure:
     """Which runs were solved, and after how many training steps, against seq_len."""
     finished = results[results["status"] == "finished"]
     labels, lengths = sorted(finished["label"].unique()), sorted(finished["seq_len"].unique())
-    style = styles(labels)
     figure = Figure(figsize=(10, 0.35 * len(labels) + 2.6), layout="constrained")
     table, steps = figure.subplots(1, 2, width_ratios=(1, 1.1))
 
@@ -109,10 +114,16 @@ def solved(results: pd.DataFrame) -> Figure:
     table.set_yticks(range(len(labels)), labels)
     table.set(title="solved? (below: test loss)", xlabel="seq_len (time steps)")
 
-    for label, runs in finished[finished["solved"]].groupby("label"):
-        mean = runs.groupby("seq_len")["steps_to_solve"].mean()
-        steps.plot(mean.index, mean, label=label, **style[label])
-    steps.set(title="training steps until solved", xlabel="seq_len (time steps)", ylabel="training steps")
+    for label, runs in finished.groupby("label"):
+        counts = runs.pivot_table(index="seq_len", columns="run", values="steps_to_solve", dropna=False)
+        counts = counts[share.loc[label].reindex(counts.index) == 1]
+        if not counts.empty:
+            _band(steps, label, counts, style[label], None)
+    steps.set(
+        title="training steps until solved (where every seed is)",
+        xlabel="seq_len (time steps)",
+        ylabel="training steps",
+    )
     steps.set(xscale="log", yscale="log")
     steps.set_xlim(min(lengths) * 0.85, max(lengths) * 1.2)
     steps.set_xticks(lengths, lengths)
@@ -120,25 +131,29 @@ def solved(results: pd.DataFrame) -> Figure:
     steps.yaxis.set_major_formatter(ScalarFormatter())
     steps.yaxis.set_minor_formatter(ScalarFormatter())
     steps.grid(alpha=0.25, which="both")
-    if finished["solved"].any():
+    if steps.lines:
         steps.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     else:
-        steps.text(0.5, 0.5, "no run was solved", transform=steps.transAxes, ha="center")
+        steps.text(0.5, 0.5, "no length was solved", transform=steps.transAxes, ha="center")
     return figure
 
 
-def loss_curves(curves: pd.DataFrame, results: pd.DataFrame) -> Figure:
-    """Validation loss against the training step, one panel for each seq_len, with the chance level."""
+def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Figure:
+    """Validation loss against the training step, one panel for each seq_len, with the chance level.
+
+    A run that stopped early, being solved, counts with its last loss from then on.
+    """
     curves = curves.dropna(subset="val/loss")
     lengths = sorted(curves["seq_len"].unique())
-    style = styles(curves["label"].unique())
     columns = min(len(lengths), 3)
     rows = -(-len(lengths) // columns)
     figure = Figure(figsize=(3.6 * columns + 0.6, 2.7 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, length in zip(grid.flat, lengths, strict=False):
         for label, runs in curves[curves["seq_len"] == length].groupby("label"):
-            _band(ax, label, runs.pivot_table(index="step", columns="run", values="val/loss"), style[label], 0.2)
+            _band(
+                ax, label, runs.pivot_table(index="step", columns="run", values="val/loss").ffill(), style[label], 0.2
+            )
         for chance in results.loc[results["seq_len"] == length, "chance"].dropna().unique():
             _mark(ax, chance, "chance")
         ax.set(title=f"seq_len {length}", yscale="log")
@@ -156,12 +171,13 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame) -> Figure:
 
 def heatmap(state: str, steps: list[int], log10_norm: Tensor) -> Figure:
     """Training step x lag, for one state: `log10_norm` is (len(steps), T)."""
-    relative = (log10_norm - log10_norm[:, :1]).clamp(-10, 0)
+    relative = (log10_norm - log10_norm[:, :1]).clamp(-10, 10)
     figure = Figure(figsize=(7, 0.25 * len(steps) + 2), layout="constrained")
     ax = figure.subplots()
-    image = ax.imshow(relative.numpy(), aspect="auto", cmap="cividis", vmin=-10, vmax=0, interpolation="nearest")
+    top = max(0.0, float(relative.nan_to_num().max()))
+    image = ax.imshow(relative.numpy(), aspect="auto", cmap="cividis", vmin=-10, vmax=top, interpolation="nearest")
     ax.set_yticks(range(len(steps)), steps)
     ax.set(xlabel="lag k (time steps back from the loss)", ylabel="training step")
-    ax.set_title(rf"$\|\partial L/\partial {state}_{{T-k}}\|$ relative to lag 0 (cut at $10^{{-10}}$)")
+    ax.set_title(rf"$\|\partial L/\partial {state}_{{T-k}}\|$ relative to lag 0 (cut at $10^{{\pm 10}}$)")
     figure.colorbar(image, label="decimal logarithm")
     return figure

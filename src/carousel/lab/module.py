@@ -26,7 +26,9 @@ class SequenceModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.recurrent, self.task, self.optimizer = recurrent, task, optimizer
-        self.readout = nn.Linear(recurrent.hidden_size, task.output_size)
+        with torch.no_grad():
+            features = recurrent(torch.zeros(1, 1, task.input_size))[0].size(-1)
+        self.readout = nn.Linear(features, task.output_size)
 
     def forward(self, x: Tensor) -> Tensor:
         output, _ = self.recurrent(x)  # (B, T, H)

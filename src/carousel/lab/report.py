@@ -16,7 +16,8 @@ SHORT = 10
 def write_report(folder: Path) -> pd.DataFrame:
     """Write results.csv, gradient_flow.csv, loss_curves.csv, the figures and report.md into `folder`.
 
-    Depends on nothing but the runs under `folder`, so it can be repeated at any time, during a sweep as well.
+    Depends on nothing but the runs under `folder`, so it can be repeated at any time, during a sweep as well; where
+    there are none, on the tables of an earlier report.
 
     Returns:
         The results, one row a run.
@@ -28,12 +29,13 @@ def write_report(folder: Path) -> pd.DataFrame:
     for name, table in (("results", results), ("gradient_flow", flow), ("loss_curves", curves)):
         write(folder / f"{name}.csv", lambda part, table=table: table.to_csv(part, index=False))
     made: dict[str, Figure] = {}
+    style = figures.styles(results["label"].unique())
     if not flow.empty:
-        made["gradient_flow"] = figures.gradient_flow(flow)
+        made["gradient_flow"] = figures.gradient_flow(flow, style)
     if (results["status"] == "finished").any():
-        made["solved"] = figures.solved(results)
+        made["solved"] = figures.solved(results, style)
     if not curves.empty:
-        made["loss_curves"] = figures.loss_curves(curves, results)
+        made["loss_curves"] = figures.loss_curves(curves, results, style)
     for name, figure in made.items():
         write(folder / f"{name}.png", lambda part, figure=figure: figure.savefig(part, dpi=150, format="png"))
     write(folder / "report.md", lambda part: part.write_text(markdown(folder.resolve().name, results, flow, set(made))))
@@ -49,8 +51,9 @@ def names(values) -> str:
 def markdown(title: str, results: pd.DataFrame, flow: pd.DataFrame, made: set[str]) -> str:
     finished = results[results["status"] == "finished"]
     counts = names(f"{count} {status}" for status, count in results["status"].value_counts().items())
-    seeds = results["seed"].nunique()
-    parts = [f"# {title}", f"{len(results)} runs ({counts}), {seeds} seed{'s' * (seeds > 1)} per setting."]
+    seeds = results.groupby(["label", "seq_len"])["seed"].nunique()
+    seeds = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    parts = [f"# {title}", f"{len(results)} runs ({counts}); seeds per setting: {seeds}."]
     if "solved" in made:
         chance = names(f"{c:.4f}" for c in sorted(finished["chance"].unique()))
         parts += [
@@ -99,32 +102,39 @@ def decay(curve: pd.Series) -> float:
 
 def flow_sentences(flow: pd.DataFrame, finished: pd.DataFrame) -> list[str]:
     longest = flow["seq_len"].max()
-    h = flow[(flow["seq_len"] == longest) & (flow["state"] == "h")]
+    state = "h" if "h" in set(flow["state"]) else flow["state"].iloc[0]
+    h = flow[(flow["seq_len"] == longest) & (flow["state"] == state)]
     first = h[h["step"] == 0].groupby(["label", "lag"])["log10_norm"].mean()
     rate = {label: decay(first[label]) for label in first.index.unique("label")}
     order = sorted(rate, key=rate.get)
     sentences = [
-        f"At initialisation, with sequences of {longest} steps, the norm of ∂L/∂h is multiplied per step, over the "
-        f"first {min(SHORT, longest - 1)} lags, by {names(f'{rate[label]:.3f} (`{label}`)' for label in order)}."
+        f"At initialisation, with sequences of {longest} steps, the norm of ∂L/∂{state} is multiplied per step, over "
+        f"the first {min(SHORT, longest - 1)} lags, by {names(f'{rate[label]:.3f} (`{label}`)' for label in order)}."
     ]
     if "rnn" in rate and len(rate) > 1:
         below = [f"`{label}`" for label in order if rate[label] < rate["rnn"]]
         verb = "keeps" if len(below) == 1 else "keep"
-        sentences += [
-            f"{names(below)} {verb} less of it than `rnn`: gates alone do not save the gradient."
-            if below
-            else "No model keeps less of it than `rnn`."
-        ]
-    end, init = "memory_length_end/h", "memory_length_init/h"
-    if end in finished:
-        reach = finished.assign(init=finished[init] / finished["seq_len"], end=finished[end] / finished["seq_len"])
-        for outcome, runs in reach.groupby("solved"):
-            sentences.append(
-                f"The memory length (largest lag at which the norm is above 1% of lag 0's) of the {len(runs)} runs "
-                f"that were {'solved' if outcome else 'not solved'} went from {runs['init'].median():.0%} of seq_len "
-                f"at initialisation to {runs['end'].median():.0%} at the end (medians)."
-            )
-    return sentences
+        sentences.append(
+            f"{names(below)} {verb} less of it than `rnn`." if below else "No model keeps less than `rnn`."
+        )
+    return [*sentences, *memory_sentences(finished[finished["seq_len"] == longest])]
+
+
+def memory_sentences(runs: pd.DataFrame) -> list[str]:
+    """What training makes of the memory length, on c where there is one, for runs of one length."""
+    if "memory_length_end/h" not in runs:
+        return []
+    lengths = {when: runs[f"memory_length_{when}/h"] for when in ("init", "end")}
+    if "memory_length_end/c" in runs:
+        lengths = {when: runs[f"memory_length_{when}/c"].fillna(on_h) for when, on_h in lengths.items()}
+    said = []
+    for label, group in runs.groupby("label"):
+        init, end = (lengths[when].loc[group.index].median() for when in ("init", "end"))
+        said.append(f"from {init:.0f} to {end:.0f} for `{label}` ({group['solved'].sum()} of {len(group)} solved)")
+    return [
+        "Training takes the memory length (largest lag at which the norm is above 1% of lag 0's; of ∂L/∂c where there "
+        f"is a c; medians) {names(said)}."
+    ]
 
 
 def loss_sentence(finished: pd.DataFrame) -> str:

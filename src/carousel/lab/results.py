@@ -1,6 +1,7 @@
 """A run's record, and the tables made of many."""
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 RECORD = "result.json"
+TABLES = ("results", "gradient_flow", "loss_curves")
+FLOW = "flow.csv"  # of one run; the report gathers them into gradient_flow.csv
 PACKAGES = ("torch", "lightning", "hydra-core", "tensorboard")
 
 
@@ -34,11 +37,28 @@ def read_record(folder: Path) -> dict:
 
 
 def environment() -> dict[str, str | None]:
-    """Versions of what the numbers depend on, and the commit of the code."""
-    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
-    git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    """Versions of what the numbers depend on, and, in a checkout, the commit of the code."""
     found = {name: version(name) for name in PACKAGES}
-    return found | {"python": platform.python_version(), "git": git.stdout.strip() or None}
+    return found | {"python": platform.python_version(), "git": _commit(Path(__file__).parents[3])}
+
+
+def _commit(checkout: Path) -> str | None:
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
+    try:
+        return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False).stdout.strip() or None
+    except OSError:  # git is not installed
+        return None
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / RECORD).exists() and read_record(folder)["status"] == "finished"
+
+
+def outcome(folder: Path) -> float:
+    """The test loss of the run in `folder`; nan if there is none."""
+    return read_record(folder)["metrics"].get("test/loss", math.nan)
 
 
 def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -48,12 +68,14 @@ def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         results, one row a run; gradient_flow, one row for each run, training step, state and lag; loss_curves, one for
         each run and logged training step. The last two hold finished runs only.
 
+    If there are no runs but the tables of an earlier call, as in outputs/reference/, those.
+
     Raises:
-        FileNotFoundError: there is no run under `folder`.
+        FileNotFoundError: there is neither.
     """
     paths = sorted(folder.rglob(RECORD))
     if not paths:
-        raise FileNotFoundError(f"no run ({RECORD}) under {folder}")
+        return tuple(_read_table(folder, name) for name in TABLES)
     records = [json.loads(path.read_text()) for path in paths]
     rows, flows, curves = [], [], []
     for path, record, label in zip(paths, records, _labels(records), strict=True):
@@ -64,8 +86,8 @@ def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         rows[-1] |= {f"{part}.{k}": v for part in ("versions", "config") for k, v in nested[part].items()}
         if record["status"] == "finished":
             keys |= {key: record[key] for key in ("seq_len", "seed")}
-            if (run / "gradient_flow.csv").exists():
-                flows.append(pd.read_csv(run / "gradient_flow.csv").assign(**keys))
+            if (run / FLOW).exists():
+                flows.append(pd.read_csv(run / FLOW).assign(**keys))
             if (run / "metrics.csv").exists():
                 curve = pd.read_csv(run / "metrics.csv").reindex(columns=["step", "train/loss", "val/loss"])
                 curves.append(curve.dropna(thresh=2).assign(**keys))
@@ -73,11 +95,31 @@ def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return results, *(pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (flows, curves))
 
 
+def _read_table(folder: Path, name: str) -> pd.DataFrame:
+    for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
+        if path.exists():
+            return pd.read_csv(path) if path.stat().st_size > 1 else pd.DataFrame()
+    raise FileNotFoundError(f"no run ({RECORD}) under {folder}")
+
+
 def _labels(records: list[dict]) -> list[str]:
-    """The model, and whatever else was varied besides the length and the seed."""
-    keys = {key for record in records for key in record["overrides"]} - {"model", "task.seq_len", "seed", "experiment"}
-    varied = sorted(key for key in keys if len({record["overrides"].get(key) for record in records}) > 1)
-    return [
-        " ".join([r["model"], *(f"{key}={r['overrides'][key]}" for key in varied if key in r["overrides"])])
-        for r in records
-    ]
+    """The model, and whatever else was varied besides the length and the seed.
+
+    That is what the command lines say differently, and what the configurations say differently where model, task and
+    length are the same (other differences follow from those).
+    """
+    keys = {key for r in records for key in r["overrides"]} - {"model", "task.seq_len", "seed", "experiment"}
+    varied = {key for key in keys if len({r["overrides"].get(key) for r in records}) > 1}
+    groups: dict[tuple, list[dict]] = {}
+    for r in records:
+        groups.setdefault((r["model"], r["task"], r["seq_len"]), []).append(r["config"])
+    for configs in groups.values():
+        for key in {key for config in configs for key in config} - {"seed"}:
+            if len({str(config.get(key)) for config in configs}) > 1:
+                varied.add(key)
+
+    def label(r: dict) -> str:
+        values = {key: r["overrides"].get(key, r["config"].get(key)) for key in sorted(varied)}
+        return " ".join([r["model"], *(f"{key}={value}" for key, value in values.items() if value is not None)])
+
+    return [label(r) for r in records]
