@@ -2,8 +2,9 @@
 
 from . import cells, gradients, initialization
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
-from .layer import GRU, LSTM, RNN, Recurrent, from_torch
+from .layer import Recurrent
 from .regularization import Regularization
+from .twins import GRU, LSTM, RNN, from_torch
 
 __all__ = [
     "GRU",

@@ -166,7 +166,7 @@ class Cell(nn.Module):
         """One step: (B, input_size) or (input_size,) -> (B, H) or (H,), a tuple of them if there are several states.
 
         Raises:
-                ValueError: `input` or a state is neither 1D nor 2D.
+            ValueError: `input` or a state is neither 1D nor 2D.
             RuntimeError: the features or the batch do not fit, or there are not as many states as the cell has.
         """
         if input.dim() not in (1, 2):

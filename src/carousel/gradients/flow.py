@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from ..cells import Cell
 from ..cells.cell import State
 from ..engine import Masks, rows, step
-from ..layer import from_torch
+from ..twins import from_torch
 
 LN10 = math.log(10)
 

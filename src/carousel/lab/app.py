@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from ..layer import from_torch
+from ..twins import from_torch
 from . import results
 from .callbacks import GradientFlow, StopWhenSolved
 from .data import SequenceData

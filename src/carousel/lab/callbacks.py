@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ..gradients import flow, memory_length
-from ..layer import from_torch
+from ..twins import from_torch
 from . import figures
 from .module import SequenceModule
 from .results import write
