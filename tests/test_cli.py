@@ -183,6 +183,15 @@ def test_a_diverged_run_does_not_spoil_the_report(tmp_path):
     assert (tmp_path / "sweep" / "gradient_flow.png").exists()
 
 
+def test_a_run_in_two_processes_is_one_run(tmp_path):
+    done = call(tmp_path, "train.py", *TINY, "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=here")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("report:") == 1
+    (record,) = records(tmp_path).values()
+    assert record["status"] == "finished"
+    assert record["steps"] == 12
+
+
 def test_every_batch_of_a_sweep_is_run_though_one_before_it_failed(tmp_path):
     models = "model._target_=broken.Raises,carousel.RNN"
     arguments = ["-m", "model=rnn", models, *TINY, "hydra.sweep.dir=sweep", "hydra.sweeper.max_batch_size=1"]

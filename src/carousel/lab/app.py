@@ -180,10 +180,12 @@ def run(cfg: DictConfig) -> float:
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
     }
-    for left_by_an_interrupted_run in folder.glob("events.out.tfevents*"):
-        left_by_an_interrupted_run.unlink()
-    results.write_record(folder, record)
-    launched.setdefault(Path(hydra_cfg.sweep.dir) if hydra_cfg.mode.name == "MULTIRUN" else folder, []).append(folder)
+    if trainer.is_global_zero:  # of several processes, one keeps the books
+        for left_by_an_interrupted_run in folder.glob("events.out.tfevents*"):
+            left_by_an_interrupted_run.unlink()
+        results.write_record(folder, record)
+        report_on = Path(hydra_cfg.sweep.dir) if hydra_cfg.mode.name == "MULTIRUN" else folder
+        launched.setdefault(report_on, []).append(folder)
     begin = time.perf_counter()
     try:
         trainer.fit(module, data)
@@ -207,7 +209,8 @@ def run(cfg: DictConfig) -> float:
         raise
     finally:
         record["wall_time_s"] = round(time.perf_counter() - begin, 2)
-        results.write_record(folder, record)
+        if trainer.is_global_zero:
+            results.write_record(folder, record)
     return record["metrics"]["test/loss"]
 
 

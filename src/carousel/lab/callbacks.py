@@ -85,7 +85,8 @@ class GradientFlow(Probe):
         log(trainer, {f"memory_length/{state}": float(lag) for state, lag in self.memory[step].items()})
         if step == 0:
             self._write_curves(trainer, "at_init", curves)
-        write(self.path, self._save)
+        if trainer.is_global_zero:
+            write(self.path, self._save)
 
     def _save(self, path: Path) -> None:
         with path.open("w", newline="") as file:

@@ -46,12 +46,12 @@ class SequenceModule(L.LightningModule):
     def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> None:
         x, target = batch
         prediction = self(x)
-        self.log(f"{split}/loss", self.task.loss(prediction, target), prog_bar=True)
-        self.log(f"{split}/accuracy", self.task.accuracy(prediction, target))
+        self.log(f"{split}/loss", self.task.loss(prediction, target), prog_bar=True, sync_dist=True)
+        self.log(f"{split}/accuracy", self.task.accuracy(prediction, target), sync_dist=True)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self._evaluate(batch, "val")
-        self.log("val/chance", self.task.chance)
+        self.log("val/chance", self.task.chance, sync_dist=True)
 
     def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self._evaluate(batch, "test")
