@@ -182,6 +182,7 @@ def test_names_order_repr_and_seeded_weights_are_torchs(name):
         torch.manual_seed(5)
         theirs = theirs_type(3, 4, **kwargs)
         assert repr(ours) == repr(theirs)
+        assert ours.mode == theirs.mode
         assert list(ours.state_dict()) == list(theirs.state_dict())
         for (n, a), (m, b) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
             assert n == m

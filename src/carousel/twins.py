@@ -16,6 +16,8 @@ class LSTM(Recurrent):
     With any option of `LSTMVariantCell` (peephole, coupled, ...) it is that cell over time.
     """
 
+    mode = "LSTM"
+
     def __init__(self, input_size: int, hidden_size: int | Sequence[int], *args, **options) -> None:
         variant = options.keys() & signature(LSTMVariantCell).parameters.keys()
         super().__init__(LSTMVariantCell if variant else LSTMCell, input_size, hidden_size, *args, **options)
@@ -23,6 +25,8 @@ class LSTM(Recurrent):
 
 class GRU(Recurrent):
     """`GRUCell` over time; the twin of `torch.nn.GRU`. Arguments: `Recurrent`'s, without `cell` and `proj_size`."""
+
+    mode = "GRU"
 
     def __init__(self, input_size: int, hidden_size: int | Sequence[int], *args, **options) -> None:
         _refuse_projection(options)
@@ -46,7 +50,7 @@ class RNN(Recurrent):
         **options,
     ) -> None:
         _refuse_projection(options)
-        self.nonlinearity = nonlinearity
+        self.nonlinearity, self.mode = nonlinearity, f"RNN_{nonlinearity.upper()}"
         super().__init__(RNNCell, input_size, hidden_size, num_layers, *args, nonlinearity=nonlinearity, **options)
 
     def _check_rank(self, input: Tensor) -> None:
