@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -491,6 +493,7 @@ def test_what_is_no_cell_is_refused():
         ({"lengths": [5, 0]}, r"lengths should be from 1 to 5, got \[5, 0\]"),
         ({"lengths": [5]}, r"lengths should be 2 integers, one for each sequence, got \[5\]"),
         ({"lengths": [1.5, 2.0]}, "lengths should be 2 integers"),
+        ({"lengths": [True, True]}, "lengths should be 2 integers"),
         ({"reset": torch.zeros(5, 2)}, "reset should be bool of shape"),
         ({"reset": torch.zeros(2, 5, dtype=torch.bool)}, r"reset should be bool of shape \[5, 2\]"),
     ],
@@ -498,6 +501,103 @@ def test_what_is_no_cell_is_refused():
 def test_lengths_and_resets_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         carousel.LSTM(3, 4)(torch.zeros(5, 2, 3), **arguments)
+
+
+def test_threads_do_not_meet():
+    """As nn.DataParallel runs replicas: shallow copies that differ in their parameters, at the same time."""
+    layer = carousel.LSTM(4, 6, 2)
+    replica = copy.copy(layer)
+    replica._parameters = {name: nn.Parameter(torch.randn_like(p)) for name, p in layer._parameters.items()}
+    x = torch.randn(20, 2, 4)
+    expected = [module(x)[0] for module in (layer, replica)]
+    wrong = []
+
+    def work(k):
+        for _ in range(40):
+            if not torch.equal((layer, replica)[k](x)[0], expected[k]):
+                wrong.append(k)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, [0, 1, 0, 1]))
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert all(p.device.type == "meta" for _, loop in layer._loops for p in loop.parameters())
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("rubbish", [float("nan"), float("inf")])
+def test_padding_is_not_read(name, rubbish):
+    ours, _ = make_twins(name, bidirectional=True)
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    outcomes = []
+    for value in (0.0, rubbish):
+        x[2:, 0] = value
+        output, last = ours(x, lengths=[2, 5])
+        gradients = torch.autograd.grad(output.sum(), ours.parameters())
+        outcomes.append([output, *tensors(last), *gradients])
+    torch.testing.assert_close(*outcomes, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_autocast_gives_torchs_dtypes(name):
+    ours, theirs = make_twins(name, dtype=torch.float32)
+    x = torch.randn(5, 2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        mine, reference = ours(x), theirs(x)
+        ours(x, lengths=[5, 2])
+    assert [t.dtype for t in tensors(mine)] == [t.dtype for t in tensors(reference)]
+    for a, b in zip(tensors(mine), tensors(reference), strict=True):
+        torch.testing.assert_close(a.float(), b.float(), rtol=0.05, atol=0.05)
+
+
+def test_additions_are_forgiven_only_to_a_torch_checkpoint_and_only_their_own():
+    ours = carousel.LSTM(3, 4, layer_norm=True)
+    damaged = {k: v for k, v in ours.state_dict().items() if not k.startswith("gain")}
+    with pytest.raises(RuntimeError, match="gain_ih_l0"):
+        ours.load_state_dict(damaged)
+
+    class Weighted(carousel.RNNCell):
+        def shapes(self):
+            return super().shapes() | {"weight": (self.hidden_size,)}
+
+    both = nn.ModuleDict({"lin": nn.Linear(4, 4), "cell": Weighted(4, 6)})
+    state = {k: v for k, v in both.state_dict().items() if k != "lin.weight"}
+    with pytest.raises(RuntimeError, match=r"lin\.weight"):
+        both.load_state_dict(state)
+
+
+def test_a_parametrized_layer_resets_converts_and_is_converted():
+    x = torch.randn(5, 2, 3)
+    for kind in (carousel.LSTM, nn.LSTM):
+        layer = nn.utils.parametrizations.weight_norm(kind(3, 4), "weight_hh_l0")
+        before = {name: p.detach().clone() for name, p in layer.named_parameters()}
+        layer.reset_parameters()
+        assert not any(torch.equal(p, before[name]) for name, p in layer.named_parameters())
+        other = layer.to_torch() if kind is carousel.LSTM else carousel.from_torch(layer)
+        torch.testing.assert_close(other(x)[0], layer(x)[0])
+
+
+def test_conversion_keeps_what_is_frozen():
+    theirs = nn.GRU(3, 4)
+    theirs.weight_hh_l0.requires_grad_(False)
+    twin = carousel.from_torch(theirs)
+    for module in (twin, twin.to_torch()):
+        assert {n: p.requires_grad for n, p in module.named_parameters()} == {
+            n: p.requires_grad for n, p in theirs.named_parameters()
+        }
+
+
+def test_lengths_go_with_padded_input_only():
+    with pytest.raises(ValueError, match="lengths goes with padded input"):
+        carousel.LSTM(3, 4)(pack_sequence([torch.zeros(2, 3)]), lengths=[2])
+    output, _ = carousel.LSTM(3, 4)(torch.zeros(5, 0, 3), lengths=[])
+    assert output.shape == (5, 0, 4)
+    with pytest.raises(RuntimeError, match="layers of different widths need one tuple of states for each"):
+        carousel.LSTM(3, [4, 5], 2)(torch.zeros(5, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)))
 
 
 def test_copies_and_pickles_are_whole_and_independent():

@@ -1,6 +1,5 @@
 """Any cell as a layer with the interface of `torch.nn.LSTM`."""
 
-import copy
 import numbers
 import warnings
 from collections.abc import Sequence
@@ -9,16 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
 from . import packing
 from .cells import Cell
-from .cells.cell import State, forgive_additions
+from .cells.cell import LoadsFromTorch, State, lend
 from .engine import Loop, Masks
 from .regularization import Regularization
 
 
-class Recurrent(nn.Module):
+class Recurrent(LoadsFromTorch):
     """A recurrent layer: the cell knows one step, the layer owns time.
 
     Everything that `torch.nn.LSTM` documents, for any cell. The parameters are the layer's own, under torch's names
@@ -42,6 +42,8 @@ class Recurrent(nn.Module):
     Raises:
         TypeError, ValueError: as torch.nn.LSTM and the cell's constructor; or the widths do not fit each other.
     """
+
+    _returns_autocast_dtype = False
 
     def __init__(
         self,
@@ -86,9 +88,7 @@ class Recurrent(nn.Module):
             if residual and k > 0 and above != size:
                 raise ValueError(f"residual needs layers of one width, got {widths}")
             size = above
-        self.register_load_state_dict_post_hook(forgive_additions)
-        # In a tuple the loops are no submodules: their tensors stand in the layer alone and are lent at each call, by
-        # functional_call, since torch.compile cannot follow the copy of a module that `cell` makes.
+        # In a tuple the loops are no submodules: their tensors stand in the layer alone and are lent at each call.
         self._loops = tuple(loops.items())
 
     def _lent(self, suffix: str, cell: Cell) -> dict[str, Tensor]:
@@ -99,17 +99,19 @@ class Recurrent(nn.Module):
     def cell(self, layer: int = 0, reverse: bool = False) -> Cell:
         """The cell of one layer and direction, with the layer's own parameters (not copies), to take steps with."""
         suffix, loop = self._loops[layer * (1 + self.bidirectional) + reverse]
-        view = copy.deepcopy(loop.cell)
-        for name, tensor in self._lent(suffix, view).items():
-            path, _, leaf = name.rpartition(".")
-            owner = view.get_submodule(path)
-            (owner._parameters if leaf in owner._parameters else owner._buffers)[leaf] = tensor
-        return view
+        return lend(loop.cell, self._lent(suffix, loop.cell))
 
     def reset_parameters(self) -> None:
         """Initialise anew."""
-        for k in range(len(self._loops)):
-            self.cell(*divmod(k, 1 + self.bidirectional)).reset_parameters()
+        for suffix, loop in self._loops:
+            lent = self._lent(suffix, loop.cell)
+            fresh = {name: nn.Parameter(torch.empty_like(tensor.detach())) for name, tensor in lent.items()}
+            lend(loop.cell, fresh).reset_parameters()
+            for name, _ in loop.cell.named_parameters():
+                if is_parametrized(self, _flat(name, suffix)):
+                    setattr(self, _flat(name, suffix), fresh[name].detach())
+                else:
+                    lent[name].data.copy_(fresh[name])
 
     def train(self, mode: bool = True) -> "Recurrent":
         """As `nn.Module.train`, for the cells as well."""
@@ -177,12 +179,16 @@ class Recurrent(nn.Module):
         packed = isinstance(input, PackedSequence)
         batched = packed or input.dim() == 3
         if packed:
+            if lengths is not None:
+                raise ValueError("lengths goes with padded input, not with a PackedSequence")
             x, lengths = packing.unpack(input)
         else:
             self._check_rank(input)
             x = self._flip(input) if batched else input.unsqueeze(1)  # (T, B, I)
         self._check_input(x)
-        lengths = None if lengths is None else packing.check_lengths(lengths, x)
+        if lengths is not None:
+            lengths = packing.check_lengths(lengths, x)
+            x = x.masked_fill(packing.active(lengths, x.size(0), torch.bool).logical_not(), 0.0)  # it may hold anything
         if reset is not None:
             packing.check_reset(reset, input)
             reset = self._flip(reset) if batched else reset.unsqueeze(1)  # (T, B)
@@ -203,6 +209,9 @@ class Recurrent(nn.Module):
         def arrange(y: Tensor) -> Tensor:  # (T, B, H), laid out as the input
             return self._flip(y) if batched else y.squeeze(1)
 
+        if self._returns_autocast_dtype and torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+            lasts = [tuple(s.to(x.dtype) for s in last) for last in lasts]
         output = packing.pack(x, input) if packed else arrange(x)
         return output, self._states_out(lasts, batched), [{n: arrange(y) for n, y in kept.items()} for kept in records]
 
@@ -227,7 +236,10 @@ class Recurrent(nn.Module):
             share=tuple(share) if any(s is not None for s in share) else (),
         )
         lent = {f"cell.{name}": tensor for name, tensor in lent.items()}
-        y, last, kept = functional_call(loop, lent, (x, state, masks, record))
+        if torch.compiler.is_dynamo_compiling():  # it cannot follow the making of a view
+            y, last, kept = functional_call(loop, lent, (x, state, masks, record))
+        else:  # nothing shared is touched, so that threads do not meet
+            y, last, kept = lend(loop, lent)(x, state, masks, record)
         y = y if real is None else y * real
         if reverse:
             y, kept = packing.reverse(y, lengths), {n: packing.reverse(v, lengths) for n, v in kept.items()}
@@ -268,6 +280,8 @@ class Recurrent(nn.Module):
             return [cell.initial_state(x[0]) for cell in cells]
         directions = 1 + self.bidirectional
         groups = [(cells, hx)] if self._uniform else zip(_grouped(cells, directions), hx, strict=True)
+        if not self._uniform and len(cells[0].states) > 1 and any(isinstance(given, Tensor) for given in hx):
+            raise RuntimeError(f"layers of different widths need one tuple of states for each, got {len(hx)} tensors")
         states = []
         for group, given in groups:
             given = (given,) if isinstance(given, Tensor) else tuple(given)
@@ -312,7 +326,12 @@ class Recurrent(nn.Module):
         options = {name: getattr(self, name) for name in ("num_layers", "batch_first", "dropout", "bidirectional")}
         weight = self.all_weights[0][0]
         twin = cell.torch_twin(1, **options, device=weight.device, dtype=weight.dtype)
-        twin.load_state_dict(self.state_dict())
+        lent = {
+            _flat(name, suffix): t for suffix, loop in self._loops for name, t in self._lent(suffix, loop.cell).items()
+        }
+        twin.load_state_dict(lent)
+        for name, parameter in twin.named_parameters():
+            parameter.requires_grad_(lent[name].requires_grad)
         return twin.train(self.training)
 
     def extra_repr(self) -> str:
@@ -326,7 +345,7 @@ class Recurrent(nn.Module):
         }
         shown |= {"residual": False, "regularization": Regularization()}
         parts = [f"{k}={getattr(self, k)}" for k, default in shown.items() if getattr(self, k) != default]
-        cell = [type(self._loops[0][1].cell).__name__] if type(self) is Recurrent else []
+        cell = [] if hasattr(self, "mode") else [type(self._loops[0][1].cell).__name__]
         return ", ".join([*cell, f"{self.input_size}, {self.hidden_size}", *parts])
 
 

@@ -45,7 +45,8 @@ def check_lengths(lengths: Tensor | list[int], x: Tensor) -> Tensor:
         ValueError: they are not one integer from 1 to T for each sequence.
     """
     lengths = torch.as_tensor(lengths, device=x.device)
-    if lengths.shape != x.shape[1:2] or lengths.is_floating_point():
+    lengths = lengths.long() if lengths.numel() == 0 else lengths
+    if lengths.shape != x.shape[1:2] or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(f"lengths should be {x.size(1)} integers, one for each sequence, got {lengths.tolist()}")
     if not torch.compiler.is_compiling() and lengths.numel() and not 1 <= lengths.min() <= lengths.max() <= x.size(0):
         raise ValueError(f"lengths should be from 1 to {x.size(0)}, got {lengths.tolist()}")

@@ -1,5 +1,6 @@
 """Noise made for recurrent networks, given to a layer as `regularization=`."""
 
+import numbers
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ class Regularization:
     weight: float = 0.0
 
     def __post_init__(self) -> None:
-        zoneout = self.zoneout if isinstance(self.zoneout, float | int) else tuple(self.zoneout)
+        zoneout = self.zoneout if isinstance(self.zoneout, numbers.Real) else tuple(self.zoneout)
         object.__setattr__(self, "zoneout", zoneout)
         for name in ("input", "recurrent", "zoneout", "weight"):
             rates = getattr(self, name)

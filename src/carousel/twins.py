@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from inspect import signature
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .cells import Cell, GRUCell, LSTMCell, LSTMVariantCell, RNNCell
 from .layer import Recurrent
@@ -17,6 +18,7 @@ class LSTM(Recurrent):
     """
 
     mode = "LSTM"
+    _returns_autocast_dtype = True  # as torch's LSTM, unlike its GRU
 
     def __init__(self, input_size: int, hidden_size: int | Sequence[int], *args, **options) -> None:
         variant = options.keys() & signature(LSTMVariantCell).parameters.keys()
@@ -76,14 +78,17 @@ def from_torch(module: nn.Module) -> Recurrent | Cell:
         return module
     layers = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
     cells = {nn.LSTMCell: LSTMCell, nn.GRUCell: GRUCell, nn.RNNCell: RNNCell}
-    if type(module) not in layers | cells:
-        raise TypeError(f"expected torch.nn.LSTM, GRU or RNN, or one of their cells, got {type(module).__name__}")
+    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
+    if kind not in layers | cells:
+        raise TypeError(f"expected torch.nn.LSTM, GRU or RNN, or one of their cells, got {kind.__name__}")
     names = ["input_size", "hidden_size", "bias", "nonlinearity"]
-    if type(module) in layers:
+    if kind in layers:
         names += ["num_layers", "batch_first", "dropout", "bidirectional", *["proj_size"] * bool(module.proj_size)]
     options = {name: getattr(module, name) for name in names if hasattr(module, name)}
-    dtype = next(module.parameters()).dtype
     with warnings.catch_warnings(action="ignore"):  # torch has warned of an idle dropout already
-        twin = (layers | cells)[type(module)](**options, device="meta", dtype=dtype)  # the module's own tensors move in
-    twin.load_state_dict(module.state_dict(), assign=True)
+        twin = (layers | cells)[kind](**options, device="meta", dtype=next(module.parameters()).dtype)
+    tensors = {name: getattr(module, name) for name in twin.state_dict()}  # these take the places of those on meta
+    twin.load_state_dict(tensors, assign=True)
+    for name, parameter in twin.named_parameters():
+        parameter.requires_grad_(tensors[name].requires_grad)
     return twin.train(module.training)

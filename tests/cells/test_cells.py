@@ -110,6 +110,8 @@ def test_the_same_mistakes_in_a_step_get_the_same_errors(name):
         (torch.zeros(5, 2), hx(1, 3)),
         (torch.zeros(5, 2), hx(5, 1)),
         (torch.zeros(2), hx(4)),
+        (torch.zeros(2), hx(1, 3)),
+        (torch.zeros(5, 2), hx(3)),
     ):
         expected = complaint(lambda arguments=arguments: theirs(*arguments))
         assert expected is not None

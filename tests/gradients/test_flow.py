@@ -187,6 +187,29 @@ def test_packed_input_and_noise_can_be_measured():
     assert measured.rms()["h"].isfinite().all()
 
 
+def test_random_masks_are_those_of_the_measured_run():
+    layer = carousel.LSTM(4, 6, 2, dropout=0.9, dtype=torch.float64)
+    x = torch.randn(5, 3, 4, dtype=torch.float64)
+
+    torch.manual_seed(7)
+    (measured, _) = flow(layer, lambda: layer(x)[0].pow(2).sum())
+    first, second = nn.LSTM(4, 6, dtype=torch.float64), nn.LSTM(6, 6, dtype=torch.float64)
+    first.load_state_dict({n: p for n, p in layer.state_dict().items() if n.endswith("l0")})
+    second.load_state_dict({n.replace("l1", "l0"): p for n, p in layer.state_dict().items() if n.endswith("l1")})
+    torch.manual_seed(7)
+    y, _ = first(x)
+    loss = second(nn.functional.dropout(y, 0.9))[0].pow(2).sum()
+    direct = torch.autograd.grad(loss, y)[0][-1]  # of the last step, direct is all there is
+    torch.testing.assert_close(measured.log10_norm["h"][0], direct.norm(dim=-1).log10())
+
+
+def test_dropped_weights_carry_nothing():
+    layer = carousel.LSTM(4, 6, regularization=carousel.Regularization(weight=1.0))
+    (measured,) = flow(layer, lambda: layer(torch.randn(5, 3, 4))[1][0].sum())
+    assert measured.log10_norm["h"][0].isfinite().all()
+    assert measured.log10_norm["h"][1:].eq(-torch.inf).all()
+
+
 def test_misuse_is_refused():
     layer = carousel.RNN(2, 3)
     x = torch.randn(4, 2, 2)
@@ -194,5 +217,7 @@ def test_misuse_is_refused():
         flow(layer, lambda: x.sum())
     with pytest.raises(ValueError, match="exactly once, not 2 times"):
         flow(layer, lambda: (layer(x)[0] + layer(x)[0]).sum())
+    with pytest.raises(ValueError, match="does not depend on anything that requires a gradient"):
+        flow(layer, lambda: layer(x)[0].detach().sum())
     with pytest.raises(ValueError, match="does not depend on the layer"):
         flow(layer, lambda: layer(x)[0].detach().sum() + layer.weight_hh_l0.sum())

@@ -12,14 +12,30 @@ State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
 
 
-def forgive_additions(module: nn.Module, keys) -> None:
-    """When loading a state_dict: parameters that torch's cells do not have may be missing; they keep their values."""
-    torchs = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    own = {name for name, _ in module.named_parameters() if not name.startswith(torchs)}
-    keys.missing_keys[:] = [key for key in keys.missing_keys if key.rpartition(".")[2] not in own]
+class LoadsFromTorch(nn.Module):
+    """Loads a state_dict of torch's twin: what torch's does not have keeps its value, if none of it is there."""
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *others) -> None:
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *others)
+        torchs = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        own = {prefix + name for name in self._parameters if not name.startswith(torchs)}
+        if not own & state_dict.keys():
+            missing_keys[:] = [key for key in missing_keys if key not in own]
 
 
-class Cell(nn.Module):
+def lend(module: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> nn.Module:
+    """A view of `module` with these parameters and buffers, by their full names; the module itself is left alone."""
+    view = module.__new__(type(module))
+    view.__dict__.update(module.__dict__)
+    for kind in ("_parameters", "_buffers"):
+        own = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
+        object.__setattr__(view, kind, own)
+    parts = {name: lend(part, tensors, f"{prefix}{name}.") for name, part in module._modules.items()}
+    object.__setattr__(view, "_modules", parts)
+    return view
+
+
+class Cell(LoadsFromTorch):
     r"""One step of a recurrent network, in three parts that an engine may schedule as it likes.
 
     =============  =====================  ==========================================================
@@ -94,7 +110,6 @@ class Cell(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         if not bias:
             self.bias_ih = self.bias_hh = None
-        self.register_load_state_dict_post_hook(forgive_additions)
         self.reset_parameters()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -211,11 +226,12 @@ class Cell(nn.Module):
             raise RuntimeError(f"input has inconsistent input_size: got {input.size(-1)} expected {self.input_size}")
         batch = input.size(0) if input.dim() == 2 else 1
         for k, (s, size) in enumerate(zip(state, self.state_sizes, strict=True)):
-            got = s.size(0) if s.dim() == 2 else 1
-            if s.dim() != input.dim() or got != batch:
+            got, *width = (1, *s.shape) if input.dim() == 1 else s.shape
+            if got != batch:
                 raise RuntimeError(f"Input batch size {batch} doesn't match hidden{k} batch size {got}")
-            if s.size(-1) != size:
-                raise RuntimeError(f"hidden{k} has inconsistent hidden_size: got {s.size(-1)}, expected {size}")
+            if width != [size]:
+                shown = width[0] if width else "none"
+                raise RuntimeError(f"hidden{k} has inconsistent hidden_size: got {shown}, expected {size}")
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")

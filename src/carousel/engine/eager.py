@@ -27,11 +27,16 @@ class Masks(NamedTuple):
         if not self.share:
             return new
         shares = (None if share is None else share[t] for share in self.share)
-        return tuple(b if s is None else torch.lerp(a, b, s) for a, b, s in zip(old, new, shares, strict=True))
+        return tuple(b if s is None else _lerp(a, b, s) for a, b, s in zip(old, new, shares, strict=True))
+
+
+def _lerp(old: Tensor, new: Tensor, share: Tensor) -> Tensor:
+    dtype = torch.promote_types(old.dtype, new.dtype)  # under autocast they differ
+    return torch.lerp(old.to(dtype), new.to(dtype), share.to(dtype))
 
 
 class Loop(nn.Module):
-    """A cell over time. A module, so that `torch.func.functional_call` can lend it the parameters to use."""
+    """A cell over time. A module, so that hooks can watch it and `torch.func.functional_call` lend it parameters."""
 
     def __init__(self, cell: Cell) -> None:
         super().__init__()

@@ -64,42 +64,58 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
         One `Flow` for each layer and direction, in the order of torch's states.
 
     Raises:
-        ValueError: the loss ran the layer not exactly once, or does not depend on it.
+        ValueError: the loss ran the layer not exactly once, or does not depend on it, or nothing requires a gradient.
     """
-    calls = []
+    calls, draws = [], []
     with torch.enable_grad(), ExitStack() as stack:
+        stack.callback(layer.register_forward_pre_hook(lambda *_: draws.append(_random_state())).remove)
         hook = layer.register_forward_hook(lambda _, *call: calls.append(call), with_kwargs=True)
         stack.callback(hook.remove)
         value = loss()
     if len(calls) != 1:
         raise ValueError(f"the loss must run the layer exactly once, not {len(calls)} times")
     args, kwargs, result = calls[0]
+    if not value.requires_grad:
+        raise ValueError("the loss does not depend on anything that requires a gradient")
     arriving = torch.autograd.grad(value, _leaves(result), allow_unused=True, materialize_grads=True)
     if not any(gradient.any() for gradient in arriving):
         raise ValueError("the loss does not depend on the layer")
 
-    # Once more, with the plain loop. What leaves a loop is cloned on its way to the layers above: the gradient of the
-    # clones is what those and the loss give directly, without what comes back through the recurrence.
+    # Once more, with the plain loop and the same random draws (of dropout, zoneout, ...). What leaves a loop is cloned
+    # on its way to the layers above: the gradient of the clones is what those and the loss give directly, without what
+    # comes back through the recurrence.
     twin = from_torch(layer)
     runs = []
 
-    def clone(_, inputs, result):
+    def clone(loop, inputs, result):
         y, last, kept = result
-        runs.append((inputs, (y.clone(), *(s.clone() for s in last))))
-        return runs[-1][1][0], runs[-1][1][1:], kept
+        y, last = y.clone(), tuple(s.clone() for s in last)
+        runs.append((loop.cell, inputs, (y, *last)))
+        return y, last, kept
 
     with torch.enable_grad(), ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(range(torch.cuda.device_count())))
+        _set_random_state(draws[0])
         for _, loop in twin._loops:
             stack.callback(loop.register_forward_hook(clone).remove)
         again = twin(*args, **kwargs)
-    nodes = [node for _, nodes in runs for node in nodes]
+    nodes = [node for _, _, nodes in runs for node in nodes]
     direct = torch.autograd.grad(_leaves(again), nodes, arriving, allow_unused=True, materialize_grads=True)
     flows = []
-    for k, ((x, state, masks, _), (_, *last)) in enumerate(runs):
-        cell = twin.cell(*divmod(k, 1 + twin.bidirectional))
+    for cell, (x, state, masks, _), (_, *last) in runs:
         (outputs, *lasts), direct = direct[: 1 + len(last)], direct[1 + len(last) :]
         flows.append(Flow(_walk_back(cell.states, _steps(cell, x, state, masks), outputs, tuple(lasts))))
     return flows
+
+
+def _random_state() -> list[Tensor]:
+    """Of the CPU, then of each GPU."""
+    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+
+def _set_random_state(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    torch.cuda.set_rng_state_all(states[1:])
 
 
 def _leaves(nested) -> list[Tensor]:
