@@ -596,7 +596,7 @@ def test_lengths_go_with_padded_input_only():
         carousel.LSTM(3, 4)(pack_sequence([torch.zeros(2, 3)]), lengths=[2])
     output, _ = carousel.LSTM(3, 4)(torch.zeros(5, 0, 3), lengths=[])
     assert output.shape == (5, 0, 4)
-    with pytest.raises(RuntimeError, match="layers of different widths need one tuple of states for each"):
+    with pytest.raises(RuntimeError, match="layers of different widths need the state of each of 2, one by one"):
         carousel.LSTM(3, [4, 5], 2)(torch.zeros(5, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)))
 
 

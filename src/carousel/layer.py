@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
-from . import packing
+from . import layout, packing
 from .cells import Cell
 from .cells.cell import LoadsFromTorch, State, lend
 from .engine import Loop, Masks
@@ -90,6 +90,8 @@ class Recurrent(LoadsFromTorch):
             size = above
         # In a tuple the loops are no submodules: their tensors stand in the layer alone and are lent at each call.
         self._loops = tuple(loops.items())
+        # How many loops' states are stacked in one tensor: all, unless the layers differ in width.
+        self._group = 1 + bidirectional if isinstance(hidden_size, Sequence) else len(loops)
 
     def _lent(self, suffix: str, cell: Cell) -> dict[str, Tensor]:
         """The layer's tensors that a cell is to use, by their names in the cell."""
@@ -192,7 +194,8 @@ class Recurrent(LoadsFromTorch):
         if reset is not None:
             packing.check_reset(reset, input)
             reset = self._flip(reset) if batched else reset.unsqueeze(1)  # (T, B)
-        states = self._states_in(hx, x, batched)
+        cells = [loop.cell for _, loop in self._loops]
+        states = layout.split_states(hx, cells, self._group, x, batched)
 
         lasts, records = [], []
         for k in range(self.num_layers):
@@ -213,7 +216,11 @@ class Recurrent(LoadsFromTorch):
             x = x.to(torch.get_autocast_dtype(x.device.type))
             lasts = [tuple(s.to(x.dtype) for s in last) for last in lasts]
         output = packing.pack(x, input) if packed else arrange(x)
-        return output, self._states_out(lasts, batched), [{n: arrange(y) for n, y in kept.items()} for kept in records]
+        return (
+            output,
+            layout.join_states(lasts, self._group, batched),
+            [{n: arrange(y) for n, y in kept.items()} for kept in records],
+        )
 
     def _run_one(self, k: int, x: Tensor, state: State, lengths, reset, reverse: bool, record: bool):
         """One layer in one direction: (T, B, I) -> (T, B, H), its last state, its record."""
@@ -268,50 +275,6 @@ class Recurrent(LoadsFromTorch):
         if x.size(0) == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
-    @property
-    def _uniform(self) -> bool:
-        """Whether the layers have one width, so that their states can be stacked."""
-        return not isinstance(self.hidden_size, Sequence)
-
-    def _states_in(self, hx, x: Tensor, batched: bool) -> list[State]:
-        """`hx` as the loops want it: for each, (B, H) for each of the cell's states."""
-        cells = [loop.cell for _, loop in self._loops]
-        if hx is None:
-            return [cell.initial_state(x[0]) for cell in cells]
-        directions = 1 + self.bidirectional
-        groups = [(cells, hx)] if self._uniform else zip(_grouped(cells, directions), hx, strict=True)
-        if not self._uniform and len(cells[0].states) > 1 and any(isinstance(given, Tensor) for given in hx):
-            raise RuntimeError(f"layers of different widths need one tuple of states for each, got {len(hx)} tensors")
-        states = []
-        for group, given in groups:
-            given = (given,) if isinstance(given, Tensor) else tuple(given)
-            self._check_states(group, given, x.size(1), batched)
-            given = [s if batched else s.unsqueeze(1) for s in given]
-            states += zip(*(s.unbind(0) for s in given), strict=True)
-        return states
-
-    def _check_states(self, cells: list[Cell], given: State, batch: int, batched: bool) -> None:
-        names = cells[0].states
-        if len(given) != len(names):
-            raise RuntimeError(f"Expected {len(names)} states {names}, got {len(given)}")
-        ranks = [s.dim() for s in given]
-        if any(rank != 2 + batched for rank in ranks):
-            kind, right = ("batched 3-D", 3) if batched else ("unbatched 2-D", 2)
-            if len(given) == 1:
-                raise RuntimeError(f"For {kind} input, hx should also be {right}-D but got {ranks[0]}-D tensor")
-            shown = ", ".join(f"{rank}-D" for rank in ranks)
-            raise RuntimeError(f"For {kind} input, hx and cx should also be {right}-D but got ({shown}) tensors")
-        for k, (tensor, size) in enumerate(zip(given, cells[0].state_sizes, strict=True)):
-            got = list(tensor.shape) if batched else [tensor.size(0), 1, tensor.size(1)]
-            if got != [len(cells), batch, size]:
-                what = f"hidden[{k}]" if len(given) > 1 else "hidden"
-                raise RuntimeError(f"Expected {what} size {(len(cells), batch, size)}, got {got}")
-
-    def _states_out(self, lasts: list[State], batched: bool):
-        groups = [lasts] if self._uniform else _grouped(lasts, 1 + self.bidirectional)
-        stacked = tuple(_stack(group, batched) for group in groups)
-        return stacked[0] if self._uniform else stacked
-
     def to_torch(self) -> nn.RNNBase:
         """The twin in torch.nn, with copies of the weights.
 
@@ -319,7 +282,7 @@ class Recurrent(LoadsFromTorch):
             ValueError: torch.nn has no such cell, or not what this layer adds to one.
         """
         cell = self._loops[0][1].cell
-        extras = {"layers of different widths": not self._uniform, "residual connections": self.residual}
+        extras = {"layers of different widths": self._group < len(self._loops), "residual connections": self.residual}
         extras["regularization"] = self.regularization != Regularization()
         if lacks := [what for what, present in extras.items() if present]:
             raise ValueError(f"torch.nn has no {' or '.join(lacks)}")
@@ -351,16 +314,6 @@ class Recurrent(LoadsFromTorch):
 
 def _flat(name: str, suffix: str) -> str:
     return name.replace(".", "_") + suffix
-
-
-def _stack(states: list[State], batched: bool) -> Tensor | State:
-    """(B, H) for each loop and state -> (L * D, B, H), or (L * D, H) for one sequence, for each state."""
-    stacked = tuple(torch.stack(s) if batched else torch.cat(s) for s in zip(*states, strict=True))
-    return stacked if len(stacked) > 1 else stacked[0]
-
-
-def _grouped(items: list, size: int) -> list[list]:
-    return [items[k : k + size] for k in range(0, len(items), size)]
 
 
 def _check_arguments(num_layers, widths, bias, batch_first, dropout) -> None:
