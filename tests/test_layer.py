@@ -3,7 +3,6 @@
 import copy
 import pickle
 import sys
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
-from twins import CATALOGUE, LAYERS, assert_same_with_gradients, fill, run_with_gradients, tensors
+from twins import CATALOGUE, LAYERS, assert_same_with_gradients, complaint, fill, run_with_gradients, tensors
 
 import carousel
 from carousel import Regularization
@@ -207,16 +206,6 @@ def test_positional_arguments_are_torchs():
     ours, theirs = (m.RNN(3, 4, 2, "relu", False, True, 0.1, True) for m in (carousel, nn))
     assert repr(ours) == repr(theirs)
     assert ours.nonlinearity == theirs.nonlinearity
-
-
-def complaint(work):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            work()
-        except Exception as error:
-            return type(error), str(error)
-    return None
 
 
 @pytest.mark.parametrize("name", LAYERS)

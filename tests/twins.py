@@ -1,5 +1,7 @@
 """The pairs of ours and torch's, every cell there is, and how to compare two modules."""
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -61,3 +63,14 @@ def assert_same_with_gradients(ours: nn.Module, theirs: nn.Module, *inputs, tole
     mine, reference = run_with_gradients(ours, *inputs), run_with_gradients(theirs, *inputs)
     for a, b in zip(mine, reference, strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def complaint(work) -> tuple[type, str] | None:
+    """The type and the text of the error that `work` raises, if it does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            work()
+        except Exception as error:
+            return type(error), str(error)
+    return None

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from twins import CELLS, assert_same_with_gradients
+from twins import CELLS, assert_same_with_gradients, complaint
 
 import carousel
 
@@ -84,14 +84,6 @@ def test_bad_sizes_are_refused_as_torch_refuses_them(arguments, error, message):
     for make in (carousel.LSTMCell, nn.LSTM):
         with pytest.raises(error, match=message):
             make(*arguments)
-
-
-def complaint(work):
-    try:
-        work()
-    except Exception as error:
-        return type(error), str(error)
-    return None
 
 
 @pytest.mark.parametrize("name", CELLS)
