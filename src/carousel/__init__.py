@@ -2,7 +2,7 @@
 
 from . import cells, gradients, initialization
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
-from .layer import Recurrent
+from .layer import Recurrent, explain
 from .regularization import Regularization
 from .twins import GRU, LSTM, RNN, from_torch
 
@@ -17,6 +17,7 @@ __all__ = [
     "Recurrent",
     "Regularization",
     "cells",
+    "explain",
     "from_torch",
     "gradients",
     "initialization",

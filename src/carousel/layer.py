@@ -1,5 +1,6 @@
 """Any cell as a layer with the interface of `torch.nn.LSTM`."""
 
+import copy
 import numbers
 import warnings
 from collections.abc import Sequence
@@ -7,11 +8,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
-from . import layout, packing
+from . import engine, layout, packing
 from .cells import Cell
 from .cells.cell import LoadsFromTorch, State, lend
 from .engine import Loop, Masks
@@ -37,6 +37,8 @@ class Recurrent(LoadsFromTorch):
         proj_size: size of the projected output, 0 for none (Sak et al. 2014); for cells that can be projected.
         residual: whether each layer above the first adds its input to its output.
         regularization: variational dropout, zoneout, DropConnect: see `Regularization`.
+        backend: "eager" for the loop composed with autograd, "fused" for one compiled kernel, "auto" for the kernel
+            wherever it can run the call; `carousel.explain` says which it is, and why.
         options: whatever else the cell takes, such as `init`.
 
     Raises:
@@ -44,6 +46,7 @@ class Recurrent(LoadsFromTorch):
     """
 
     _returns_autocast_dtype = False
+    _norms: list | None = None  # where `gradients.watch` wants to have the gradients' norms
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Recurrent(LoadsFromTorch):
         *,
         residual: bool = False,
         regularization: Regularization | None = None,
+        backend: str = "auto",
         **options,
     ) -> None:
         super().__init__()
@@ -68,10 +72,13 @@ class Recurrent(LoadsFromTorch):
             raise TypeError(f"cell should be a subclass of carousel.Cell, got {cell}")
         widths = list(hidden_size) if isinstance(hidden_size, Sequence) else [hidden_size] * num_layers
         _check_arguments(num_layers, widths, bias, batch_first, dropout)
+        if backend not in engine.BACKENDS:
+            raise ValueError(f"backend should be one of {', '.join(engine.BACKENDS)}, got {backend!r}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size, self.residual = bidirectional, proj_size, residual
         self.regularization = regularization or Regularization()
+        self.backend = backend
         options |= {"proj_size": proj_size} if proj_size else {}
 
         loops, size = {}, input_size
@@ -157,7 +164,8 @@ class Recurrent(LoadsFromTorch):
 
         Raises:
             ValueError: `input` is neither 2D nor 3D, or not of the weights' dtype; `lengths` or `reset` do not fit it.
-            RuntimeError: the number of features or the state's shape is wrong, or the sequence is empty.
+            RuntimeError: the number of features or the state's shape is wrong, or the sequence is empty; or
+                `backend` is "fused", and that cannot run this.
         """
         output, state, _ = self._run(input, hx, lengths, reset)
         return output, state
@@ -242,11 +250,11 @@ class Recurrent(LoadsFromTorch):
             recurrent=noise.recurrent_mask(state[0], self.training),
             share=tuple(share) if any(s is not None for s in share) else (),
         )
-        lent = {f"cell.{name}": tensor for name, tensor in lent.items()}
-        if torch.compiler.is_dynamo_compiling():  # it cannot follow the making of a view
-            y, last, kept = functional_call(loop, lent, (x, state, masks, record))
-        else:  # nothing shared is touched, so that threads do not meet
-            y, last, kept = lend(loop, lent)(x, state, masks, record)
+        norms = None
+        if self._norms is not None:
+            norms = x.new_zeros(*x.shape[:2], len(state), dtype=torch.float64)
+            self._norms.append((loop.cell.states, norms))
+        y, last, kept = engine.run(loop, lent, x, state, masks, record, self.backend, norms)
         y = y if real is None else y * real
         if reverse:
             y, kept = packing.reverse(y, lengths), {n: packing.reverse(v, lengths) for n, v in kept.items()}
@@ -306,7 +314,7 @@ class Recurrent(LoadsFromTorch):
             "dropout": 0,
             "bidirectional": False,
         }
-        shown |= {"residual": False, "regularization": Regularization()}
+        shown |= {"residual": False, "regularization": Regularization(), "backend": "auto"}
         parts = [f"{k}={getattr(self, k)}" for k, default in shown.items() if getattr(self, k) != default]
         cell = [] if hasattr(self, "mode") else [type(self._loops[0][1].cell).__name__]
         return ", ".join([*cell, f"{self.input_size}, {self.hidden_size}", *parts])
@@ -336,3 +344,17 @@ def _check_arguments(num_layers, widths, bias, batch_first, dropout) -> None:
         raise ValueError("num_layers must be greater than zero")
     if len(widths) != num_layers:
         raise ValueError(f"hidden_size should be one number or one for each of {num_layers} layers, got {widths}")
+
+
+def explain(layer: Recurrent, *args, **kwargs) -> list[engine.Choice]:
+    """Which engine a call takes, and why: for each layer and direction, ("eager" or "fused", the reason).
+
+    Args:
+        layer: the layer, which is run once, without gradients.
+        args, kwargs: of the call, as in `Recurrent.forward`.
+    """
+    backend, layer = layer.backend, copy.copy(layer)
+    layer.backend = "auto" if backend == "fused" else backend  # to hear the reason, where "fused" would raise it
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), engine.choices() as taken:
+        layer(*args, **kwargs)
+    return taken

@@ -18,6 +18,11 @@ class Masks(NamedTuple):
     share: tuple[Tensor | None, ...] = ()
     """For each state (T, B, 1 or H) in [0, 1]: how far it moves to its new value. Empty: all the way."""
 
+    @property
+    def kinds(self) -> "Kinds":
+        share = tuple(0 if s is None else 1 if s.size(-1) == 1 else 2 for s in self.share)
+        return Kinds(self.reset is not None, self.recurrent is not None, share)
+
     def before(self, state: State, t: int) -> State:
         """The state that step t begins with."""
         return state if self.reset is None else tuple(s.masked_fill(self.reset[t], 0.0) for s in state)
@@ -28,6 +33,14 @@ class Masks(NamedTuple):
             return new
         shares = (None if share is None else share[t] for share in self.share)
         return tuple(b if s is None else _lerp(a, b, s) for a, b, s in zip(old, new, shares, strict=True))
+
+
+class Kinds(NamedTuple):
+    """Which masks there are; of a state's share, 0 if there is none, 1 if all units have the same, 2 if each its own."""
+
+    reset: bool = False
+    recurrent: bool = False
+    share: tuple[int, ...] = ()
 
 
 def _lerp(old: Tensor, new: Tensor, share: Tensor) -> Tensor:
@@ -43,7 +56,7 @@ class Loop(nn.Module):
         self.cell = cell
 
     def forward(
-        self, x: Tensor, state: State, masks: Masks, record: bool = False
+        self, x: Tensor, state: State, masks: Masks, record: bool = False, norms: Tensor | None = None
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Run over x.
 
@@ -52,6 +65,8 @@ class Loop(nn.Module):
             state: (B, H) for each of the cell's states.
             masks: see `Masks`.
             record: whether to keep every gate and every state of every step.
+            norms: (T, B, number of states), to which the backward pass adds the squared norm of the gradient with respect
+                to each state after each step.
 
         Returns:
             The output (T, B, H), the last state, and the record: (T, B, H) for each name, empty unless asked for.
@@ -62,10 +77,22 @@ class Loop(nn.Module):
             new, gates = step(self.cell, row, state, masks)
             state = masks.after(state, new, t)
             outputs.append(state[0])
+            if norms is not None:
+                _watch(state, norms[t])
             if record:
                 records.append(gates | dict(zip(self.cell.states, state, strict=True)))
         kept = {name: torch.stack([step[name] for step in records]) for name in records[0]} if record else {}
         return torch.stack(outputs), state, kept
+
+
+def _watch(state: State, norms: Tensor) -> None:
+    for s, norm in zip(state, norms.unbind(-1), strict=True):
+        if s.requires_grad:
+            s.register_hook(lambda d, norm=norm: _add_square(norm, d))
+
+
+def _add_square(norm: Tensor, gradient: Tensor) -> None:
+    norm += gradient.detach().to(norm.dtype).square().sum(-1)
 
 
 def rows(cell: Cell, x: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,133 @@
+"""A kernel's source to a function that can be called: compiled once, kept in the user's cache."""
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+FLAGS = [
+    "-O3",
+    "-std=gnu++17",
+    "-shared",
+    "-fPIC",
+    "-pthread",
+    "-w",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+]
+NATIVE = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
+INSTALL = "g++ (Debian, Ubuntu), gcc-c++ (Fedora) or Xcode's command line tools (macOS)"
+
+
+class BuildError(Exception):
+    """There is no kernel, for the reason given."""
+
+
+def compiler() -> str:
+    """The C++ compiler: $CXX, g++ or clang++.
+
+    Raises:
+        BuildError: there is none.
+    """
+    for name in (os.environ.get("CXX"), "g++", "clang++"):
+        if name and (found := shutil.which(name)):
+            return found
+    raise BuildError(f"there is no C++ compiler ($CXX, g++, clang++); install {INSTALL}")
+
+
+@lru_cache
+def _identity(command: str) -> bytes:
+    """What the compiler says of itself and, with the flags, of this CPU.
+
+    Raises:
+        BuildError: it does not run.
+    """
+    macros = [command, NATIVE, "-dM", "-E", "-x", "c++", os.devnull]
+    try:
+        return subprocess.run(macros, check=True, capture_output=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BuildError(f"{command} does not work: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "stderr", b"") or str(error).encode()
+    return (text.decode(errors="replace").strip().splitlines() or ["it says nothing"])[0]
+
+
+def cache() -> Path:
+    """The folder of compiled kernels: `carousel` under $XDG_CACHE_HOME or ~/.cache; made if it is not there.
+
+    Raises:
+        BuildError: it cannot be made, or others can write there.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(home) / "carousel"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        raise BuildError(f"no cache for kernels: {error}; set XDG_CACHE_HOME to a folder of yours") from error
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise BuildError(f"others can write to {folder}; make it yours alone: chmod go-w {folder}")
+    return folder
+
+
+def load(sources: dict[str, str]) -> dict[str, ctypes.CDLL]:
+    """Shared objects by name, each from its source: from the cache, or else compiled, all at the same time.
+
+    Many processes may ask at once: one of them compiles, the others wait for it. What stands in the cache is loaded
+    only if it is ours and whole.
+
+    Raises:
+        BuildError: there is no compiler, it refuses the source, or there is no cache.
+    """
+    command = compiler()
+    identity, folder = _identity(command), cache()
+    keys = {
+        name: hashlib.sha256(b"\0".join([text.encode(), identity, *map(str.encode, FLAGS)])).hexdigest()[:32]
+        for name, text in sources.items()
+    }
+    if all(_whole(folder / f"{key}.so", key) for key in keys.values()):
+        return {name: ctypes.CDLL(str(folder / f"{key}.so")) for name, key in keys.items()}
+    with contextlib.ExitStack() as stack:
+        for key in sorted(keys.values()):
+            lock = stack.enter_context(open(folder / f"{key}.lock", "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = {name: key for name, key in keys.items() if not _whole(folder / f"{key}.so", key)}
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
+        jobs = {}
+        for name, key in missing.items():
+            (work / f"{name}.cpp").write_text(sources[name])
+            arguments = [command, *FLAGS, NATIVE, str(work / f"{name}.cpp"), "-o", str(work / f"{name}.so")]
+            jobs[name] = subprocess.Popen(arguments, stderr=subprocess.PIPE)
+        for name, job in jobs.items():
+            _, complaint = job.communicate()
+            if job.returncode:
+                raise BuildError(f"{command} refuses the kernel: {complaint.decode(errors='replace').strip()[:2000]}")
+        for name, key in missing.items():
+            made = work / f"{name}.so"
+            made.write_bytes(_sealed(made.read_bytes(), key))
+            made.replace(folder / f"{key}.so")
+    return {name: ctypes.CDLL(str(folder / f"{key}.so")) for name, key in keys.items()}
+
+
+def _sealed(content: bytes, key: str) -> bytes:
+    """The content, and behind it a digest of the content and of what it was made from."""
+    return content + hashlib.sha256(key.encode() + content).digest()
+
+
+def _whole(path: Path, key: str) -> bool:
+    """Whether the file is a kernel of this key, written to its end, by this user."""
+    try:
+        status, content = path.stat(), path.read_bytes()
+    except OSError:
+        return False
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022 and content == _sealed(content[:-32], key)

@@ -1,0 +1,231 @@
+"""The CPU as a target: a step's expressions as C++, in the loops that are written out in `*.hpp`.
+
+To teach it an operation, add a line to `OPERATIONS`.
+"""
+
+from importlib.resources import files
+from math import lcm
+
+import torch
+
+from ..storage import choose
+from ..trace import Graph, Step
+
+OPERATIONS = {
+    "add": "{0} + {2} * {1}",
+    "sub": "{0} - {2} * {1}",
+    "rsub": "{1} - {2} * {0}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "neg": "-{0}",
+    "reciprocal": "1 / {0}",
+    "addcmul": "{0} + {3} * ({1} * {2})",
+    "lerp": "{0} + {2} * ({1} - {0})",
+    "abs": "abs({0})",
+    "sgn": "sign({0})",
+    "sign": "sign({0})",
+    "sqrt": "sqrt({0})",
+    "rsqrt": "1 / sqrt({0})",
+    "pow": "EACH(std::pow, {0}, {1})",
+    "exp": "exp({0})",
+    "expm1": "EACH(std::expm1, {0})",
+    "log": "EACH(std::log, {0})",
+    "log1p": "EACH(std::log1p, {0})",
+    "log2": "EACH(std::log2, {0})",
+    "sin": "EACH(std::sin, {0})",
+    "cos": "EACH(std::cos, {0})",
+    "atan": "EACH(std::atan, {0})",
+    "erf": "EACH(std::erf, {0})",
+    "floor": "EACH(std::floor, {0})",
+    "sigmoid": "sigmoid({0})",
+    "sigmoid_backward": "{0} * (1 - {1}) * {1}",
+    "tanh": "tanh({0})",
+    "tanh_backward": "{0} * (1 - {1} * {1})",
+    "relu": "max({0}, vec{{}})",
+    "threshold_backward": "where({1} > {2}, {0}, vec{{}})",
+    "silu": "{0} * sigmoid({0})",
+    "softplus": "where({0} * {1} > {2}, {0}, EACH(std::log1p, exp({0} * {1})) / {1})",
+    "softplus_backward": "where({1} * {2} > {3}, {0}, {0} * sigmoid({1} * {2}))",
+    "maximum": "max({0}, {1})",
+    "minimum": "min({0}, {1})",
+    "clamp": "min(max({0}, {1}), {2})",
+    "clamp_min": "max({0}, {1})",
+    "clamp_max": "min({0}, {1})",
+    "where": "where({0}, {1}, {2})",
+    "float": "truth({0})",
+    "isnan": "isnan({0})",
+    **{
+        name: f"{{0}} {sign} {{1}}"
+        for name, sign in zip(("eq", "ne", "lt", "le", "gt", "ge"), ["==", "!=", "<", "<=", ">", ">="])
+    },  # noqa: B905
+    **{f"{kind}_and": "{0} & {1}" for kind in ("logical", "bitwise")},
+    **{f"{kind}_or": "{0} | {1}" for kind in ("logical", "bitwise")},
+    **{f"{kind}_xor": "{0} ^ {1}" for kind in ("logical", "bitwise")},
+    **{f"{kind}_not": "~{0}" for kind in ("logical", "bitwise")},
+}
+"""aten's operations, by name, as C++ of vectors. The operands are numbered as in aten's schema."""
+
+LEAVES = {
+    "wx": "u.wx[{0}]",
+    "uh": "u.uh[{0}]",
+    "state": "u.state[{0}]",
+    "share": "u.share[{0}]",
+    "d_new": "u.d_new[{0}]",
+    **{name: f"u.{name}" for name in ("reset", "recurrent", "d_seen", "out", "d_out")},
+}
+PASSES = ("forward", "backward")
+CHUNK = 128
+"""Places (a step of a sequence) of which W x and the weights' gradients are done at a time."""
+
+
+def machine() -> tuple[int, int]:
+    """Bytes of a vector, and how many vector registers there are."""
+    return {"AVX512": (64, 32), "AVX2": (32, 16)}.get(torch.backends.cpu.get_cpu_capability(), (16, 32))
+
+
+def cost(op: str) -> float:
+    """Of an operation, in additions."""
+    expression = OPERATIONS[op]
+    each = 100.0 if "EACH" in expression else 0.0
+    return each + (
+        12.0 if any(f in expression for f in ("exp(", "sigmoid(", "tanh(")) else 8.0 if "/" in expression else 1.0
+    )
+
+
+class Kernel:
+    """A step for this target: its source, and what the two passes have to hand each other."""
+
+    def __init__(self, step: Step, dtype: torch.dtype, hidden_size: int, share: tuple[int, ...]) -> None:
+        self.step, self.projected = step, step.projected is not None
+        self.own, self.gates, self.hidden_gates = step.own, len(step.d_wx), len(step.d_uh)
+        graph = step.graph
+        # Gradients that both maps share are kept once; those of U h stand first, those of W x last.
+        common = [d for d in dict.fromkeys(step.d_uh) if d in step.d_wx]
+        self.gradients = [
+            *(d for d in dict.fromkeys(step.d_uh) if d not in common),
+            *common,
+            *(d for d in dict.fromkeys(step.d_wx) if d not in common),
+        ]
+        made = (step.new[0],) if self.projected else ()
+        adjoint = {*self.gradients, *step.d_state, *step.d_own, *made}
+        self.saved = choose(graph, step.new, adjoint, _at_hand, cost)
+        width, registers = machine()
+        self.lanes = width // (8 if dtype == torch.float64 else 4)
+        blocks = -(-hidden_size // self.lanes)
+        self.forward_tile = _tile(blocks, 4 // max(self.hidden_gates, self.gates, 1))
+        self.backward_tile = _tile(blocks, 4)
+        pad = lcm(self.forward_tile, self.backward_tile) * self.lanes
+        self.width = -(-hidden_size // pad) * pad
+        uses = {graph.nodes[n].args[0] for n in graph.reach([step.seen]) if graph.nodes[n].op == "leaf"}
+        constants = {
+            "GX": self.gates,
+            "GU": self.hidden_gates,
+            "D": len(self.gradients),
+            "DU": len(set(step.d_uh)),
+            "D_X": len(self.gradients) - len(set(step.d_wx)),
+            "STATES": len(step.new),
+            "OWN": len(step.own),
+            "SAVED": len(self.saved),
+            "FORWARD": self.forward_tile,
+            "BACKWARD": self.backward_tile,
+            "PAD": lcm(self.forward_tile, self.backward_tile),
+            "REGISTERS": registers,
+            "CHUNK": CHUNK,
+        }
+        kinds = {node.args[0] for node in graph.nodes if node.op == "leaf"}
+        flags = {
+            "RESET": "reset" in kinds,
+            "RECURRENT": "recurrent" in kinds,
+            "SEEN": bool(uses - {"state"}) and bool(step.d_uh),
+            "PROJECTED": self.projected,
+        }
+        arrays = {
+            "X_AT": [self.gradients.index(d) for d in step.d_wx],
+            "U_AT": [self.gradients.index(d) for d in step.d_uh] or [0],
+            "SHARE": share,
+        }
+        text = {name: files(__package__).joinpath(f"{name}.hpp").read_text() for name in ("vector", "common", *PASSES)}
+        before, after = text["common"].split("// [the cell]\n")
+        shared = "\n".join(
+            [
+                f"using real = {'double' if dtype == torch.float64 else 'float'};",
+                f"constexpr int WIDTH = {self.lanes};",
+                text["vector"],
+                *(f"constexpr long {name} = {value};" for name, value in constants.items()),
+                *(f"constexpr bool {name} = {str(value).lower()};" for name, value in flags.items()),
+                *(f"constexpr int {name}[] = {{{', '.join(map(str, values))}}};" for name, values in arrays.items()),
+                before,
+                *self._functions(step, made),
+                after,
+            ]
+        )
+        self.sources = {name: f"{shared}\n{text[name]}" for name in PASSES}
+
+    def _functions(self, step: Step, made: tuple[int, ...]) -> list[str]:
+        def pairs(name: str, numbers) -> list[tuple[str, int]]:
+            return [(f"{name}[{k}]", n) for k, n in enumerate(numbers)]
+
+        def function(head: str, outputs: list[tuple[str, int]], stored=()) -> str:
+            known = dict(zip(stored, (f"kept[{k}]" for k in range(len(stored))), strict=True))
+            return "\n".join([f"INLINE void {head} {{", *_statements(step, outputs, known), "}"])
+
+        def value(name: str, number: int) -> str:
+            body = _statements(step, [("vec result", number)], {})
+            return "\n".join([f"INLINE vec {name}(const Unit& u) {{", *body, "  return result;", "}"])
+
+        return [
+            value("seen", step.seen),
+            value("d_seen", step.d_seen),
+            function(
+                "update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", self.saved)]
+            ),
+            function(
+                "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* parameters)",
+                [
+                    *(("made", n) for n in made),
+                    *pairs("gradients", self.gradients),
+                    *pairs("before", step.d_state),
+                    *pairs("parameters", step.d_own),
+                ],
+                self.saved,
+            ),
+            value("projected", step.projected if self.projected else step.graph.const(0)),
+            function(
+                "d_projected(const Unit& u, vec& to_product, vec& held)",
+                list(zip(("to_product", "held"), step.d_projected)),  # noqa: B905: none without a projection
+            ),
+        ]
+
+
+def _at_hand(leaf: tuple) -> bool:
+    """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
+    return leaf[0] in ("own", "reset", "recurrent", "share", "d_new", "d_seen") or leaf == ("state", 0)
+
+
+def _tile(blocks: int, most: int) -> int:
+    """Blocks in a tile: as many as wanted, but none for padding alone."""
+    return max((n for n in (1, 2, 4) if n <= max(most, 1) and n <= blocks), default=1)
+
+
+def _statements(step: Step, outputs: list[tuple[str, int]], known: dict[int, str]) -> list[str]:
+    graph: Graph = step.graph
+    names, lines = dict(known), []
+    for number in graph.reach([n for _, n in outputs], known):
+        op, args = graph.nodes[number]
+        if op == "leaf":
+            kind, *which = args
+            names[number] = f"u.own[{step.own.index(tuple(which))}]" if kind == "own" else LEAVES[kind].format(*which)
+            continue
+        if op == "const":
+            expression = f"splat({_number(args[0])})"
+        else:
+            expression = OPERATIONS[op].format(*(names[n] for n in args))
+        names[number] = f"v{len(names)}"
+        lines.append(f"  const auto {names[number]} = {expression};")
+    return lines + [f"  {place} = {names[n]};" for place, n in outputs]
+
+
+def _number(text: str) -> str:
+    if text in ("inf", "-inf", "nan"):
+        return {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}[text]
+    return f"real({text})"

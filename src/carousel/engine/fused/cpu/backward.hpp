@@ -1,0 +1,288 @@
+// A sequence backwards: the adjoint of every step, and the gradients of the weights.
+
+// sums[r][c] += sum over i of a[i][r] * b[i][c]; c runs over `C` vectors in each of `panels`, `apart` from each other
+template <int R, int C, int PANELS>
+INLINE void outer(vec (&sums)[R][C * PANELS], const real* a, long a_step, const real* b, long b_step, long apart, long n) {
+  for (long i = 0; i < n; i++, a += a_step, b += b_step) {
+    vec w[C * PANELS];
+    UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++) w[p * C + c] = load(b + p * apart + c * WIDTH);
+    UNROLL for (int r = 0; r < R; r++) {
+      const vec x = splat(a[r]);
+      UNROLL for (int c = 0; c < C * PANELS; c++) sums[r][c] += x * w[c];
+    }
+  }
+}
+
+// to[block][k][c] += sum over the places of a[place][k] * panels[block][place][c], c < C vectors. The places are
+// `runs` runs of `rows` each; a(run) is where a run's first row begins.
+template <int C, int PANELS, class A>
+INLINE void add_products(real* to, A a, long a_step, long K, const real* panels, long step, long apart, Range blocks, long runs, long rows) {
+  for (long j = blocks.begin; j < blocks.end; j += PANELS)
+    for_tiles<rows_of_tile(C * PANELS)>(K, [&](auto R, long k) INLINED {
+      vec sums[R][C * PANELS];
+      auto at = [&](int r, int c) { return to + (((j + c / C) * K + k + r) * C + c % C) * WIDTH; };
+      UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C * PANELS; c++) sums[r][c] = load(at(r, c));
+      for (long run = 0; run < runs; run++)
+        outer<R, C, PANELS>(sums, a(run) + k, a_step, panels + j * apart + run * rows * step, step, apart, rows);
+      UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C * PANELS; c++) store(at(r, c), sums[r][c]);
+    });
+}
+
+INLINE double squares(vec v) {
+  typedef double wide __attribute__((vector_size(WIDTH * sizeof(double))));
+  const wide w = __builtin_convertvector(v, wide), s = w * w;
+  double sum = 0;
+  for (int i = 0; i < WIDTH; i++) sum += s[i];
+  return sum;
+}
+
+struct Team {  // what its members share on the way back
+  long rows, places;
+  Buffer<real> gradients, seen, full, d_out, carried, carried_out, w_h, w_x, w_r, sums, own;
+  Buffer<double> norms;
+  Barrier meeting;
+  Team(const Problem& c, long rows, long chunk, long members, bool weights)
+      : rows(rows), places(rows * chunk), gradients(c.blocks() * places * D * WIDTH), seen(places * stride(c.out_blocks())),
+        full(PROJECTED ? places * stride(c.blocks()) : 0), d_out(PROJECTED ? places * c.out_blocks() * WIDTH : 0),
+        carried(STATES * rows * c.blocks() * WIDTH), carried_out(rows * c.out_blocks() * WIDTH),
+        w_h(weights ? c.blocks() * c.P * DU * WIDTH : 0), w_x(weights && c.x ? c.blocks() * c.I * (D - D_X) * WIDTH : 0),
+        w_r(weights && PROJECTED ? c.out_blocks() * c.H * WIDTH : 0), sums(c.blocks() * D * WIDTH), own((OWN + 1) * c.blocks() * WIDTH),
+        norms(2 * members * rows * STATES) {}
+  static long stride(long blocks) { return blocks * WIDTH + 16; }  // not a power of two: lines would share cache sets
+};
+
+extern "C" int backward(const long* sizes, void** pointers) try {
+  Pointers p{pointers};
+  const Problem problem(sizes, p);
+  const Problem& c = problem;
+  const real *d_out = p.take<const real>(), *d_last[STATES];
+  for (auto& d : d_last) d = p.take<const real>();
+  real *const d_x = p.take<real>(), *const d_wx = p.take<real>();
+  real *const d_w_x = p.take<real>(), *const d_b_x = p.take<real>(), *const d_w_h = p.take<real>(), *const d_b_h = p.take<real>();
+  real *const d_w_r = p.take<real>(), *const d_own = p.take<real>(), *d_state[STATES];
+  for (auto& d : d_state) d = p.take<real>();
+  double* const norms = p.take<double>();
+  const long T = c.T, B = c.B, H = c.H, P = c.P, I = c.I, blocks = c.blocks(), out_blocks = c.out_blocks();
+  const long width = blocks * WIDTH, out_width = out_blocks * WIDTH;
+  const long columns = (PROJECTED ? out_blocks : blocks) / BACKWARD, x_columns = (I + BACKWARD * WIDTH - 1) / (BACKWARD * WIDTH);
+  constexpr long TILE = BACKWARD * WIDTH, DX = D - D_X;
+  const bool weights = d_w_x || d_w_h || d_w_r, first_state = d_state[0];
+  Buffer<real> w_h(GU ? columns * blocks * DU * WIDTH * TILE : 0), w_x(d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
+  Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), own((OWN + 1) * width);
+  Barrier everyone;
+  std::vector<std::unique_ptr<Team>> teams(c.threads);
+
+  in_parallel(c.threads, [&](int thread, int all) {
+    const Problem c = problem;
+    const Place me(c, thread, all);
+    const long rows = me.rows.size(), b0 = me.rows.begin;
+    const long chunk = std::max(2L, std::min(T, CHUNK / std::max(1L, rows)));
+    if (me.member == 0 && me.team < me.teams) teams[me.team] = std::make_unique<Team>(c, rows, chunk, me.members, weights);
+    if (GU) pack_transposed(w_h, c.w_h, H, P, blocks, GU, DU, BACKWARD, me.job(columns), [](int g) { return U_AT[g]; });
+    if (d_x) pack_transposed(w_x, c.w_x, H, I, blocks, GX, DX, BACKWARD, me.job(x_columns), [](int g) { return X_AT[g] - D_X; });
+    if (PROJECTED) pack_transposed(w_r, c.w_r, P, H, out_blocks, 1, 1, BACKWARD, me.job(blocks / BACKWARD), [](int) { return 0; });
+    for (long f = me.job(blocks).begin; f < me.job(blocks).end; f++)
+      for (long k = 0; k < OWN && c.valid(f) > 0; k++) store(own + k * width + f * WIDTH, load(c.own + k * H + f * WIDTH, c.valid(f)));
+    everyone.wait(all);
+    if (rows) {
+      Team& team = *teams[me.team];
+      const Range mine = me.share(blocks / BACKWARD), out_mine = me.share(columns);
+      const Range my_blocks{mine.begin * BACKWARD, mine.end * BACKWARD}, my_out_blocks{out_mine.begin * BACKWARD, out_mine.end * BACKWARD};
+      const long places = team.places, seen_step = Team::stride(out_blocks), full_step = Team::stride(blocks), panel = places * D * WIDTH;
+      auto carried = [&](int k, long row) INLINED { return team.carried + (k * rows + row) * width; };
+      auto carried_out = [&](long row) INLINED { return PROJECTED ? team.carried_out + row * out_width : carried(0, row); };
+      for (long row = me.share(rows).begin; row < me.share(rows).end; row++)
+        for (int k = 0; k < STATES; k++)
+          if (d_last[k]) {
+            const long n = k ? H : P;
+            std::memcpy(k ? carried(k, row) : carried_out(row), d_last[k] + (b0 + row) * n, n * sizeof(real));
+          }
+      team.meeting.wait(me.members);
+
+      for (long back = 0; back <= T; back++) {  // the last round is for the first state alone
+        const long t = T - 1 - back, slot = back % chunk, place = slot * rows, previous = (back + chunk - 1) % chunk * rows;
+        const bool arrived = t < 0;
+        if (arrived && !first_state) break;
+        double* const norm = team.norms + (back % 2 * me.members + me.member) * rows * STATES;
+        if (norms) std::memset(norm, 0, rows * STATES * sizeof(double));
+
+        // The gradient of the output of step t: carried, from the loss, and through the hidden map of step t + 1.
+        auto gather = [&](vec through, long row, long block) INLINED {
+          const long b = b0 + row, n = c.out_valid(block), at = block * WIDTH;
+          vec d = load(carried_out(row) + at);
+          if (!arrived && d_out) d += load(d_out + (t * B + b) * P + at, n);
+          if (GU && back > 0) {
+            Unit u{};
+            if (SEEN) c.masks<true>(c, u, t + 1, b, block);
+            u.d_seen = through;
+            d += d_seen(u);
+          }
+          return d;
+        };
+        auto state_before = [&](long row, long block) INLINED {
+          const real* h = t > 0 ? c.out + ((t - 1) * B + b0 + row) * P : c.state[0] + (b0 + row) * P;
+          return load(h + block * WIDTH, c.out_valid(block));
+        };
+        auto remember = [&](Unit& u, long row, long block) INLINED {  // what the hidden map saw, for its weights' gradient
+          if (GU && d_w_h) store(team.seen + (place + row) * seen_step + block * WIDTH, first(seen(u), c.out_valid(block)));
+        };
+        auto adjoin = [&](vec d, long row, long block) INLINED {  // a step of one unit
+          const long b = b0 + row, unit = block * WIDTH, n = c.valid(block);
+          Unit u{};
+          vec kept[SAVED + 1], before[STATES], gradients[D + 1], d_parameters[OWN + 1];
+          u.d_new[0] = d;
+          UNROLL for (int k = 1; k < STATES; k++) u.d_new[k] = load(carried(k, row) + unit);
+          if (norms) UNROLL for (int k = PROJECTED; k < STATES; k++) norm[row * STATES + k] += squares(u.d_new[k]);
+          c.masks<false>(c, u, t, b, block);
+          UNROLL for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
+          if (!PROJECTED) u.state[0] = state_before(row, block);
+          const real* from = c.saved + ((t * B + b) * width + unit) * SAVED;
+          UNROLL for (int k = 0; k < SAVED; k++) kept[k] = load(from + k * WIDTH);
+          vec made;
+          adjoint(u, kept, made, gradients, before, d_parameters);
+          if (n < WIDTH) {  // padding is to stay zero, whatever the cell makes of zeros
+            UNROLL for (int k = 0; k < D; k++) gradients[k] = first(gradients[k], n);
+            UNROLL for (int k = 0; k < STATES; k++) before[k] = first(before[k], n);
+            made = first(made, n);
+          }
+          real* const to = team.gradients + block * panel + (place + row) * D * WIDTH;
+          UNROLL for (int k = 0; k < D; k++) store(to + k * WIDTH, gradients[k]);
+          UNROLL for (int k = PROJECTED; k < STATES; k++) store(carried(k, row) + unit, before[k]);
+          if (d_own)
+            UNROLL for (int k = 0; k < OWN; k++) {
+              real* const sum = team.own + k * width + unit;
+              store(sum, load(sum) + d_parameters[k]);
+            }
+          if (d_wx) UNROLL for (int g = 0; g < GX; g++) store(d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
+          if (PROJECTED) store(team.full + (place + row) * full_step + unit, made);
+          else remember(u, row, block);
+        };
+
+        for (long j = out_mine.begin; j < out_mine.end; j++)
+          for_tiles<rows_of_tile(BACKWARD)>(rows, [&](auto R, long row) INLINED {
+            vec sums[R][BACKWARD] = {};
+            if (GU && back > 0)
+              for (long block = 0; block < blocks; block++) {
+                const real* a[R];
+                UNROLL for (int r = 0; r < R; r++) a[r] = team.gradients + block * panel + (previous + row + r) * D * WIDTH;
+                multiply<R, BACKWARD>(sums, a, w_h + (j * blocks + block) * DU * WIDTH * TILE, DU * WIDTH);
+              }
+            for (int r = 0; r < R; r++) for (int f = 0; f < BACKWARD; f++) {
+              const long block = j * BACKWARD + f;
+              if (c.out_valid(block) <= 0) continue;
+              const vec d = gather(sums[r][f], row + r, block);
+              if (arrived) {
+                store(carried_out(row + r) + block * WIDTH, d);
+              } else if constexpr (PROJECTED) {
+                Unit u{};
+                c.masks<true>(c, u, t, b0 + row + r, block);
+                if (norms) norm[(row + r) * STATES] += squares(d);
+                u.d_out = d;
+                u.state[0] = state_before(row + r, block);
+                vec to_product, held;
+                d_projected(u, to_product, held);
+                store(team.d_out + (block * places + place + row + r) * WIDTH, first(to_product, c.out_valid(block)));
+                store(carried_out(row + r) + block * WIDTH, first(held, c.out_valid(block)));
+                remember(u, row + r, block);
+              } else {
+                adjoin(d, row + r, block);
+              }
+            }
+          });
+        if (arrived) break;
+        if constexpr (PROJECTED) {
+          team.meeting.wait(me.members);
+          for (long j = mine.begin; j < mine.end; j++)
+            for_tiles<rows_of_tile(BACKWARD)>(rows, [&](auto R, long row) INLINED {
+              vec sums[R][BACKWARD] = {};
+              for (long block = 0; block < out_blocks; block++) {
+                const real* a[R];
+                UNROLL for (int r = 0; r < R; r++) a[r] = team.d_out + (block * places + place + row + r) * WIDTH;
+                multiply<R, BACKWARD>(sums, a, w_r + (j * out_blocks + block) * WIDTH * TILE, WIDTH);
+              }
+              for (int r = 0; r < R; r++) for (int f = 0; f < BACKWARD; f++)
+                if (c.valid(j * BACKWARD + f) > 0) adjoin(sums[r][f], row + r, j * BACKWARD + f);
+            });
+        }
+        team.meeting.wait(me.members);
+        if (norms && me.member == 0)
+          for (long i = 0; i < rows * STATES; i++)
+            for (long m = 0; m < me.members; m++) norms[(t * B + b0) * STATES + i] += team.norms[(back % 2 * me.members + m) * rows * STATES + i];
+
+        if (slot < chunk - 1 && t > 0) continue;
+        const long n = (slot + 1) * rows;
+        auto of_ring = [&](const real* ring, long step) { return [=](long run) { return ring + run * rows * step; }; };
+        if constexpr (GU > 0)
+          if (d_w_h) add_products<DU, FORWARD>(team.w_h, of_ring(team.seen, seen_step), seen_step, P, team.gradients, D * WIDTH, panel, my_blocks, slot + 1, rows);
+        if (d_w_x) {
+          auto x = [&](long run) { return c.x + (t + slot - run) * c.x_t + b0 * c.x_b; };
+          add_products<DX, FORWARD>(team.w_x, x, c.x_b, I, team.gradients + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
+        }
+        if (PROJECTED && d_w_r) add_products<1, BACKWARD>(team.w_r, of_ring(team.full, full_step), full_step, H, team.d_out, WIDTH, places * WIDTH, my_out_blocks, slot + 1, rows);
+        if (d_b_x || d_b_h)
+          for (long block = my_blocks.begin; block < my_blocks.end; block++) {
+            vec sums[D + 1];
+            real* const to = team.sums + block * D * WIDTH;
+            UNROLL for (int k = 0; k < D; k++) sums[k] = load(to + k * WIDTH);
+            for (long i = 0; i < n; i++) UNROLL for (int k = 0; k < D; k++) sums[k] += load(team.gradients + block * panel + (i * D + k) * WIDTH);
+            UNROLL for (int k = 0; k < D; k++) store(to + k * WIDTH, sums[k]);
+          }
+        if (d_x) {
+          const Range part = me.share(n);
+          for (long j = 0; j < x_columns; j++)
+            for_tiles<rows_of_tile(BACKWARD)>(part.size(), [&](auto R, long at) INLINED {
+              vec sums[R][BACKWARD] = {};
+              for (long block = 0; block < blocks; block++) {
+                const real* a[R];
+                UNROLL for (int r = 0; r < R; r++) a[r] = team.gradients + block * panel + ((part.begin + at + r) * D + D_X) * WIDTH;
+                multiply<R, BACKWARD>(sums, a, w_x + (j * blocks + block) * DX * WIDTH * TILE, DX * WIDTH);
+              }
+              UNROLL for (int r = 0; r < R; r++) {
+                const long i = part.begin + at + r, step = t + slot - i / rows, b = b0 + i % rows;
+                UNROLL for (int f = 0; f < BACKWARD; f++) {
+                  const long column = (j * BACKWARD + f) * WIDTH;
+                  if (column < I) store(d_x + (step * B + b) * I + column, sums[r][f], I - column);
+                }
+              }
+            });
+          team.meeting.wait(me.members);
+        }
+      }
+      team.meeting.wait(me.members);
+      for (long row = me.share(rows).begin; row < me.share(rows).end; row++)
+        for (int k = 0; k < STATES; k++)
+          if (d_state[k]) {
+            const long size = k ? H : P;
+            std::memcpy(d_state[k] + (b0 + row) * size, k ? carried(k, row) : carried_out(row), size * sizeof(real));
+          }
+    }
+    everyone.wait(all);
+
+    // Add up the teams' parts, each thread for some units.
+    auto total = [&](auto of, long at) {
+      real sum = 0;
+      for (auto& team : teams)
+        if (team && team->rows) sum += of(*team)[at];
+      return sum;
+    };
+    for (long unit = me.job(H).begin; unit < me.job(H).end; unit++) {
+      const long block = unit / WIDTH, v = unit % WIDTH;
+      for (int g = 0; g < GU && d_w_h; g++)
+        for (long k = 0; k < P; k++)
+          d_w_h[(g * H + unit) * P + k] = total([](Team& t) { return t.w_h.data; }, ((block * P + k) * DU + U_AT[g]) * WIDTH + v);
+      for (int g = 0; g < GX && d_w_x; g++)
+        for (long k = 0; k < I; k++)
+          d_w_x[(g * H + unit) * I + k] = total([](Team& t) { return t.w_x.data; }, ((block * I + k) * DX + X_AT[g] - D_X) * WIDTH + v);
+      auto sum = [&](int k) { return total([](Team& t) { return t.sums.data; }, (block * D + k) * WIDTH + v); };
+      for (int g = 0; g < GX && d_b_x; g++) d_b_x[g * H + unit] = sum(X_AT[g]);
+      for (int g = 0; g < GU && d_b_h; g++) d_b_h[g * H + unit] = sum(U_AT[g]);
+      for (int k = 0; k < OWN && d_own; k++) d_own[k * H + unit] = total([](Team& t) { return t.own.data; }, k * width + unit);
+    }
+    for (long unit = me.job(P).begin; unit < me.job(P).end && PROJECTED && d_w_r; unit++)
+      for (long k = 0; k < H; k++)
+        d_w_r[unit * H + k] = total([](Team& t) { return t.w_r.data; }, (unit / WIDTH * H + k) * WIDTH + unit % WIDTH);
+  });
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}

@@ -1,0 +1,214 @@
+// The recurrence over a whole sequence, forwards and backwards, around a cell's pointwise functions.
+//
+// The batch is split among teams of threads; a team's members split the hidden units and meet at a barrier in every
+// step, a team of one never waits. Units stand in blocks of WIDTH, the last one padded with zeros. Weights are packed
+// so that a tile (a few sequences, a few blocks) keeps all its sums in registers, and the cell's own arithmetic is
+// done there, before anything is written. Products with x, and the gradients of the weights, are done for some steps
+// at a time (a chunk), while what they read is in the cache.
+//
+// Needs, from the emitted part: GX and GU, the blocks of W x and U h; D gradients of these per unit, of which the
+// first DU are U h's and those from D_X on are W x's, block g of them at X_AT[g] and U_AT[g]; STATES, OWN, SAVED; FORWARD and
+// BACKWARD, blocks of units in a tile; REGISTERS; what the cell uses, as booleans; and the functions on a `Unit`.
+
+constexpr int TALLEST = 6;
+constexpr int rows_of_tile(int columns) {  // so that sums, a row of weights and a broadcast fit the registers
+  const int rows = (REGISTERS - 1 - columns) / (columns > 0 ? columns : 1);
+  return rows < 1 ? 1 : rows > TALLEST ? TALLEST : rows;
+}
+constexpr long PAGE = 1 << 21;
+
+template <class T> struct Buffer {  // aligned, zeroed
+  T* data = nullptr;
+  explicit Buffer(size_t n) {
+    if (n == 0) return;
+    const size_t bytes = (n * sizeof(T) + 63) / 64 * 64;
+    if (posix_memalign((void**)&data, bytes >= PAGE ? PAGE : 64, bytes)) throw std::bad_alloc();
+    advise(data, bytes);
+    std::memset((void*)data, 0, bytes);
+  }
+  ~Buffer() { std::free(data); }
+  Buffer(const Buffer&) = delete;
+  operator T*() const { return data; }
+
+  static void advise(void* at, size_t bytes) {
+#ifdef MADV_HUGEPAGE  // fresh memory costs as much as the arithmetic when it comes in pages of 4 KiB
+    const uintptr_t begin = ((uintptr_t)at + PAGE - 1) / PAGE * PAGE, end = ((uintptr_t)at + bytes) / PAGE * PAGE;
+    if (end > begin) madvise((void*)begin, end - begin, MADV_HUGEPAGE);
+#endif
+  }
+};
+
+class Barrier {
+  std::atomic<int> waiting{0}, round{0};
+ public:
+  void wait(int members) {
+    if (members == 1) return;
+    const int now = round.load(std::memory_order_acquire);
+    if (waiting.fetch_add(1, std::memory_order_acq_rel) == members - 1) {
+      waiting.store(0, std::memory_order_relaxed);
+      round.store(now + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; round.load(std::memory_order_acquire) == now; spins++)
+      if (spins > 4000) std::this_thread::yield();
+  }
+};
+
+// The OpenMP that torch has brought along, if it is GNU's: its threads are awake, and two runtimes would fight.
+extern "C" {
+__attribute__((weak)) void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned);
+__attribute__((weak)) int omp_get_thread_num();
+__attribute__((weak)) int omp_get_num_threads();
+}
+
+template <class F> void in_parallel(int threads, F&& body) {  // body(thread, threads)
+  std::fenv_t mode;  // whether denormals are flushed, as the caller has it
+  std::fegetenv(&mode);
+  auto run = [&](int thread, int all) {
+    std::fesetenv(&mode);
+    body(thread, all);
+  };
+  using Run = decltype(run);
+  if (threads == 1) return body(0, 1);
+  if (GOMP_parallel && omp_get_thread_num && omp_get_num_threads) {
+    GOMP_parallel([](void* r) { (*(Run*)r)(omp_get_thread_num(), omp_get_num_threads()); }, &run, threads, 0);
+    return;
+  }
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < threads; thread++) others.emplace_back(run, thread, threads);
+  body(0, threads);
+  for (auto& other : others) other.join();
+}
+
+struct Range {
+  long begin, end;
+  long size() const { return end - begin; }
+};
+INLINE Range part(long n, long k, long parts) { return {n * k / parts, n * (k + 1) / parts}; }
+
+// f(rows as a constant, first row) for tiles of nearly equal height.
+template <int MOST, class F> INLINE void tile_of(int rows, long at, F&& f) {
+  if constexpr (MOST > 0) {
+    if (rows == MOST) f(std::integral_constant<int, MOST>{}, at);
+    else tile_of<MOST - 1>(rows, at, f);
+  }
+}
+template <int MOST, class F> INLINE void for_tiles(long rows, F&& f) {
+  const long tiles = (rows + MOST - 1) / MOST;
+  for (long k = 0; k < tiles; k++) {
+    const Range tile = part(rows, k, tiles);
+    tile_of<MOST>(tile.size(), tile.begin, f);
+  }
+}
+
+// sums[r][c] += sum over k of a[r][k] * weights[k][c]
+template <int R, int C> INLINE void multiply(vec (&sums)[R][C], const real* const (&a)[R], const real* weights, long n) {
+  for (long k = 0; k < n; k++) {
+    vec w[C];
+    UNROLL for (int c = 0; c < C; c++) w[c] = load(weights + (k * C + c) * WIDTH);
+    UNROLL for (int r = 0; r < R; r++) {
+      const vec x = splat(a[r][k]);
+      UNROLL for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
+    }
+  }
+}
+
+struct Unit {  // what the pointwise functions read: one block of units of one sequence
+  vec wx[GX + 1], uh[GU + 1], state[STATES], own[OWN + 1], share[STATES], recurrent, d_new[STATES], d_seen, out, d_out;
+  ivec reset;
+};
+
+// [the cell]
+
+struct Pointers {
+  void** next;
+  template <class T> T* take() { return (T*)*next++; }
+};
+
+struct Problem {
+  long T, B, I, H, P;             // P features of h: H without a projection
+  long x_t, x_b, threads, split;  // strides of x; members of a team, 0 to choose
+  const real *x, *wx;             // (T, B, I), or instead the input map's result (T, B, GX * H)
+  const real *w_x, *b_x, *w_h, *b_h, *w_r, *own, *state[STATES];
+  const unsigned char* reset;  // (T, B)
+  const real *recurrent, *share[STATES];
+  real *out, *saved;
+
+  explicit Problem(const long* n, Pointers& p)
+      : T(n[0]), B(n[1]), I(n[2]), H(n[3]), P(n[4]), x_t(n[5]), x_b(n[6]), threads(n[7]), split(n[8]) {
+    x = p.take<const real>(), wx = p.take<const real>();
+    w_x = p.take<const real>(), b_x = p.take<const real>(), w_h = p.take<const real>(), b_h = p.take<const real>();
+    w_r = p.take<const real>(), own = p.take<const real>();
+    for (auto& s : state) s = p.take<const real>();
+    reset = p.take<const unsigned char>(), recurrent = p.take<const real>();
+    for (auto& s : share) s = p.take<const real>();
+    out = p.take<real>(), saved = p.take<real>();
+    if (double(T) * B * H * (GX * I + GU * P) < 2e5) threads = 1;
+  }
+
+  static long padded(long n) { return (n + PAD * WIDTH - 1) / (PAD * WIDTH) * PAD; }
+  long blocks() const { return padded(H); }
+  long out_blocks() const { return padded(P); }
+  long valid(long block) const { return H - block * WIDTH; }
+  long out_valid(long block) const { return P - block * WIDTH; }
+
+  // How many threads make a team. Alone, a thread reads all of U in every step; in a team a share of it, but the team
+  // has to wait for its slowest member. With few sequences per thread, or a U beyond the cache, that is the better way.
+  long members(long all) const {
+    if (split) return std::min<long>(split, all);
+    long m = 1;
+    const long cache = std::max(sysconf(_SC_LEVEL2_CACHE_SIZE), 1L << 20) * 3 / 4;
+    while (m * 2 <= all && all % (m * 2) == 0 && (B * m < 4 * all || long(GU * H * P * sizeof(real)) > m * cache)) m *= 2;
+    return m;
+  }
+
+  // What a unit sees of the masks in step t.
+  template <bool OUT> INLINE void masks(const Problem& c, Unit& u, long t, long b, long block) {
+    const long n = OUT ? c.out_valid(block) : c.valid(block), at = block * WIDTH;
+    if constexpr (RESET) u.reset = isplat(-(integer)(c.reset[t * c.B + b] != 0));
+    if constexpr (RECURRENT && (OUT || !PROJECTED)) u.recurrent = load(c.recurrent + b * c.P + at, n);
+    UNROLL for (int k = 0; k < STATES; k++) {
+      if (SHARE[k] == 0 || (PROJECTED && OUT != (k == 0))) continue;
+      const real* s = c.share[k] + (t * c.B + b) * (SHARE[k] == 1 ? 1 : k ? c.H : c.P);
+      u.share[k] = SHARE[k] == 1 ? splat(*s) : load(s + at, n);
+    }
+  }
+};
+
+// to[tile][k][block of the tile][gate][unit] = from[gate * H + unit][k]; gates that share a gradient can be summed
+template <class At> void pack(real* to, const real* from, long H, long K, int gates, int slots, long tile, Range tiles, At at) {
+  for (long j = tiles.begin; j < tiles.end; j++)
+    for (long b = 0; b < tile; b++)
+      for (int g = 0; g < gates; g++)
+        for (long v = 0; v < WIDTH; v++) {
+          const long unit = (j * tile + b) * WIDTH + v;
+          if (unit >= H) continue;
+          const real* row = from + (g * H + unit) * K;
+          real* column = to + (j * K * tile + b) * slots * WIDTH + at(g) * WIDTH + v;
+          for (long k = 0; k < K; k++) column[k * tile * slots * WIDTH] += row[k];
+        }
+}
+
+// to[tile of columns][block][gate][unit][columns of the tile] = from[gate * H + unit][column], for the way back
+template <class At> void pack_transposed(real* to, const real* from, long H, long K, long blocks, int gates, int slots, long tile, Range tiles, At at) {
+  const long width = tile * WIDTH;
+  for (long j = tiles.begin; j < tiles.end; j++)
+    for (int g = 0; g < gates; g++)
+      for (long unit = 0; unit < H; unit++) {
+        const real* row = from + (g * H + unit) * K + j * width;
+        const long n = std::min(width, K - j * width);
+        real* line = to + (((j * blocks + unit / WIDTH) * slots + at(g)) * WIDTH + unit % WIDTH) * width;
+        for (long k = 0; k < n; k++) line[k] += row[k];
+      }
+}
+
+struct Place {  // of a thread among the others
+  long thread, all, member, members, team, teams;
+  Range rows;
+  Place(const Problem& c, int thread, int all) : thread(thread), all(all), members(c.members(all)) {
+    team = thread / members, teams = all / members, member = thread % members;
+    rows = team < teams ? part(c.B, team, teams) : Range{0, 0};
+  }
+  Range share(long n) const { return part(n, member, members); }  // of a team's work
+  Range job(long n) const { return part(n, thread, all); }        // of what all do together
+};

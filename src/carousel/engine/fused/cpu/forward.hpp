@@ -1,0 +1,157 @@
+// A sequence forwards.
+
+constexpr auto U_SLOT = [](int g) { return g; };
+
+extern "C" int forward(const long* sizes, void** pointers) try {
+  Pointers p{pointers};
+  const Problem problem(sizes, p);
+  const Problem& c = problem;
+  real* last[STATES];
+  for (auto& s : last) s = p.take<real>();
+  const long T = c.T, B = c.B, H = c.H, P = c.P, width = c.blocks() * WIDTH, out_width = c.out_blocks() * WIDTH;
+  const long tiles = c.blocks() / FORWARD, out_tiles = c.out_blocks() / BACKWARD;
+  constexpr long WX = FORWARD * GX * WIDTH, UH = FORWARD * GU * WIDTH;
+  Buffer<real> w_x(c.x ? tiles * c.I * WX : 0), w_h(GU ? tiles * P * UH : 0), b_x(tiles * WX), b_h(tiles * UH + 1);
+  Buffer<real> w_r(PROJECTED ? out_tiles * BACKWARD * WIDTH * H : 0), full(PROJECTED ? B * width : 0);
+  Buffer<real> h(2 * B * out_width), seen_by(SEEN ? 2 * B * out_width : 0), rest((STATES - 1) * B * width), own((OWN + 1) * width);
+  real* const given = SEEN ? seen_by : h;  // to the hidden map
+  Buffer<real>::advise(c.out, T * B * P * sizeof(real));
+  if (c.saved) Buffer<real>::advise(c.saved, T * B * width * SAVED * sizeof(real));
+  Barrier everyone;
+  std::vector<Barrier> meeting(c.threads);
+
+  auto look = [&](long t, long b, long block, vec value) INLINED {  // what the hidden map will see of h in step t
+    if constexpr (SEEN) {
+      if (t >= T) return;
+      Unit u{};
+      c.masks<true>(c, u, t, b, block);
+      u.state[0] = value;
+      store(seen_by + (t % 2 * B + b) * out_width + block * WIDTH, first(seen(u), c.out_valid(block)));
+    }
+  };
+
+  in_parallel(c.threads, [&](int thread, int all) {
+    const Problem c = problem;
+    const Place me(c, thread, all);
+    const Range packed = me.job(tiles);
+    if (c.x) pack(w_x, c.w_x, H, c.I, GX, GX, FORWARD, packed, U_SLOT);
+    if (c.x && c.b_x) pack(b_x, c.b_x, H, 1, GX, GX, FORWARD, packed, U_SLOT);
+    if (GU) pack(w_h, c.w_h, H, P, GU, GU, FORWARD, packed, U_SLOT);
+    if (GU && c.b_h) pack(b_h, c.b_h, H, 1, GU, GU, FORWARD, packed, U_SLOT);
+    if (PROJECTED) pack(w_r, c.w_r, P, H, 1, 1, BACKWARD, me.job(out_tiles), U_SLOT);
+    for (long m = packed.begin; m < packed.end && OWN; m++)
+      for (long k = 0; k < OWN; k++)
+        for (long f = m * FORWARD; f < (m + 1) * FORWARD && c.valid(f) > 0; f++)
+          store(own + k * width + f * WIDTH, load(c.own + k * H + f * WIDTH, c.valid(f)));
+    for (long b = me.job(B).begin; b < me.job(B).end; b++) {
+      std::memcpy(h + b * out_width, c.state[0] + b * P, P * sizeof(real));
+      for (long f = 0; f * WIDTH < P; f++) look(0, b, f, load(h + b * out_width + f * WIDTH));
+      for (int k = 1; k < STATES; k++)
+        std::memcpy(rest + ((k - 1) * B + b) * width, c.state[k] + b * H, H * sizeof(real));
+    }
+    everyone.wait(all);
+    const Range mine = me.share(tiles), out_mine = me.share(out_tiles);
+    const long rows = me.rows.size(), b0 = me.rows.begin;
+    if (!rows) return;
+    const long chunk = std::min(T, std::max(1L, CHUNK / rows)), places = chunk * rows;
+    Buffer<real> wx(mine.size() * places * WX);
+    for (long t = 0; t < T; t++) {
+      const long at = t % chunk;
+      if (at == 0) {  // W x for the steps to come
+        const long n = std::min(chunk, T - t) * rows;
+        for (long j = mine.begin; j < mine.end; j++) {
+          real* const to = wx + (j - mine.begin) * places * WX;
+          for_tiles<rows_of_tile(FORWARD * GX)>(n, [&](auto R, long first_place) INLINED {
+            const real* x[R];
+            vec sums[R][FORWARD * GX];
+            UNROLL for (int r = 0; r < R; r++) {
+              const long step = t + (first_place + r) / rows, b = b0 + (first_place + r) % rows;
+              UNROLL for (int k = 0; k < FORWARD * GX; k++) sums[r][k] = load(b_x + j * WX + k * WIDTH);
+              if (c.x) {
+                x[r] = c.x + step * c.x_t + b * c.x_b;
+              } else {
+                for (int k = 0; k < FORWARD * GX; k++) {
+                  const long unit = (j * FORWARD + k / GX) * WIDTH;
+                  if (unit < H) sums[r][k] = load(c.wx + ((step * B + b) * GX + k % GX) * H + unit, H - unit);
+                }
+              }
+            }
+            if (c.x) multiply<R, FORWARD * GX>(sums, x, w_x + j * c.I * WX, c.I);
+            UNROLL for (int r = 0; r < R; r++)
+              UNROLL for (int k = 0; k < FORWARD * GX; k++) store(to + (first_place + r) * WX + k * WIDTH, sums[r][k]);
+          });
+        }
+      }
+      const real *before = h + t % 2 * B * out_width, *input = given + t % 2 * B * out_width;
+      real* const after = h + (t + 1) % 2 * B * out_width;
+      auto emit = [&](long b, long block, vec value) INLINED {
+        store(after + b * out_width + block * WIDTH, first(value, c.out_valid(block)));
+        store(c.out + (t * B + b) * P + block * WIDTH, value, c.out_valid(block));
+        look(t + 1, b, block, value);
+      };
+      for (long j = mine.begin; j < mine.end; j++) {
+        const real* const from = wx + (j - mine.begin) * places * WX;
+        for_tiles<rows_of_tile(FORWARD * (GU ? GU : 1))>(rows, [&](auto R, long row) INLINED {
+          vec sums[R][FORWARD * GU + 1];
+          if constexpr (GU > 0) {
+            vec product[R][FORWARD * GU];
+            const real* a[R];
+            UNROLL for (int r = 0; r < R; r++) {
+              a[r] = input + (b0 + row + r) * out_width;
+              UNROLL for (int k = 0; k < FORWARD * GU; k++) product[r][k] = load(b_h + j * UH + k * WIDTH);
+            }
+            multiply<R, FORWARD * GU>(product, a, w_h + j * P * UH, P);
+            UNROLL for (int r = 0; r < R; r++) UNROLL for (int k = 0; k < FORWARD * GU; k++) sums[r][k] = product[r][k];
+          }
+          for (int r = 0; r < R; r++) for (int f = 0; f < FORWARD; f++) {
+            const long b = b0 + row + r, block = j * FORWARD + f, unit = block * WIDTH;
+            if (unit >= H) continue;
+            Unit u{};
+            vec next[STATES], kept[SAVED + 1];
+            UNROLL for (int g = 0; g < GX; g++) u.wx[g] = load(from + (at * rows + row + r) * WX + (f * GX + g) * WIDTH);
+            UNROLL for (int g = 0; g < GU; g++) u.uh[g] = sums[r][f * GU + g];
+            if (!PROJECTED) u.state[0] = load(before + b * out_width + unit);
+            UNROLL for (int k = 1; k < STATES; k++) u.state[k] = load(rest + ((k - 1) * B + b) * width + unit);
+            UNROLL for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
+            c.masks<false>(c, u, t, b, block);
+            update(u, next, kept);
+            UNROLL for (int k = 1; k < STATES; k++) store(rest + ((k - 1) * B + b) * width + unit, next[k]);
+            if (PROJECTED) store(full + b * width + unit, next[0]);
+            else emit(b, block, next[0]);
+            if (c.saved) {
+              real* const to = c.saved + ((t * B + b) * width + unit) * SAVED;
+              UNROLL for (int k = 0; k < SAVED; k++) store(to + k * WIDTH, kept[k]);
+            }
+          }
+        });
+      }
+      if constexpr (PROJECTED) {
+        meeting[me.team].wait(me.members);
+        for (long j = out_mine.begin; j < out_mine.end; j++)
+          for_tiles<rows_of_tile(BACKWARD)>(rows, [&](auto R, long row) INLINED {
+            vec sums[R][BACKWARD] = {};
+            const real* a[R];
+            UNROLL for (int r = 0; r < R; r++) a[r] = full + (b0 + row + r) * width;
+            multiply<R, BACKWARD>(sums, a, w_r + j * H * BACKWARD * WIDTH, H);
+            for (int r = 0; r < R; r++) for (int f = 0; f < BACKWARD; f++) {
+              const long b = b0 + row + r, block = j * BACKWARD + f;
+              if (c.out_valid(block) <= 0) continue;
+              Unit u{};
+              u.out = sums[r][f];
+              u.state[0] = load(before + b * out_width + block * WIDTH);
+              c.masks<true>(c, u, t, b, block);
+              emit(b, block, projected(u));
+            }
+          });
+      }
+      meeting[me.team].wait(me.members);
+    }
+    for (long b = b0 + me.share(rows).begin; b < b0 + me.share(rows).end; b++) {
+      std::memcpy(last[0] + b * P, h + (T % 2 * B + b) * out_width, P * sizeof(real));
+      for (int k = 1; k < STATES; k++) std::memcpy(last[k] + b * H, rest + ((k - 1) * B + b) * width, H * sizeof(real));
+    }
+  });
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}

@@ -1,0 +1,438 @@
+"""What a cell's step computes, unit by unit: its `update`, run once on tensors that write down what happens to them.
+
+A traced tensor holds, for each of its elements, an expression, and the hidden unit and the sequence that the element
+belongs to. Pointwise operations make new expressions; what only moves elements about (chunk, cat, view, ...) is done
+to these labels themselves. The adjoint comes from autograd, which runs through the same tensors. Nothing in here knows
+what a kernel looks like.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ...cells.cell import Cell, lend
+from ..eager import Kinds, Masks
+
+BATCH = 2  # more than one, so that an update which mixes sequences is found out
+
+
+class Unsupported(Exception):
+    """A step that cannot be expressed, and why."""
+
+
+class Node(NamedTuple):
+    """An operation and the numbers of its operands; or "leaf" or "const" and what stands there."""
+
+    op: str
+    args: tuple
+
+
+@dataclass
+class Graph:
+    """Expressions, each written down once, after its operands."""
+
+    nodes: list[Node] = field(default_factory=list)
+    _numbers: dict[Node, int] = field(default_factory=dict)
+
+    def add(self, op: str, *args) -> int:
+        node = Node(op, args)
+        if node not in self._numbers:
+            self._numbers[node] = len(self.nodes)
+            self.nodes.append(node)
+        return self._numbers[node]
+
+    def const(self, value: float) -> int:
+        return self.add("const", repr(float(value)))  # as text, in which nan and -0.0 are equal to themselves alone
+
+    def operands(self, number: int) -> tuple[int, ...]:
+        node = self.nodes[number]
+        return () if node.op in ("leaf", "const") else node.args
+
+    def reach(self, roots: Collection[int], known: Collection[int] = ()) -> list[int]:
+        """The nodes to be computed for `roots`, operands first, if the `known` ones are there already."""
+        found, stack = set(), [n for n in roots if n not in known]
+        while stack:
+            number = stack.pop()
+            if number not in found:
+                found.add(number)
+                stack += [n for n in self.operands(number) if n not in known]
+        return sorted(found)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a cell and its adjoint, as expressions for one hidden unit of one sequence.
+
+    Leaves: ("wx", gate), ("uh", gate), ("state", k), ("own", name, block) for the cell's further parameters and
+    buffers, ("reset",), ("recurrent",) and ("share", k) for the masks; in the adjoint ("d_new", k), the gradient that
+    arrives at state k, and ("d_seen",); with a projection ("out",), what it gives, and ("d_out",).
+    """
+
+    graph: Graph
+    seen: int
+    """What the hidden map is given."""
+    new: tuple[int, ...]
+    """The state after the step; with a projection its first is what is projected."""
+    d_seen: int
+    """What ("d_seen",) gives to state 0."""
+    d_wx: tuple[int, ...]
+    d_uh: tuple[int, ...]
+    """Of each block of U h + b; empty if the step has no such product."""
+    d_state: tuple[int, ...]
+    own: tuple[tuple[str, int], ...]
+    """The further parameters and buffers that take part: name, and which block of H elements."""
+    d_own: tuple[int, ...]
+    """Per unit and sequence, to be added up over the sequences and the steps."""
+    projected: int | None = None
+    """State 0 after the step, from ("out",)."""
+    d_projected: tuple[int, ...] = ()
+    """What ("d_out",), the gradient of `projected`, gives to ("out",) and to state 0."""
+
+
+MOVES = {
+    *("view", "_unsafe_view", "split", "split_with_sizes", "slice", "select", "cat", "stack", "unbind", "expand"),
+    *("permute", "transpose", "t", "squeeze", "unsqueeze", "clone", "alias", "detach", "repeat", "flip", "lift_fresh"),
+}
+"""Operations that move elements about and do nothing to them."""
+COPIES = {"cat", "stack", "clone", "repeat", "flip"}
+"""Of these, the ones whose result is no view."""
+FILLS = {"zeros": 0, "zeros_like": 0, "new_zeros": 0, "zero": 0, "ones": 1, "ones_like": 1, "new_ones": 1}
+FILLS |= dict.fromkeys(("empty", "empty_like", "new_empty"), math.nan)
+FILLS |= dict.fromkeys(("full", "full_like", "new_full", "fill", "scalar_tensor"))
+TESTS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "logical_and", "logical_or", "logical_not", "logical_xor"}
+TESTS |= {"bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor"}  # of truth values, as & | ~ ^ have it
+
+
+class Traced(Tensor):
+    """A tensor without numbers: its `label` is (3, *shape), for each element the expression, the unit and the
+    sequence, the last two -1 if it belongs to none in particular."""
+
+    product: tuple | None = None
+    """The matrix and the bias of the one product that a step may have, and its result."""
+
+    @staticmethod
+    def __new__(cls, label: Tensor, dtype: torch.dtype, view: bool = False) -> "Traced":
+        made = Tensor._make_wrapper_subclass(cls, label.shape[1:], dtype=dtype, device="cpu")
+        made.label, made.shares_memory = label, view
+        return made
+
+    def __repr__(self, *, tensor_contents=None) -> str:
+        return f"Traced({list(self.shape)})"
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is F.linear and isinstance(args[0], Traced) and args[0].product:
+            weight, bias, result = args[0].product
+            if args[1] is weight and (*args[2:], *(kwargs or {}).values(), None)[0] is bias:
+                return result
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise Unsupported(f"it uses {func} outside of the trace")
+
+
+class Tracer(TorchDispatchMode):
+    """Writes down the operations on traced tensors of `dtype`: those of the `vocabulary` as they are, and of the rest
+    those that torch can decompose."""
+
+    def __init__(self, vocabulary: Collection[str], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.graph, self.vocabulary, self.dtype = Graph(), frozenset(vocabulary), dtype
+        self.backward = False
+
+    def leaf(self, *name, units: int, dtype: torch.dtype | None = None) -> Traced:
+        """(BATCH, units), one expression for all; with one unit, the same for each unit that it meets."""
+        label = torch.empty(3, BATCH, units, dtype=torch.long)
+        label[0] = self.graph.add("leaf", *name)
+        label[1] = torch.arange(units) if units > 1 else -1
+        label[2] = torch.arange(BATCH)[:, None]
+        return Traced(label, dtype or self.dtype)
+
+    def blocks_of_leaves(self, name: str, blocks: int, units: int) -> Traced:
+        """(BATCH, blocks * units), an expression for each block."""
+        parts = [self.leaf(name, k, units=units) for k in range(blocks)]
+        return Traced(torch.cat([part.label for part in parts], -1), self.dtype)
+
+    def own(self, name: str, tensor: Tensor, units: int) -> Tensor:
+        """A parameter or buffer of the cell: blocks of `units` elements, or one element for all units. A larger one
+        stays as it is: no pointwise operation can read it."""
+        blocks = max(1, tensor.numel() // units)
+        if tensor.numel() not in (1, blocks * units) or blocks > 64:
+            return tensor
+        label = torch.full((3, tensor.numel()), -1)
+        label[0] = torch.tensor([self.graph.add("leaf", "own", name, k) for k in range(blocks)]).repeat_interleave(
+            tensor.numel() // blocks
+        )
+        label[1] = torch.arange(tensor.numel()) % units if tensor.numel() > 1 else -1
+        return Traced(label.view(3, *tensor.shape), self.dtype).requires_grad_(isinstance(tensor, nn.Parameter))
+
+    def constant(self, value: float, shape=()) -> Traced:
+        label = torch.tensor([self.graph.const(value), -1, -1])
+        return Traced(label.view(3, *[1] * len(shape)).repeat(1, *shape), self.dtype)
+
+    def label(self, value) -> Tensor:
+        if isinstance(value, Traced):
+            return value.label
+        if not isinstance(value, Tensor):
+            return self.constant(value).label
+        if value.is_meta or not (value == value.flatten()[:1]).all():
+            raise Unsupported(f"it reads a tensor of shape {list(value.shape)}, not H numbers of a parameter or buffer")
+        return self.constant(value.flatten()[0].item(), value.shape).label
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs, name = kwargs or {}, func.overloadpacket.__name__
+        op = name if name.startswith("_") else name.rstrip("_")
+        if op in FILLS:
+            return self._fill(func, args, kwargs)
+        if not any(isinstance(t, Traced) for t in pytree.tree_leaves((args, kwargs))):
+            return func(*args, **kwargs)
+        if op in MOVES:
+            return self._move(func, args, kwargs)
+        if op in ("_to_copy", "convert_element_type"):
+            return self._convert(args[0], kwargs.get("dtype", args[-1]))
+        if op in ("sum", "sum_to_size") and self.backward:  # over what a parameter was broadcast to
+            return self._sum(*args, **kwargs)
+        if op in self.vocabulary or op == "masked_fill":
+            return self._pointwise(func, args, kwargs)
+        from torch._decomp import decomposition_table
+
+        if func in decomposition_table and op == name:
+            try:
+                with self:
+                    return decomposition_table[func](*args, **kwargs)
+            except Unsupported as error:
+                raise Unsupported(f"it uses {func}, and thereby: {error}") from error
+        if torch.Tag.pointwise not in func.tags:
+            raise Unsupported(f"it uses {func}, which is not pointwise")
+        raise Unsupported(f"it uses {func}, which the kernel does not know")
+
+    def _move(self, func, args, kwargs):
+        def labels(k: int, given):
+            if isinstance(given, (tuple, list)):
+                return [labels(k, part) for part in given]
+            return self.label(given)[k] if isinstance(given, Tensor) else given
+
+        sources = [t for t in (args[0] if isinstance(args[0], (tuple, list)) else args[:1]) if isinstance(t, Traced)]
+        view = func.overloadpacket.__name__ not in COPIES
+        for source in sources:
+            source.shares_memory |= view
+        results = [func(*labels(k, args), **kwargs) for k in range(3)]
+        one = isinstance(results[0], Tensor)
+        parts = [results] if one else zip(*results, strict=True)
+        made = [Traced(torch.stack(list(part)), sources[0].dtype, view) for part in parts]
+        return made[0] if one else made
+
+    def _fill(self, func, args, kwargs) -> Traced:
+        name = func.overloadpacket.__name__
+        value = FILLS[name.rstrip("_")]
+        if value is None:
+            value = kwargs["fill_value"] if "fill_value" in kwargs else args[-1]
+        if name.endswith("_"):
+            return self._write(func, args[0], self.constant(value, args[0].shape).label)
+        shape = () if name == "scalar_tensor" else args[1] if name.startswith("new") else args[0]
+        return self.constant(value, tuple(shape.shape if isinstance(shape, Tensor) else shape))
+
+    def _write(self, func, tensor: Tensor, label: Tensor) -> Tensor:
+        if not isinstance(tensor, Traced) or tensor.shares_memory:
+            raise Unsupported(f"it uses {func} in place on a part of a tensor")
+        tensor.label = label.expand_as(tensor.label)
+        return tensor
+
+    def _sum(self, x: Traced, dims=None, keepdim: bool = False, **_) -> Traced:
+        """The kernel adds a parameter's gradient up itself: what counts is that all terms are of one expression."""
+        dims = [d % x.dim() for d in dims] if dims else list(range(x.dim()))
+        label = x.label.clone()
+        label[2] = -1
+        label[1] = -1 if x.dim() - 1 in dims else label[1]
+        for d in sorted(dims, reverse=True):
+            first = label.narrow(d + 1, 0, 1)
+            if not (label == first).all():
+                raise Unsupported("it adds up different expressions")
+            label = first if keepdim else first.squeeze(d + 1)
+        return Traced(label, x.dtype)
+
+    def _convert(self, x: Traced, dtype: torch.dtype) -> Traced:
+        if dtype == x.dtype:
+            return Traced(x.label, dtype)
+        if x.dtype is torch.bool and dtype == self.dtype:
+            return Traced(self._combine("float", [x.label]), dtype)
+        raise Unsupported(f"it converts {x.dtype} to {dtype}")
+
+    def _pointwise(self, func, args, kwargs) -> Traced:
+        name, operands = func.overloadpacket.__name__, []
+        op = name.rstrip("_")
+        for k, argument in enumerate(func._schema.arguments):
+            value = args[k] if k < len(args) else kwargs.get(argument.name, argument.default_value)
+            if isinstance(value, str):
+                op += f"_{value}"
+            elif value is None and argument.name in ("min", "max"):
+                operands.append(-math.inf if argument.name == "min" else math.inf)
+            elif isinstance(value, (Tensor, int, float)):
+                operands.append(value)
+        if op == "masked_fill":
+            op, operands = "where", [operands[1], operands[2], operands[0]]
+        if op not in self.vocabulary:
+            raise Unsupported(f"it uses {func} ({op}), which the kernel does not know")
+        labels = [self.label(value) for value in operands]
+        for k, value in enumerate(operands):
+            truth = isinstance(value, Tensor) and value.dtype is torch.bool
+            if op.startswith(("logical", "bitwise")):
+                if not truth:
+                    raise Unsupported(f"it uses {func} on numbers")
+            elif truth and not (op == "where" and k == 0):
+                labels[k] = self._combine("float", [labels[k]])
+        label = self._combine(op, labels)
+        if name.endswith("_"):
+            return self._write(func, args[0], label)
+        return Traced(label, torch.bool if op in TESTS else self.dtype)
+
+    def _combine(self, op: str, labels: list[Tensor]) -> Tensor:
+        """An operation on all elements: the same few expressions again and again, each made once."""
+        dims = max(label.dim() for label in labels)
+        padded = [label.view(3, *[1] * (dims - label.dim()), *label.shape[1:]) for label in labels]
+        expressions, *places = zip(*torch.broadcast_tensors(*padded), strict=True)
+        result = []
+        for parts, what in zip(places, ("hidden units", "the sequences of a batch"), strict=True):
+            together = torch.stack(parts)
+            result.append(together.amax(0))
+            if ((together != result[-1]) & (together != -1)).any():
+                raise Unsupported(f"it mixes {what} other than by the hidden map")
+        if all(e.max() == e.min() for e in expressions):
+            number = self.graph.add(op, *(int(e.max()) for e in expressions))
+            return torch.stack([torch.full_like(result[0], number), *result])
+        together = torch.stack(expressions, -1).flatten(0, -2)
+        distinct, index = together.unique(dim=0, return_inverse=True)
+        numbers = torch.tensor([self.graph.add(op, *row) for row in distinct.tolist()])
+        return torch.stack([numbers[index].view(result[0].shape), *result])
+
+    def expressions(self, tensor: Tensor | None, units: int, blocks: int = 1) -> tuple[int, ...]:
+        """The expression of each block of units of a result; zero where there is no gradient."""
+        if tensor is None:
+            return (self.graph.const(0),) * blocks
+        if tensor.dtype is not self.dtype:
+            raise Unsupported(f"it makes {tensor.dtype} of {self.dtype}")
+        label = self.label(tensor)
+        if label.size(-1) not in (1, blocks * units):
+            raise Unsupported(f"it makes {label.size(-1)} features of {blocks * units}")
+        numbers, unit, _ = label.expand(*label.shape[:-1], blocks * units).reshape(3, -1, blocks, units)
+        if not (numbers == numbers[:1, :, :1]).all() or not ((unit == torch.arange(units)) | (unit == -1)).all():
+            raise Unsupported("it does not treat all hidden units alike")
+        return tuple(numbers[0, :, 0].tolist())
+
+    def gradients(self, outputs, inputs, arriving) -> list[Tensor | None]:
+        pairs = [(y, d.expand_as(y)) for y, d in zip(outputs, arriving, strict=True) if y.requires_grad]
+        if not pairs:
+            return [None] * len(inputs)
+        ys, ds = zip(*pairs, strict=True)
+        return list(torch.autograd.grad(ys, inputs, ds, allow_unused=True, retain_graph=True))
+
+
+def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[str]) -> Step:
+    """Write down a cell's step.
+
+    Args:
+        cell: on any device, "meta" too; its code and its parameters' shapes are what matters.
+        kinds: which masks the run has.
+        dtype: of the run.
+        vocabulary: operations by aten's names, without overload.
+
+    Raises:
+        Unsupported: the step is not pointwise but for the hidden map, or it uses something not in the vocabulary.
+    """
+    try:
+        with torch.enable_grad():
+            return _trace(cell, kinds, Tracer(vocabulary, dtype))
+    except Unsupported:
+        raise
+    except Exception as error:  # whatever the cell's own code raises
+        message = (str(error).splitlines() or [""])[0]
+        raise Unsupported(f"its update cannot be traced: {type(error).__name__}: {message}") from error
+
+
+def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
+    units, sizes = cell.hidden_size, cell.state_sizes
+    own = {name: tracer.own(name, t, units) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
+    lent = lend(cell, own)
+    state = tuple(tracer.leaf("state", k, units=size).requires_grad_() for k, size in enumerate(sizes))
+    masks = Masks(
+        reset=_step_of(tracer.leaf("reset", units=1, dtype=torch.bool)) if kinds.reset else None,
+        recurrent=tracer.leaf("recurrent", units=sizes[0]) if kinds.recurrent else None,
+        share=tuple(
+            _step_of(tracer.leaf("share", k, units=(1, sizes[k])[kind - 1])) if kind else None
+            for k, kind in enumerate(kinds.share)
+        ),
+    )
+    wx = tracer.blocks_of_leaves("wx", _width(cell) // units, units).requires_grad_()
+    weight = cell._parameters.get("weight_hh")
+    uh = tracer.blocks_of_leaves("uh", 0 if weight is None else weight.size(0) // units, units).requires_grad_()
+    out = tracer.leaf("out", units=sizes[0]).requires_grad_()
+    d_new = [tracer.leaf("d_new", k, units=units) for k in range(len(state))]
+    d_seen, d_out = (tracer.leaf(name, units=sizes[0]) for name in ("d_seen", "d_out"))
+
+    with tracer:
+        begun = masks.before(state, 0)
+        seen = begun[0] if masks.recurrent is None else begun[0] * masks.recurrent
+        seen.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
+        new, _ = lent.update(wx, lent.hidden_map(seen), begun)
+        if len(new) != len(state):
+            raise Unsupported(f"its update returns {len(new)} states, not {len(state)}")
+        moved = masks.after(begun, (out if cell.proj_size else new[0], *new[1:]), 0)
+        new = (new[0] if cell.proj_size else moved[0], *moved[1:])
+        new = tuple(s if isinstance(s, Tensor) else tracer.constant(s) for s in new)
+
+        tracer.backward = True
+        learnt = {name: tensor for name, tensor in own.items() if tensor.requires_grad and isinstance(tensor, Traced)}
+        d_wx, d_uh, *rest = tracer.gradients(new, [wx, uh, *state, *learnt.values()], d_new)
+        d_learnt = dict(zip(learnt, rest[len(state) :], strict=True))
+        (d_seen,) = tracer.gradients([seen], state[:1], [d_seen])
+        d_out, d_held = tracer.gradients(moved[:1], [out, state[0]], [d_out])
+
+    def first(tensor: Tensor | None, size: int) -> int:
+        return tracer.expressions(tensor, size)[0]
+
+    roots = [first(s, units) for s in new]
+    d_state = tuple(first(d, size) for d, size in zip(rest, sizes))  # noqa: B905: the parameters' follow
+    d_wx = tracer.expressions(d_wx, units, wx.size(-1) // units)
+    d_uh = () if d_uh is None else tracer.expressions(d_uh, units, uh.size(-1) // units)
+    leaves = [
+        tracer.graph.nodes[n].args for n in tracer.graph.reach([*roots, *d_state]) if tracer.graph.nodes[n].op == "leaf"
+    ]
+    used = tuple(leaf[1:] for leaf in leaves if leaf[0] == "own")
+    d_own = []
+    for name, block in used:
+        gradient = d_learnt.get(name)
+        blocks = max(1, own[name].numel() // units)
+        flat = None if gradient is None else Traced(gradient.label.reshape(3, -1), gradient.dtype)
+        d_own.append(tracer.expressions(flat, units if own[name].numel() > 1 else 1, blocks)[block])
+    return Step(
+        tracer.graph,
+        seen=first(seen, sizes[0]),
+        new=tuple(roots),
+        d_seen=first(d_seen, sizes[0]),
+        d_wx=d_wx,
+        d_uh=d_uh,
+        d_state=d_state,
+        own=used,
+        d_own=tuple(d_own),
+        projected=first(moved[0], sizes[0]) if cell.proj_size else None,
+        d_projected=(first(d_out, sizes[0]), first(d_held, sizes[0])) if cell.proj_size else (),
+    )
+
+
+def _step_of(mask: Traced) -> Traced:
+    """(B, F) as the one step of a mask (T, B, F)."""
+    return Traced(mask.label.unsqueeze(1), mask.dtype)
+
+
+def _width(cell: Cell) -> int:
+    """Features of the input map."""
+    on_meta = lend(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
+    return on_meta.input_map(torch.empty(BATCH, cell.input_size, device="meta", dtype=on_meta.weight_ih.dtype)).size(-1)
