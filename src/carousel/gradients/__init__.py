@@ -1,5 +1,5 @@
 """Pure measures on a recurrent layer: torch only, no Lightning, no Hydra."""
 
-from .flow import Flow, flow, memory_length
+from .flow import Flow, flow, memory_length, watch
 
-__all__ = ["Flow", "flow", "memory_length"]
+__all__ = ["Flow", "flow", "memory_length", "watch"]

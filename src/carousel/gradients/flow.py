@@ -1,8 +1,8 @@
 r"""How much of the error reaches each earlier state: :math:`\|\partial L/\partial h_{T-k}\|` against the lag k."""
 
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from ..cells import Cell
 from ..cells.cell import State
 from ..engine import Masks, rows, step
+from ..layer import Recurrent
 from ..twins import from_torch
 
 LN10 = math.log(10)
@@ -102,10 +103,33 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
     nodes = [node for _, _, nodes in runs for node in nodes]
     direct = torch.autograd.grad(_leaves(again), nodes, arriving, allow_unused=True, materialize_grads=True)
     flows = []
-    for cell, (x, state, masks, _), (_, *last) in runs:
+    for cell, (x, state, masks, *_), (_, *last) in runs:
         (outputs, *lasts), direct = direct[: 1 + len(last)], direct[1 + len(last) :]
         flows.append(Flow(_walk_back(cell.states, _steps(cell, x, state, masks), outputs, tuple(lasts))))
     return flows
+
+
+@contextmanager
+def watch(layer: Recurrent) -> Iterator[list[Flow]]:
+    r"""Measure the gradient's way back in passing, in the backward passes that a training step does anyway.
+
+    For use around forward and backward: the list that it gives holds, once the context is left, one `Flow` for each
+    layer and direction of each run. Unlike `flow` it takes the numbers as they are: what underflows is zero. Where a
+    mask holds a state back (padding, zoneout) it is the state after that which is measured.
+
+    The norms come out of the adjoint's own loop, at a cost of a few percent; see `scripts/bench.py`.
+    """
+    if layer._norms is not None:
+        raise ValueError("the layer is being watched already")
+    flows: list[Flow] = []
+    layer._norms = []
+    try:
+        yield flows
+        for names, norms in layer._norms:  # (T, B, states), squared
+            curves = norms.flip(0).log10().unbind(-1)
+            flows.append(Flow({name: curve / 2 for name, curve in zip(names, curves, strict=True)}))
+    finally:
+        layer._norms = None
 
 
 def _random_state() -> list[Tensor]:

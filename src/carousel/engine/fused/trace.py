@@ -210,6 +210,9 @@ class Tracer(TorchDispatchMode):
                     return decomposition_table[func](*args, **kwargs)
             except Unsupported as error:
                 raise Unsupported(f"it uses {func}, and thereby: {error}") from error
+        if func._can_decompose():  # one that is nothing but others
+            with self:
+                return func.decompose(*args, **kwargs)
         if torch.Tag.pointwise not in func.tags:
             raise Unsupported(f"it uses {func}, which is not pointwise")
         raise Unsupported(f"it uses {func}, which the kernel does not know")

@@ -57,7 +57,7 @@ OPERATIONS = {
     **{
         name: f"{{0}} {sign} {{1}}"
         for name, sign in zip(("eq", "ne", "lt", "le", "gt", "ge"), ["==", "!=", "<", "<=", ">", ">="])
-    },  # noqa: B905
+    },
     **{f"{kind}_and": "{0} & {1}" for kind in ("logical", "bitwise")},
     **{f"{kind}_or": "{0} | {1}" for kind in ("logical", "bitwise")},
     **{f"{kind}_xor": "{0} ^ {1}" for kind in ("logical", "bitwise")},

@@ -1,31 +1,43 @@
 // A sequence backwards: the adjoint of every step, and the gradients of the weights.
 
-// sums[r][c] += sum over i of a[i][r] * b[i][c]; c runs over `C` vectors in each of `panels`, `apart` from each other
+// sums[r][c] += sum over runs and i of a[run * a_run + i * a_step + r] * b[run * b_run + i * b_step + c], i < rows; c is
+// C vectors in each of PANELS, `apart` from each other.
 template <int R, int C, int PANELS>
-INLINE void outer(vec (&sums)[R][C * PANELS], const real* a, long a_step, const real* b, long b_step, long apart, long n) {
-  for (long i = 0; i < n; i++, a += a_step, b += b_step) {
-    vec w[C * PANELS];
-    UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++) w[p * C + c] = load(b + p * apart + c * WIDTH);
-    UNROLL for (int r = 0; r < R; r++) {
-      const vec x = splat(a[r]);
-      UNROLL for (int c = 0; c < C * PANELS; c++) sums[r][c] += x * w[c];
+__attribute__((noinline)) void outer_rows(real* to, long to_row, long to_panel, const real* a, long a_run, long a_step, const real* b, long b_step, long apart, long runs, long rows) {
+  vec sums[R][PANELS][C];
+  UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++)
+    sums[r][p][c] = load(to + r * to_row + p * to_panel + c * WIDTH);
+  for (long run = 0; run < runs; run++) {
+    const real* x = a + run * a_run;
+    for (long i = 0; i < rows; i++, x += a_step, b += b_step) {
+      vec w[PANELS][C];
+      UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++) w[p][c] = load(b + p * apart + c * WIDTH);
+      UNROLL for (int r = 0; r < R; r++) {
+        const vec y = splat(x[r]);
+        UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++) sums[r][p][c] += y * w[p][c];
+      }
     }
+  }
+  UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++)
+    store(to + r * to_row + p * to_panel + c * WIDTH, sums[r][p][c]);
+}
+template <int C, int PANELS, int R = rows_of_tile(C * PANELS), class... A> INLINE void outer(int height, A... arguments) {
+  if constexpr (C > 0 && R > 0) {
+    if (height == R) outer_rows<R, C, PANELS>(arguments...);
+    else outer<C, PANELS, R - 1>(height, arguments...);
   }
 }
 
-// to[block][k][c] += sum over the places of a[place][k] * panels[block][place][c], c < C vectors. The places are
-// `runs` runs of `rows` each; a(run) is where a run's first row begins.
-template <int C, int PANELS, class A>
-INLINE void add_products(real* to, A a, long a_step, long K, const real* panels, long step, long apart, Range blocks, long runs, long rows) {
+// to[block][k][c] += sum over the places of a[place][k] * panels[block][place][c], c < C vectors. The places are `runs`
+// runs of `rows` each.
+template <int C, int PANELS>
+INLINE void add_products(real* to, const real* a, long a_run, long a_step, long K, const real* panels, long step, long apart, Range blocks, long runs, long rows) {
+  const Tiles<C * PANELS> tiles{K};
   for (long j = blocks.begin; j < blocks.end; j += PANELS)
-    for_tiles<rows_of_tile(C * PANELS)>(K, [&](auto R, long k) INLINED {
-      vec sums[R][C * PANELS];
-      auto at = [&](int r, int c) { return to + (((j + c / C) * K + k + r) * C + c % C) * WIDTH; };
-      UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C * PANELS; c++) sums[r][c] = load(at(r, c));
-      for (long run = 0; run < runs; run++)
-        outer<R, C, PANELS>(sums, a(run) + k, a_step, panels + j * apart + run * rows * step, step, apart, rows);
-      UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C * PANELS; c++) store(at(r, c), sums[r][c]);
-    });
+    for (long k = 0; k < tiles.count; k++) {
+      const Range tile = tiles[k];
+      outer<C, PANELS>(tile.size(), to + (j * K + tile.begin) * C * WIDTH, C * WIDTH, K * C * WIDTH, a + tile.begin, a_run, a_step, panels + j * apart, step, apart, runs, rows);
+    }
 }
 
 INLINE double squares(vec v) {
@@ -72,7 +84,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
   Barrier everyone;
   std::vector<std::unique_ptr<Team>> teams(c.threads);
 
-  in_parallel(c.threads, [&](int thread, int all) {
+  in_parallel(c.threads, c.openmp, [&](int thread, int all) {
     const Problem c = problem;
     const Place me(c, thread, all);
     const long rows = me.rows.size(), b0 = me.rows.begin;
@@ -88,6 +100,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       Team& team = *teams[me.team];
       const Range mine = me.share(blocks / BACKWARD), out_mine = me.share(columns);
       const Range my_blocks{mine.begin * BACKWARD, mine.end * BACKWARD}, my_out_blocks{out_mine.begin * BACKWARD, out_mine.end * BACKWARD};
+      real* const ring = team.gradients;
       const long places = team.places, seen_step = Team::stride(out_blocks), full_step = Team::stride(blocks), panel = places * D * WIDTH;
       auto carried = [&](int k, long row) INLINED { return team.carried + (k * rows + row) * width; };
       auto carried_out = [&](long row) INLINED { return PROJECTED ? team.carried_out + row * out_width : carried(0, row); };
@@ -145,7 +158,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
             UNROLL for (int k = 0; k < STATES; k++) before[k] = first(before[k], n);
             made = first(made, n);
           }
-          real* const to = team.gradients + block * panel + (place + row) * D * WIDTH;
+          real* const to = ring + block * panel + (place + row) * D * WIDTH;
           UNROLL for (int k = 0; k < D; k++) store(to + k * WIDTH, gradients[k]);
           UNROLL for (int k = PROJECTED; k < STATES; k++) store(carried(k, row) + unit, before[k]);
           if (d_own)
@@ -158,51 +171,53 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           else remember(u, row, block);
         };
 
-        for (long j = out_mine.begin; j < out_mine.end; j++)
-          for_tiles<rows_of_tile(BACKWARD)>(rows, [&](auto R, long row) INLINED {
-            vec sums[R][BACKWARD] = {};
-            if (GU && back > 0)
-              for (long block = 0; block < blocks; block++) {
-                const real* a[R];
-                UNROLL for (int r = 0; r < R; r++) a[r] = team.gradients + block * panel + (previous + row + r) * D * WIDTH;
-                multiply<R, BACKWARD>(sums, a, w_h + (j * blocks + block) * DU * WIDTH * TILE, DU * WIDTH);
+        for (long j = out_mine.begin; j < out_mine.end; j++) {
+          const Tiles<BACKWARD> tiles{rows};
+          for (long k = 0; k < tiles.count; k++) {
+            const Range tile = tiles[k];
+            const real* a[TALLEST];
+            vec sums[TALLEST * BACKWARD] = {};
+            for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = ring + (previous + row) * D * WIDTH;
+            if (back > 0) multiply<DU ? BACKWARD : 0>(tile.size(), sums, a, w_h + j * blocks * DU * WIDTH * TILE, DU * WIDTH, blocks, panel);
+            for (long row = tile.begin; row < tile.end; row++)
+              for (long f = 0; f < BACKWARD && c.out_valid(j * BACKWARD + f) > 0; f++) {
+                const long block = j * BACKWARD + f;
+                const vec d = gather(sums[(row - tile.begin) * BACKWARD + f], row, block);
+                if (arrived) {
+                  store(carried_out(row) + block * WIDTH, d);
+                } else if constexpr (PROJECTED) {
+                  Unit u{};
+                  c.masks<true>(c, u, t, b0 + row, block);
+                  if (norms) norm[row * STATES] += squares(d);
+                  u.d_out = d;
+                  u.state[0] = state_before(row, block);
+                  vec to_product, held;
+                  d_projected(u, to_product, held);
+                  store(team.d_out + (block * places + place + row) * WIDTH, first(to_product, c.out_valid(block)));
+                  store(carried_out(row) + block * WIDTH, first(held, c.out_valid(block)));
+                  remember(u, row, block);
+                } else {
+                  adjoin(d, row, block);
+                }
               }
-            for (int r = 0; r < R; r++) for (int f = 0; f < BACKWARD; f++) {
-              const long block = j * BACKWARD + f;
-              if (c.out_valid(block) <= 0) continue;
-              const vec d = gather(sums[r][f], row + r, block);
-              if (arrived) {
-                store(carried_out(row + r) + block * WIDTH, d);
-              } else if constexpr (PROJECTED) {
-                Unit u{};
-                c.masks<true>(c, u, t, b0 + row + r, block);
-                if (norms) norm[(row + r) * STATES] += squares(d);
-                u.d_out = d;
-                u.state[0] = state_before(row + r, block);
-                vec to_product, held;
-                d_projected(u, to_product, held);
-                store(team.d_out + (block * places + place + row + r) * WIDTH, first(to_product, c.out_valid(block)));
-                store(carried_out(row + r) + block * WIDTH, first(held, c.out_valid(block)));
-                remember(u, row + r, block);
-              } else {
-                adjoin(d, row + r, block);
-              }
-            }
-          });
+          }
+        }
         if (arrived) break;
         if constexpr (PROJECTED) {
           team.meeting.wait(me.members);
-          for (long j = mine.begin; j < mine.end; j++)
-            for_tiles<rows_of_tile(BACKWARD)>(rows, [&](auto R, long row) INLINED {
-              vec sums[R][BACKWARD] = {};
-              for (long block = 0; block < out_blocks; block++) {
-                const real* a[R];
-                UNROLL for (int r = 0; r < R; r++) a[r] = team.d_out + (block * places + place + row + r) * WIDTH;
-                multiply<R, BACKWARD>(sums, a, w_r + (j * out_blocks + block) * WIDTH * TILE, WIDTH);
-              }
-              for (int r = 0; r < R; r++) for (int f = 0; f < BACKWARD; f++)
-                if (c.valid(j * BACKWARD + f) > 0) adjoin(sums[r][f], row + r, j * BACKWARD + f);
-            });
+          for (long j = mine.begin; j < mine.end; j++) {
+            const Tiles<BACKWARD> tiles{rows};
+            for (long k = 0; k < tiles.count; k++) {
+              const Range tile = tiles[k];
+              const real* a[TALLEST];
+              vec sums[TALLEST * BACKWARD] = {};
+              for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = team.d_out + (place + row) * WIDTH;
+              multiply<BACKWARD>(tile.size(), sums, a, w_r + j * out_blocks * WIDTH * TILE, WIDTH, out_blocks, places * WIDTH);
+              for (long row = tile.begin; row < tile.end; row++)
+                for (long f = 0; f < BACKWARD && c.valid(j * BACKWARD + f) > 0; f++)
+                  adjoin(sums[(row - tile.begin) * BACKWARD + f], row, j * BACKWARD + f);
+            }
+          }
         }
         team.meeting.wait(me.members);
         if (norms && me.member == 0)
@@ -211,40 +226,36 @@ extern "C" int backward(const long* sizes, void** pointers) try {
 
         if (slot < chunk - 1 && t > 0) continue;
         const long n = (slot + 1) * rows;
-        auto of_ring = [&](const real* ring, long step) { return [=](long run) { return ring + run * rows * step; }; };
         if constexpr (GU > 0)
-          if (d_w_h) add_products<DU, FORWARD>(team.w_h, of_ring(team.seen, seen_step), seen_step, P, team.gradients, D * WIDTH, panel, my_blocks, slot + 1, rows);
-        if (d_w_x) {
-          auto x = [&](long run) { return c.x + (t + slot - run) * c.x_t + b0 * c.x_b; };
-          add_products<DX, FORWARD>(team.w_x, x, c.x_b, I, team.gradients + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
-        }
-        if (PROJECTED && d_w_r) add_products<1, BACKWARD>(team.w_r, of_ring(team.full, full_step), full_step, H, team.d_out, WIDTH, places * WIDTH, my_out_blocks, slot + 1, rows);
+          if (d_w_h) add_products<DU, FORWARD>(team.w_h, team.seen, rows * seen_step, seen_step, P, ring, D * WIDTH, panel, my_blocks, slot + 1, rows);
+        if (d_w_x)  // the ring has the last step first
+          add_products<DX, FORWARD>(team.w_x, c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I, ring + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
+        if (PROJECTED && d_w_r)
+          add_products<1, BACKWARD>(team.w_r, team.full, rows * full_step, full_step, H, team.d_out, WIDTH, places * WIDTH, my_out_blocks, slot + 1, rows);
         if (d_b_x || d_b_h)
           for (long block = my_blocks.begin; block < my_blocks.end; block++) {
             vec sums[D + 1];
             real* const to = team.sums + block * D * WIDTH;
             UNROLL for (int k = 0; k < D; k++) sums[k] = load(to + k * WIDTH);
-            for (long i = 0; i < n; i++) UNROLL for (int k = 0; k < D; k++) sums[k] += load(team.gradients + block * panel + (i * D + k) * WIDTH);
+            for (long i = 0; i < n; i++) UNROLL for (int k = 0; k < D; k++) sums[k] += load(ring + block * panel + (i * D + k) * WIDTH);
             UNROLL for (int k = 0; k < D; k++) store(to + k * WIDTH, sums[k]);
           }
         if (d_x) {
           const Range part = me.share(n);
+          const Tiles<BACKWARD> tiles{part.size()};
           for (long j = 0; j < x_columns; j++)
-            for_tiles<rows_of_tile(BACKWARD)>(part.size(), [&](auto R, long at) INLINED {
-              vec sums[R][BACKWARD] = {};
-              for (long block = 0; block < blocks; block++) {
-                const real* a[R];
-                UNROLL for (int r = 0; r < R; r++) a[r] = team.gradients + block * panel + ((part.begin + at + r) * D + D_X) * WIDTH;
-                multiply<R, BACKWARD>(sums, a, w_x + (j * blocks + block) * DX * WIDTH * TILE, DX * WIDTH);
-              }
-              UNROLL for (int r = 0; r < R; r++) {
-                const long i = part.begin + at + r, step = t + slot - i / rows, b = b0 + i % rows;
-                UNROLL for (int f = 0; f < BACKWARD; f++) {
-                  const long column = (j * BACKWARD + f) * WIDTH;
-                  if (column < I) store(d_x + (step * B + b) * I + column, sums[r][f], I - column);
+            for (long k = 0; k < tiles.count; k++) {
+              const Range tile{part.begin + tiles[k].begin, part.begin + tiles[k].end};
+              const real* a[TALLEST];
+              vec sums[TALLEST * BACKWARD] = {};
+              for (long i = tile.begin; i < tile.end; i++) a[i - tile.begin] = ring + (i * D + D_X) * WIDTH;
+              multiply<BACKWARD>(tile.size(), sums, a, w_x + j * blocks * DX * WIDTH * TILE, DX * WIDTH, blocks, panel);
+              for (long i = tile.begin; i < tile.end; i++)
+                for (long f = 0; f < BACKWARD; f++) {
+                  const long step = t + slot - i / rows, b = b0 + i % rows, column = (j * BACKWARD + f) * WIDTH;
+                  if (column < I) store(d_x + (step * B + b) * I + column, sums[(i - tile.begin) * BACKWARD + f], I - column);
                 }
-              }
-            });
+            }
           team.meeting.wait(me.members);
         }
       }

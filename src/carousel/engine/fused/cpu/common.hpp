@@ -61,7 +61,7 @@ __attribute__((weak)) int omp_get_thread_num();
 __attribute__((weak)) int omp_get_num_threads();
 }
 
-template <class F> void in_parallel(int threads, F&& body) {  // body(thread, threads)
+template <class F> void in_parallel(int threads, bool openmp, F&& body) {  // body(thread, threads)
   std::fenv_t mode;  // whether denormals are flushed, as the caller has it
   std::fegetenv(&mode);
   auto run = [&](int thread, int all) {
@@ -70,7 +70,7 @@ template <class F> void in_parallel(int threads, F&& body) {  // body(thread, th
   };
   using Run = decltype(run);
   if (threads == 1) return body(0, 1);
-  if (GOMP_parallel && omp_get_thread_num && omp_get_num_threads) {
+  if (openmp && GOMP_parallel && omp_get_thread_num && omp_get_num_threads) {
     GOMP_parallel([](void* r) { (*(Run*)r)(omp_get_thread_num(), omp_get_num_threads()); }, &run, threads, 0);
     return;
   }
@@ -86,30 +86,40 @@ struct Range {
 };
 INLINE Range part(long n, long k, long parts) { return {n * k / parts, n * (k + 1) / parts}; }
 
-// f(rows as a constant, first row) for tiles of nearly equal height.
-template <int MOST, class F> INLINE void tile_of(int rows, long at, F&& f) {
-  if constexpr (MOST > 0) {
-    if (rows == MOST) f(std::integral_constant<int, MOST>{}, at);
-    else tile_of<MOST - 1>(rows, at, f);
+// Tiles of nearly equal height, none above what the registers hold of sums with C columns.
+template <int C> struct Tiles {
+  static constexpr int MOST = rows_of_tile(C);
+  long rows, count = (rows + MOST - 1) / MOST;
+  Range operator[](long k) const { return part(rows, k, count); }
+};
+
+// sums[r][c] += sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels
+template <int R, int C> __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, long a_step, const real* weights, long n, long panels) {
+  vec sums[R][C];
+  const real* a[R];
+  UNROLL for (int r = 0; r < R; r++) {
+    a[r] = from[r];
+    UNROLL for (int c = 0; c < C; c++) sums[r][c] = to[r * C + c];
   }
-}
-template <int MOST, class F> INLINE void for_tiles(long rows, F&& f) {
-  const long tiles = (rows + MOST - 1) / MOST;
-  for (long k = 0; k < tiles; k++) {
-    const Range tile = part(rows, k, tiles);
-    tile_of<MOST>(tile.size(), tile.begin, f);
+  for (long p = 0; p < panels; p++) {
+    for (long k = 0; k < n; k++, weights += C * WIDTH) {
+      vec w[C];
+      UNROLL for (int c = 0; c < C; c++) w[c] = load(weights + c * WIDTH);
+      UNROLL for (int r = 0; r < R; r++) {
+        const vec x = splat(a[r][k]);
+        UNROLL for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
+      }
+    }
+    UNROLL for (int r = 0; r < R; r++) a[r] += a_step;
   }
+  UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) to[r * C + c] = sums[r][c];
 }
 
-// sums[r][c] += sum over k of a[r][k] * weights[k][c]
-template <int R, int C> INLINE void multiply(vec (&sums)[R][C], const real* const (&a)[R], const real* weights, long n) {
-  for (long k = 0; k < n; k++) {
-    vec w[C];
-    UNROLL for (int c = 0; c < C; c++) w[c] = load(weights + (k * C + c) * WIDTH);
-    UNROLL for (int r = 0; r < R; r++) {
-      const vec x = splat(a[r][k]);
-      UNROLL for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
-    }
+template <int C, int R = rows_of_tile(C)>
+INLINE void multiply(int rows, vec* sums, const real* const* a, const real* weights, long n, long panels = 1, long a_step = 0) {
+  if constexpr (C > 0 && R > 0) {
+    if (rows == R) multiply_rows<R, C>(sums, a, a_step, weights, n, panels);
+    else multiply<C, R - 1>(rows, sums, a, weights, n, panels, a_step);
   }
 }
 
@@ -127,7 +137,7 @@ struct Pointers {
 
 struct Problem {
   long T, B, I, H, P;             // P features of h: H without a projection
-  long x_t, x_b, threads, split;  // strides of x; members of a team, 0 to choose
+  long x_t, x_b, threads, team, openmp;  // strides of x; members of a team, 0 to choose
   const real *x, *wx;             // (T, B, I), or instead the input map's result (T, B, GX * H)
   const real *w_x, *b_x, *w_h, *b_h, *w_r, *own, *state[STATES];
   const unsigned char* reset;  // (T, B)
@@ -135,7 +145,7 @@ struct Problem {
   real *out, *saved;
 
   explicit Problem(const long* n, Pointers& p)
-      : T(n[0]), B(n[1]), I(n[2]), H(n[3]), P(n[4]), x_t(n[5]), x_b(n[6]), threads(n[7]), split(n[8]) {
+      : T(n[0]), B(n[1]), I(n[2]), H(n[3]), P(n[4]), x_t(n[5]), x_b(n[6]), threads(n[7]), team(n[8]), openmp(n[9]) {
     x = p.take<const real>(), wx = p.take<const real>();
     w_x = p.take<const real>(), b_x = p.take<const real>(), w_h = p.take<const real>(), b_h = p.take<const real>();
     w_r = p.take<const real>(), own = p.take<const real>();
@@ -155,7 +165,7 @@ struct Problem {
   // How many threads make a team. Alone, a thread reads all of U in every step; in a team a share of it, but the team
   // has to wait for its slowest member. With few sequences per thread, or a U beyond the cache, that is the better way.
   long members(long all) const {
-    if (split) return std::min<long>(split, all);
+    if (team) return std::min(team, all);
     long m = 1;
     const long cache = std::max(sysconf(_SC_LEVEL2_CACHE_SIZE), 1L << 20) * 3 / 4;
     while (m * 2 <= all && all % (m * 2) == 0 && (B * m < 4 * all || long(GU * H * P * sizeof(real)) > m * cache)) m *= 2;

@@ -30,7 +30,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
     }
   };
 
-  in_parallel(c.threads, [&](int thread, int all) {
+  in_parallel(c.threads, c.openmp, [&](int thread, int all) {
     const Problem c = problem;
     const Place me(c, thread, all);
     const Range packed = me.job(tiles);
@@ -54,34 +54,30 @@ extern "C" int forward(const long* sizes, void** pointers) try {
     const long rows = me.rows.size(), b0 = me.rows.begin;
     if (!rows) return;
     const long chunk = std::min(T, std::max(1L, CHUNK / rows)), places = chunk * rows;
-    Buffer<real> wx(mine.size() * places * WX);
+    Buffer<real> buffer(mine.size() * places * WX);
+    real* const wx = buffer;
     for (long t = 0; t < T; t++) {
-      const long at = t % chunk;
-      if (at == 0) {  // W x for the steps to come
-        const long n = std::min(chunk, T - t) * rows;
+      if (t % chunk == 0)  // W x for the steps to come
         for (long j = mine.begin; j < mine.end; j++) {
-          real* const to = wx + (j - mine.begin) * places * WX;
-          for_tiles<rows_of_tile(FORWARD * GX)>(n, [&](auto R, long first_place) INLINED {
-            const real* x[R];
-            vec sums[R][FORWARD * GX];
-            UNROLL for (int r = 0; r < R; r++) {
-              const long step = t + (first_place + r) / rows, b = b0 + (first_place + r) % rows;
-              UNROLL for (int k = 0; k < FORWARD * GX; k++) sums[r][k] = load(b_x + j * WX + k * WIDTH);
-              if (c.x) {
-                x[r] = c.x + step * c.x_t + b * c.x_b;
-              } else {
-                for (int k = 0; k < FORWARD * GX; k++) {
-                  const long unit = (j * FORWARD + k / GX) * WIDTH;
-                  if (unit < H) sums[r][k] = load(c.wx + ((step * B + b) * GX + k % GX) * H + unit, H - unit);
-                }
+          const Tiles<FORWARD * GX> tiles{std::min(chunk, T - t) * rows};
+          for (long k = 0; k < tiles.count; k++) {
+            const Range tile = tiles[k];
+            const real* x[TALLEST];
+            vec sums[TALLEST * FORWARD * GX];
+            for (long i = tile.begin; i < tile.end; i++) {
+              const long step = t + i / rows, b = b0 + i % rows;
+              vec* const sum = sums + (i - tile.begin) * FORWARD * GX;
+              x[i - tile.begin] = c.x + step * c.x_t + b * c.x_b;
+              for (long f = 0; f < FORWARD * GX; f++) {
+                const long unit = (j * FORWARD + f / GX) * WIDTH;
+                sum[f] = load(b_x + j * WX + f * WIDTH);
+                if (c.wx && unit < H) sum[f] = load(c.wx + ((step * B + b) * GX + f % GX) * H + unit, H - unit);
               }
             }
-            if (c.x) multiply<R, FORWARD * GX>(sums, x, w_x + j * c.I * WX, c.I);
-            UNROLL for (int r = 0; r < R; r++)
-              UNROLL for (int k = 0; k < FORWARD * GX; k++) store(to + (first_place + r) * WX + k * WIDTH, sums[r][k]);
-          });
+            if (c.x) multiply<FORWARD * GX>(tile.size(), sums, x, w_x + j * c.I * WX, c.I);
+            std::memcpy(wx + ((j - mine.begin) * places + tile.begin) * WX, sums, tile.size() * WX * sizeof(real));
+          }
         }
-      }
       const real *before = h + t % 2 * B * out_width, *input = given + t % 2 * B * out_width;
       real* const after = h + (t + 1) % 2 * B * out_width;
       auto emit = [&](long b, long block, vec value) INLINED {
@@ -90,59 +86,61 @@ extern "C" int forward(const long* sizes, void** pointers) try {
         look(t + 1, b, block, value);
       };
       for (long j = mine.begin; j < mine.end; j++) {
-        const real* const from = wx + (j - mine.begin) * places * WX;
-        for_tiles<rows_of_tile(FORWARD * (GU ? GU : 1))>(rows, [&](auto R, long row) INLINED {
-          vec sums[R][FORWARD * GU + 1];
-          if constexpr (GU > 0) {
-            vec product[R][FORWARD * GU];
-            const real* a[R];
-            UNROLL for (int r = 0; r < R; r++) {
-              a[r] = input + (b0 + row + r) * out_width;
-              UNROLL for (int k = 0; k < FORWARD * GU; k++) product[r][k] = load(b_h + j * UH + k * WIDTH);
-            }
-            multiply<R, FORWARD * GU>(product, a, w_h + j * P * UH, P);
-            UNROLL for (int r = 0; r < R; r++) UNROLL for (int k = 0; k < FORWARD * GU; k++) sums[r][k] = product[r][k];
+        const Tiles<FORWARD * (GU ? GU : 1)> tiles{rows};
+        for (long k = 0; k < tiles.count; k++) {
+          const Range tile = tiles[k];
+          const real* a[TALLEST];
+          vec sums[TALLEST * FORWARD * GU + 1];
+          for (long row = tile.begin; row < tile.end; row++) {
+            a[row - tile.begin] = input + (b0 + row) * out_width;
+            std::memcpy(sums + (row - tile.begin) * FORWARD * GU, b_h + j * UH, UH * sizeof(real));
           }
-          for (int r = 0; r < R; r++) for (int f = 0; f < FORWARD; f++) {
-            const long b = b0 + row + r, block = j * FORWARD + f, unit = block * WIDTH;
-            if (unit >= H) continue;
-            Unit u{};
-            vec next[STATES], kept[SAVED + 1];
-            UNROLL for (int g = 0; g < GX; g++) u.wx[g] = load(from + (at * rows + row + r) * WX + (f * GX + g) * WIDTH);
-            UNROLL for (int g = 0; g < GU; g++) u.uh[g] = sums[r][f * GU + g];
-            if (!PROJECTED) u.state[0] = load(before + b * out_width + unit);
-            UNROLL for (int k = 1; k < STATES; k++) u.state[k] = load(rest + ((k - 1) * B + b) * width + unit);
-            UNROLL for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
-            c.masks<false>(c, u, t, b, block);
-            update(u, next, kept);
-            UNROLL for (int k = 1; k < STATES; k++) store(rest + ((k - 1) * B + b) * width + unit, next[k]);
-            if (PROJECTED) store(full + b * width + unit, next[0]);
-            else emit(b, block, next[0]);
-            if (c.saved) {
-              real* const to = c.saved + ((t * B + b) * width + unit) * SAVED;
-              UNROLL for (int k = 0; k < SAVED; k++) store(to + k * WIDTH, kept[k]);
+          multiply<FORWARD * GU>(tile.size(), sums, a, w_h + j * P * UH, P);
+          for (long row = tile.begin; row < tile.end; row++)
+            for (long f = 0; f < FORWARD; f++) {
+              const long b = b0 + row, block = j * FORWARD + f, unit = block * WIDTH;
+              if (unit >= H) break;
+              const real* const from = wx + ((j - mine.begin) * places + t % chunk * rows + row) * WX + f * GX * WIDTH;
+              Unit u{};
+              vec next[STATES], kept[SAVED + 1];
+              UNROLL for (int g = 0; g < GX; g++) u.wx[g] = load(from + g * WIDTH);
+              UNROLL for (int g = 0; g < GU; g++) u.uh[g] = sums[((row - tile.begin) * FORWARD + f) * GU + g];
+              if (!PROJECTED) u.state[0] = load(before + b * out_width + unit);
+              UNROLL for (int k = 1; k < STATES; k++) u.state[k] = load(rest + ((k - 1) * B + b) * width + unit);
+              UNROLL for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
+              c.masks<false>(c, u, t, b, block);
+              update(u, next, kept);
+              UNROLL for (int k = 1; k < STATES; k++) store(rest + ((k - 1) * B + b) * width + unit, next[k]);
+              if (PROJECTED) store(full + b * width + unit, next[0]);
+              else emit(b, block, next[0]);
+              if (c.saved) {
+                real* const to = c.saved + ((t * B + b) * width + unit) * SAVED;
+                UNROLL for (int k = 0; k < SAVED; k++) store(to + k * WIDTH, kept[k]);
+              }
             }
-          }
-        });
+        }
       }
       if constexpr (PROJECTED) {
         meeting[me.team].wait(me.members);
-        for (long j = out_mine.begin; j < out_mine.end; j++)
-          for_tiles<rows_of_tile(BACKWARD)>(rows, [&](auto R, long row) INLINED {
-            vec sums[R][BACKWARD] = {};
-            const real* a[R];
-            UNROLL for (int r = 0; r < R; r++) a[r] = full + (b0 + row + r) * width;
-            multiply<R, BACKWARD>(sums, a, w_r + j * H * BACKWARD * WIDTH, H);
-            for (int r = 0; r < R; r++) for (int f = 0; f < BACKWARD; f++) {
-              const long b = b0 + row + r, block = j * BACKWARD + f;
-              if (c.out_valid(block) <= 0) continue;
-              Unit u{};
-              u.out = sums[r][f];
-              u.state[0] = load(before + b * out_width + block * WIDTH);
-              c.masks<true>(c, u, t, b, block);
-              emit(b, block, projected(u));
-            }
-          });
+        for (long j = out_mine.begin; j < out_mine.end; j++) {
+          const Tiles<BACKWARD> tiles{rows};
+          for (long k = 0; k < tiles.count; k++) {
+            const Range tile = tiles[k];
+            const real* a[TALLEST];
+            vec sums[TALLEST * BACKWARD] = {};
+            for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = full + (b0 + row) * width;
+            multiply<BACKWARD>(tile.size(), sums, a, w_r + j * H * BACKWARD * WIDTH, H);
+            for (long row = tile.begin; row < tile.end; row++)
+              for (long f = 0; f < BACKWARD && c.out_valid(j * BACKWARD + f) > 0; f++) {
+                const long b = b0 + row, block = j * BACKWARD + f;
+                Unit u{};
+                u.out = sums[(row - tile.begin) * BACKWARD + f];
+                u.state[0] = load(before + b * out_width + block * WIDTH);
+                c.masks<true>(c, u, t, b, block);
+                emit(b, block, projected(u));
+              }
+          }
+        }
       }
       meeting[me.team].wait(me.members);
     }
