@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from twins import CATALOGUE, assert_same_with_gradients, fill, run_with_gradients, tensors
@@ -182,7 +182,7 @@ operations = st.tuples(st.sampled_from([*UNARY, *BINARY]), st.integers(0, 40), s
 programs = st.lists(operations, min_size=4, max_size=16)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])  # to shrink is to compile anew
 @given(program=programs, gates=st.integers(1, 6), count=st.integers(1, 3), hidden=st.integers(1, 20))
 def test_generated_cells(program, gates, count, hidden):
     options = {"program": tuple(program), "gates": gates, "states": count}

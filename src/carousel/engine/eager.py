@@ -36,7 +36,7 @@ class Masks(NamedTuple):
 
 
 class Kinds(NamedTuple):
-    """Which masks there are; of a state's share, 0 if there is none, 1 if all units have the same, 2 if each its own."""
+    """Which masks there are; of each state's share, 0 if none, 1 if all units have the same, 2 if each has its own."""
 
     reset: bool = False
     recurrent: bool = False
@@ -65,8 +65,8 @@ class Loop(nn.Module):
             state: (B, H) for each of the cell's states.
             masks: see `Masks`.
             record: whether to keep every gate and every state of every step.
-            norms: (T, B, number of states), to which the backward pass adds the squared norm of the gradient with respect
-                to each state after each step.
+            norms: (T, B, states), to which the backward pass adds the squared norm of the gradient with respect to what
+                the cell makes of each state in each step.
 
         Returns:
             The output (T, B, H), the last state, and the record: (T, B, H) for each name, empty unless asked for.
@@ -78,7 +78,7 @@ class Loop(nn.Module):
             state = masks.after(state, new, t)
             outputs.append(state[0])
             if norms is not None:
-                _watch(state, norms[t])
+                _watch(new, norms[t])
             if record:
                 records.append(gates | dict(zip(self.cell.states, state, strict=True)))
         kept = {name: torch.stack([step[name] for step in records]) for name in records[0]} if record else {}

@@ -1,5 +1,6 @@
 r"""How much of the error reaches each earlier state: :math:`\|\partial L/\partial h_{T-k}\|` against the lag k."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,7 +86,8 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
     # Once more, with the plain loop and the same random draws (of dropout, zoneout, ...). What leaves a loop is cloned
     # on its way to the layers above: the gradient of the clones is what those and the loss give directly, without what
     # comes back through the recurrence.
-    twin = from_torch(layer)
+    twin = copy.copy(from_torch(layer))
+    twin.backend = "eager"
     runs = []
 
     def clone(loop, inputs, result):
@@ -114,8 +116,7 @@ def watch(layer: Recurrent) -> Iterator[list[Flow]]:
     r"""Measure the gradient's way back in passing, in the backward passes that a training step does anyway.
 
     For use around forward and backward: the list that it gives holds, once the context is left, one `Flow` for each
-    layer and direction of each run. Unlike `flow` it takes the numbers as they are: what underflows is zero. Where a
-    mask holds a state back (padding, zoneout) it is the state after that which is measured.
+    layer and direction of each run. Unlike `flow` it takes the numbers as they are: what underflows is zero.
 
     The norms come out of the adjoint's own loop, at a cost of a few percent; see `scripts/bench.py`.
     """

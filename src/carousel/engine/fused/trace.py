@@ -86,6 +86,8 @@ class Step:
     d_uh: tuple[int, ...]
     """Of each block of U h + b; empty if the step has no such product."""
     d_state: tuple[int, ...]
+    d_made: tuple[int, ...]
+    """Of what the cell makes of each state, before any mask, through the other states too."""
     own: tuple[tuple[str, int], ...]
     """The further parameters and buffers that take part: name, and which block of H elements."""
     d_own: tuple[int, ...]
@@ -384,16 +386,16 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         begun = masks.before(state, 0)
         seen = begun[0] if masks.recurrent is None else begun[0] * masks.recurrent
         seen.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
-        new, _ = lent.update(wx, lent.hidden_map(seen), begun)
-        if len(new) != len(state):
-            raise Unsupported(f"its update returns {len(new)} states, not {len(state)}")
-        moved = masks.after(begun, (out if cell.proj_size else new[0], *new[1:]), 0)
-        new = (new[0] if cell.proj_size else moved[0], *moved[1:])
-        new = tuple(s if isinstance(s, Tensor) else tracer.constant(s) for s in new)
+        made, _ = lent.update(wx, lent.hidden_map(seen), begun)
+        if len(made) != len(state):
+            raise Unsupported(f"its update returns {len(made)} states, not {len(state)}")
+        moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
+        new = (made[0] if cell.proj_size else moved[0], *moved[1:])
 
         tracer.backward = True
         learnt = {name: tensor for name, tensor in own.items() if tensor.requires_grad and isinstance(tensor, Traced)}
         d_wx, d_uh, *rest = tracer.gradients(new, [wx, uh, *state, *learnt.values()], d_new)
+        d_made = [tracer.gradients(new, [s], d_new)[0] if s.requires_grad else None for s in made]
         d_learnt = dict(zip(learnt, rest[len(state) :], strict=True))
         (d_seen,) = tracer.gradients([seen], state[:1], [d_seen])
         d_out, d_held = tracer.gradients(moved[:1], [out, state[0]], [d_out])
@@ -402,12 +404,12 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         return tracer.expressions(tensor, size)[0]
 
     roots = [first(s, units) for s in new]
-    d_state = tuple(first(d, size) for d, size in zip(rest, sizes))  # noqa: B905: the parameters' follow
+    d_state = tuple(first(d, size) for d, size in zip(rest[: len(state)], sizes, strict=True))
     d_wx = tracer.expressions(d_wx, units, wx.size(-1) // units)
-    d_uh = () if d_uh is None else tracer.expressions(d_uh, units, uh.size(-1) // units)
-    leaves = [
-        tracer.graph.nodes[n].args for n in tracer.graph.reach([*roots, *d_state]) if tracer.graph.nodes[n].op == "leaf"
-    ]
+    nodes = [tracer.graph.nodes[n] for n in tracer.graph.reach([*roots, *d_state])]
+    leaves = [node.args for node in nodes if node.op == "leaf"]
+    product = any(leaf[0] == "uh" for leaf in leaves)
+    d_uh = tracer.expressions(d_uh, units, uh.size(-1) // units) if product else ()
     used = tuple(leaf[1:] for leaf in leaves if leaf[0] == "own")
     d_own = []
     for name, block in used:
@@ -423,6 +425,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         d_wx=d_wx,
         d_uh=d_uh,
         d_state=d_state,
+        d_made=tuple(first(d, units) for d in d_made),
         own=used,
         d_own=tuple(d_own),
         projected=first(moved[0], sizes[0]) if cell.proj_size else None,

@@ -107,7 +107,7 @@ class Kernel:
             *(d for d in dict.fromkeys(step.d_wx) if d not in common),
         ]
         made = (step.new[0],) if self.projected else ()
-        adjoint = {*self.gradients, *step.d_state, *step.d_own, *made}
+        adjoint = {*self.gradients, *step.d_state, *step.d_made, *step.d_own, *made}
         self.saved = choose(graph, step.new, adjoint, _at_hand, cost)
         width, registers = machine()
         self.lanes = width // (8 if dtype == torch.float64 else 4)
@@ -180,11 +180,12 @@ class Kernel:
                 "update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", self.saved)]
             ),
             function(
-                "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* parameters)",
+                "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* totals, vec* parameters)",
                 [
                     *(("made", n) for n in made),
                     *pairs("gradients", self.gradients),
                     *pairs("before", step.d_state),
+                    *pairs("totals", step.d_made),
                     *pairs("parameters", step.d_own),
                 ],
                 self.saved,

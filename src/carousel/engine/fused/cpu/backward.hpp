@@ -142,17 +142,17 @@ extern "C" int backward(const long* sizes, void** pointers) try {
         auto adjoin = [&](vec d, long row, long block) INLINED {  // a step of one unit
           const long b = b0 + row, unit = block * WIDTH, n = c.valid(block);
           Unit u{};
-          vec kept[SAVED + 1], before[STATES], gradients[D + 1], d_parameters[OWN + 1];
+          vec kept[SAVED + 1], before[STATES], totals[STATES], gradients[D + 1], d_parameters[OWN + 1];
           u.d_new[0] = d;
           UNROLL for (int k = 1; k < STATES; k++) u.d_new[k] = load(carried(k, row) + unit);
-          if (norms) UNROLL for (int k = PROJECTED; k < STATES; k++) norm[row * STATES + k] += squares(u.d_new[k]);
           c.masks<false>(c, u, t, b, block);
           UNROLL for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
           if (!PROJECTED) u.state[0] = state_before(row, block);
           const real* from = c.saved + ((t * B + b) * width + unit) * SAVED;
           UNROLL for (int k = 0; k < SAVED; k++) kept[k] = load(from + k * WIDTH);
           vec made;
-          adjoint(u, kept, made, gradients, before, d_parameters);
+          adjoint(u, kept, made, gradients, before, totals, d_parameters);
+          if (norms) UNROLL for (int k = PROJECTED; k < STATES; k++) norm[row * STATES + k] += squares(first(totals[k], n));
           if (n < WIDTH) {  // padding is to stay zero, whatever the cell makes of zeros
             UNROLL for (int k = 0; k < D; k++) gradients[k] = first(gradients[k], n);
             UNROLL for (int k = 0; k < STATES; k++) before[k] = first(before[k], n);
@@ -188,11 +188,11 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                 } else if constexpr (PROJECTED) {
                   Unit u{};
                   c.masks<true>(c, u, t, b0 + row, block);
-                  if (norms) norm[row * STATES] += squares(d);
                   u.d_out = d;
                   u.state[0] = state_before(row, block);
                   vec to_product, held;
                   d_projected(u, to_product, held);
+                  if (norms) norm[row * STATES] += squares(first(to_product, c.out_valid(block)));
                   store(team.d_out + (block * places + place + row) * WIDTH, first(to_product, c.out_valid(block)));
                   store(carried_out(row) + block * WIDTH, first(held, c.out_valid(block)));
                   remember(u, row, block);
