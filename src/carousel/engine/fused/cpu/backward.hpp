@@ -178,7 +178,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
             const real* a[TALLEST];
             vec sums[TALLEST * BACKWARD] = {};
             for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = ring + (previous + row) * D * WIDTH;
-            if (back > 0) multiply<DU ? BACKWARD : 0>(tile.size(), sums, a, w_h + j * blocks * DU * WIDTH * TILE, DU * WIDTH, blocks, panel);
+            if (back > 0) multiply<DU ? BACKWARD : 0>(tile.size(), sums, a, w_h + j * blocks * DU * WIDTH * TILE, k, DU * WIDTH, blocks, panel);
             for (long row = tile.begin; row < tile.end; row++)
               for (long f = 0; f < BACKWARD && c.out_valid(j * BACKWARD + f) > 0; f++) {
                 const long block = j * BACKWARD + f;
@@ -212,7 +212,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
               const real* a[TALLEST];
               vec sums[TALLEST * BACKWARD] = {};
               for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = team.d_out + (place + row) * WIDTH;
-              multiply<BACKWARD>(tile.size(), sums, a, w_r + j * out_blocks * WIDTH * TILE, WIDTH, out_blocks, places * WIDTH);
+              multiply<BACKWARD>(tile.size(), sums, a, w_r + j * out_blocks * WIDTH * TILE, k, WIDTH, out_blocks, places * WIDTH);
               for (long row = tile.begin; row < tile.end; row++)
                 for (long f = 0; f < BACKWARD && c.valid(j * BACKWARD + f) > 0; f++)
                   adjoin(sums[(row - tile.begin) * BACKWARD + f], row, j * BACKWARD + f);
@@ -249,7 +249,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
               const real* a[TALLEST];
               vec sums[TALLEST * BACKWARD] = {};
               for (long i = tile.begin; i < tile.end; i++) a[i - tile.begin] = ring + (i * D + D_X) * WIDTH;
-              multiply<BACKWARD>(tile.size(), sums, a, w_x + j * blocks * DX * WIDTH * TILE, DX * WIDTH, blocks, panel);
+              multiply<BACKWARD>(tile.size(), sums, a, w_x + j * blocks * DX * WIDTH * TILE, k, DX * WIDTH, blocks, panel);
               for (long i = tile.begin; i < tile.end; i++)
                 for (long f = 0; f < BACKWARD; f++) {
                   const long step = t + slot - i / rows, b = b0 + i % rows, column = (j * BACKWARD + f) * WIDTH;

@@ -93,8 +93,10 @@ template <int C> struct Tiles {
   Range operator[](long k) const { return part(rows, k, count); }
 };
 
-// sums[r][c] += sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels
-template <int R, int C> __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, long a_step, const real* weights, long n, long panels) {
+// sums[r][c] += sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels. The first turns on
+// the same weights fetch those of the next tile, which lie behind them.
+template <int R, int C> __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, long a_step, const real* weights, long n, long panels, long turn) {
+  const real* ahead = weights + (C + std::min<long>(turn, C - 1)) * n * panels * WIDTH;
   vec sums[R][C];
   const real* a[R];
   UNROLL for (int r = 0; r < R; r++) {
@@ -105,6 +107,7 @@ template <int R, int C> __attribute__((noinline)) void multiply_rows(vec* to, co
     for (long k = 0; k < n; k++, weights += C * WIDTH) {
       vec w[C];
       UNROLL for (int c = 0; c < C; c++) w[c] = load(weights + c * WIDTH);
+      __builtin_prefetch(ahead += WIDTH, 0, 2);
       UNROLL for (int r = 0; r < R; r++) {
         const vec x = splat(a[r][k]);
         UNROLL for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
@@ -116,10 +119,10 @@ template <int R, int C> __attribute__((noinline)) void multiply_rows(vec* to, co
 }
 
 template <int C, int R = rows_of_tile(C)>
-INLINE void multiply(int rows, vec* sums, const real* const* a, const real* weights, long n, long panels = 1, long a_step = 0) {
+INLINE void multiply(int rows, vec* sums, const real* const* a, const real* weights, long turn, long n, long panels = 1, long a_step = 0) {
   if constexpr (C > 0 && R > 0) {
-    if (rows == R) multiply_rows<R, C>(sums, a, a_step, weights, n, panels);
-    else multiply<C, R - 1>(rows, sums, a, weights, n, panels, a_step);
+    if (rows == R) multiply_rows<R, C>(sums, a, a_step, weights, n, panels, turn);
+    else multiply<C, R - 1>(rows, sums, a, weights, turn, n, panels, a_step);
   }
 }
 

@@ -74,7 +74,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
                 if (c.wx && unit < H) sum[f] = load(c.wx + ((step * B + b) * GX + f % GX) * H + unit, H - unit);
               }
             }
-            if (c.x) multiply<FORWARD * GX>(tile.size(), sums, x, w_x + j * c.I * WX, c.I);
+            if (c.x) multiply<FORWARD * GX>(tile.size(), sums, x, w_x + j * c.I * WX, k, c.I);
             std::memcpy(wx + ((j - mine.begin) * places + tile.begin) * WX, sums, tile.size() * WX * sizeof(real));
           }
         }
@@ -95,7 +95,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
             a[row - tile.begin] = input + (b0 + row) * out_width;
             std::memcpy(sums + (row - tile.begin) * FORWARD * GU, b_h + j * UH, UH * sizeof(real));
           }
-          multiply<FORWARD * GU>(tile.size(), sums, a, w_h + j * P * UH, P);
+          multiply<FORWARD * GU>(tile.size(), sums, a, w_h + j * P * UH, k, P);
           for (long row = tile.begin; row < tile.end; row++)
             for (long f = 0; f < FORWARD; f++) {
               const long b = b0 + row, block = j * FORWARD + f, unit = block * WIDTH;
@@ -129,7 +129,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
             const real* a[TALLEST];
             vec sums[TALLEST * BACKWARD] = {};
             for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = full + (b0 + row) * width;
-            multiply<BACKWARD>(tile.size(), sums, a, w_r + j * H * BACKWARD * WIDTH, H);
+            multiply<BACKWARD>(tile.size(), sums, a, w_r + j * H * BACKWARD * WIDTH, k, H);
             for (long row = tile.begin; row < tile.end; row++)
               for (long f = 0; f < BACKWARD && c.out_valid(j * BACKWARD + f) > 0; f++) {
                 const long b = b0 + row, block = j * BACKWARD + f;

@@ -76,18 +76,23 @@ template <class F, class... A> INLINE vec each(F f, A... a) {  // one by one, by
 
 INLINE vec sqrt(vec v) { return EACH(std::sqrt, v); }
 
-// e^x = 2^n (1 + p) with n = round(x / ln 2) and p = e^r - 1 by Taylor's series, |r| <= ln 2 / 2: its remainder,
-// r^8 / 8! in float and r^14 / 14! in double, is less than half an ulp. For |x| < 2^22 ln 2.
-INLINE void exp_parts(vec x, ivec& n, vec& p) {
-  constexpr real round = SINGLE ? 12582912.0 : 6755399441055744.0;  // 1.5 * 2^23 or 2^52: no digits after the point
-  constexpr real high = SINGLE ? 0.693359375 : 0.6931471803691238164, low = SINGLE ? -2.12194440054690583e-4 : 1.90821492927058770002e-10;
+// e^x = 2^n (1 + p) with n = round(x / ln 2) and p = e^r - 1, |r| <= ln 2 / 2. In float, p / r^2 - 1 / r is a polynomial
+// fitted to 3e-9; in double it is Taylor's, with a remainder below half an ulp. Rounding is by adding a number so large
+// that no digits remain after the point; `offset` comes along in its last bits, which are n + offset.
+INLINE void exp_parts(vec x, integer offset, ivec& n, vec& p) {
+  const real round = (SINGLE ? 12582912.0 : 6755399441055744.0) + offset;  // 1.5 * 2^23, 1.5 * 2^52
+  constexpr real high = SINGLE ? 0.693359375 : 0.6931471803691238164;
+  constexpr real low = SINGLE ? -2.12194440054690583e-4 : 1.90821492927058770002e-10;
   const vec shifted = x * real(1.4426950408889634074) + round;
-  n = bits(shifted) - bits(splat(round));
-  const vec whole = shifted - round;
-  const vec r = (x - whole * high) - whole * low;
+  n = bits(shifted);
+  const vec whole = shifted - round, r = (x - whole * high) - whole * low;
   vec q;
   if constexpr (SINGLE) {
-    q = splat(1.0 / 5040);
+    q = splat(1.39504903e-3);
+    q = q * r + real(8.36888945e-3);
+    q = q * r + real(4.16662058e-2);
+    q = q * r + real(0.166665188);
+    q = q * r + real(0.50000001);
   } else {
     q = splat(1.0 / 6227020800.0);
     q = q * r + real(1.0 / 479001600.0);
@@ -96,53 +101,43 @@ INLINE void exp_parts(vec x, ivec& n, vec& p) {
     q = q * r + real(1.0 / 362880.0);
     q = q * r + real(1.0 / 40320.0);
     q = q * r + real(1.0 / 5040);
+    q = q * r + real(1.0 / 720);
+    q = q * r + real(1.0 / 120);
+    q = q * r + real(1.0 / 24);
+    q = q * r + real(1.0 / 6);
+    q = q * r + real(0.5);
   }
-  q = q * r + real(1.0 / 720);
-  q = q * r + real(1.0 / 120);
-  q = q * r + real(1.0 / 24);
-  q = q * r + real(1.0 / 6);
-  q = q * r + real(0.5);
   p = q * (r * r) + r;
 }
 
 constexpr int MANTISSA = SINGLE ? 23 : 52, BIAS = SINGLE ? 127 : 1023;
-INLINE vec power_of_two(ivec n) { return bits((n + BIAS) << MANTISSA); }  // for normal results
+constexpr real LOWEST = SINGLE ? -104 : -746;  // below it e^x is zero
+INLINE vec at_least(real lowest, vec x) { return where(x < lowest, splat(lowest), x); }  // nan stays nan
+INLINE vec minus_abs(vec x) { return bits(bits(x) | isplat(std::numeric_limits<integer>::min())); }
 
 INLINE vec exp(vec x) {
-  const vec lowest = splat(SINGLE ? -104 : -746), highest = splat(SINGLE ? 89 : 710);
+  const vec highest = splat(SINGLE ? 89 : 710);
   ivec n;
   vec p;
-  exp_parts(where(x < lowest, lowest, where(x > highest, highest, x)), n, p);
-  const ivec half = n >> 1;  // in two factors, so that denormal results are rounded and overflow is infinite
-  const vec a = power_of_two(half), b = power_of_two(n - half);
-  return (a + a * p) * b;
+  exp_parts(at_least(LOWEST, where(x > highest, highest, x)), 2 * BIAS, n, p);
+  const ivec sum = n & integer(4 * BIAS + 3), half = sum >> 1;  // in two factors, so that denormal results are rounded
+  const vec s = bits(half << MANTISSA);                        // and overflow is infinite
+  return (s + s * p) * bits((sum - half) << MANTISSA);
 }
 
-// n / d for d in [1, 2], which the divider would take longer for: a cubic whose error 1 - d r is T_4(2d - 3) / 577
-// (Chebyshev's polynomial, 1 at d = 0), then Newton's steps, and one on the quotient itself.
-INLINE vec ratio(vec n, vec d) {
-  vec r = ((real(-128.0 / 577) * d + real(768.0 / 577)) * d - real(1696.0 / 577)) * d + real(1632.0 / 577);
-  r += r * (1 - d * r);
-  if (!SINGLE) r += r * (1 - d * r);
-  const vec q = n * r;
-  return q + r * (n - d * q);
-}
-
-INLINE vec sigmoid(vec x) {  // e = e^-|x| scaled in two steps, so that denormal results are rounded
-  constexpr int guard = MANTISSA + 2;
-  const vec lowest = splat(SINGLE ? -104 : -746), a = -abs(x);
+INLINE vec sigmoid(vec x) {
+  constexpr int guard = MANTISSA + 2;  // bits that e^-|x| is scaled by first, so that a denormal is rounded once
   ivec n;
   vec p;
-  exp_parts(where(a < lowest, lowest, a), n, p);
-  const vec s = power_of_two(n + guard), e = (s + s * p) * power_of_two(isplat(-guard));
-  return ratio(where(x < 0, e, splat(1)), 1 + e);
+  exp_parts(at_least(LOWEST, minus_abs(x)), BIAS + guard, n, p);
+  const vec s = bits(n << MANTISSA), e = (s + s * p) * real(1.0 / (int64_t(1) << guard));
+  return where(x < 0, e, splat(1)) / (1 + e);
 }
 
 INLINE vec tanh(vec x) {  // with e = e^-2|x| - 1
-  const vec lowest = splat(-80), a = -2 * abs(x);
   ivec n;
   vec p;
-  exp_parts(where(a < lowest, lowest, a), n, p);
-  const vec s = power_of_two(n), e = s * p + (s - 1);
-  return copysign(ratio(-e, 2 + e), x);
+  exp_parts(at_least(-80, 2 * minus_abs(x)), BIAS, n, p);
+  const vec s = bits(n << MANTISSA), e = s * p + (s - 1);
+  return copysign(-e / (2 + e), x);
 }
