@@ -280,7 +280,7 @@ def test_inputs_laid_out_in_any_way():
 
 
 def test_backward_twice():
-    fused, eager = pair(carousel.LSTMCell, 3, 5, dtype=torch.float64)
+    fused, _ = pair(carousel.LSTMCell, 3, 5, dtype=torch.float64)
     x = torch.randn(6, 4, 3, dtype=torch.float64)
     loss = fused(x)[0].pow(2).sum()
     first = torch.autograd.grad(loss, fused.parameters(), retain_graph=True)
@@ -422,7 +422,7 @@ def test_without_a_compiler(tmp_path):
     (done,) = programs_output(tmp_path, PATH=str(tmp_path), CXX="")
     assert "install g++" in done.stderr
     (broken,) = programs_output(tmp_path, CXX="false")
-    assert "does not work" in broken.stderr
+    assert "refuses the kernel" in broken.stderr
 
 
 def test_the_norms_on_the_way_back():

@@ -76,25 +76,27 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         return "", "every gate of every step is asked for"
     if loop._forward_hooks or loop._forward_pre_hooks:
         return "", "a hook watches the loop"
-    if any(t.device.type != "cpu" for t in everything):
-        return "", f"the kernel is for the CPU, not for {x.device.type}"
-    if x.dtype not in (torch.float32, torch.float64) or any(
-        t.dtype != x.dtype for t in everything if t.is_floating_point()
-    ):
-        return "", f"the kernel is for float32 and float64 throughout, not for {x.dtype}"
+    if x.dtype not in (torch.float32, torch.float64):
+        return "", f"the kernel is for float32 and float64, not for {x.dtype}"
+    for tensor in everything:
+        if not tensor.is_cpu:
+            return "", f"the kernel is for the CPU, not for {tensor.device.type}"
+        if tensor.dtype != x.dtype and tensor.is_floating_point():
+            return "", f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
+        if torch.compiler.is_dynamo_compiling():
+            continue
+        if type(tensor) not in (Tensor, torch.nn.Parameter):
+            return "", f"a tensor is of a subclass, {type(tensor).__name__}"
+        if debug_unwrap(tensor) is not tensor:
+            return "", "a transform of torch.func (vmap, grad, jvp, ...) is active"
+        if forward_ad.unpack_dual(tensor).tangent is not None:
+            return "", "forward-mode differentiation is active"
     if torch.is_autocast_enabled("cpu"):
         return "", "autocast is on"
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return "", "an export has to consist of torch's own operations"
     if x.numel() == 0 and x.size(-1) > 0:
         return "", "the batch is empty"
-    if not torch.compiler.is_dynamo_compiling():
-        if any(debug_unwrap(t) is not t for t in everything):
-            return "", "a transform of torch.func (vmap, grad, jvp, ...) is active"
-        if any(forward_ad.unpack_dual(t).tangent is not None for t in everything):
-            return "", "forward-mode differentiation is active"
-        if any(type(t) not in (Tensor, torch.nn.Parameter) for t in everything):
-            return "", "a tensor is of a subclass"
     cell = type(loop.cell)
     if any(getattr(cell, name) is not getattr(Cell, name) for name in ("forward", "step", "project")):
         return "", f"{cell.__name__} has a step of its own, which only the loop can run"

@@ -1,8 +1,12 @@
-"""How long our layers take beside torch's: every contestant in one process, in turns, as ratios of medians."""
+"""What our layers cost beside torch's: every contestant in one process, in turns, as ratios of medians."""
 
 import argparse
+import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,27 +16,62 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 import carousel
+from carousel.cells import MGUCell
 
 from .results import write
 
 SHAPES = ((32, 100, 2, 128), (20, 1000, 2, 128), (64, 50, 256, 512), (8, 1000, 64, 256), (32, 200, 2, 32))
+SHAPES += ((1, 1000, 64, 256),)
 """B, T, I, H."""
-TWINS = ((carousel.LSTM, nn.LSTM), (carousel.GRU, nn.GRU), (carousel.RNN, nn.RNN))
 
 
-def forward(layer: nn.Module, x: torch.Tensor, weights: torch.Tensor) -> None:
+class OwnCell(carousel.Cell):
+    """A cell that nobody has written a kernel for: an LSTM that forgets what it writes over."""
+
+    gates = ("i", "g", "o")
+    states = ("h", "c")
+
+    def update(self, wx, uh, state):
+        _, c = state
+        i, g, o = (wx + uh).chunk(3, -1)
+        i, g, o = i.sigmoid(), nn.functional.softsign(g), o.sigmoid()
+        c = (1 - i * g.abs()) * c + i * g
+        return (o * c.tanh(), c), {"i": i, "g": g, "o": o}
+
+
+LAYERS: dict[str, tuple[Callable[..., nn.Module], str, int]] = {
+    "nn.LSTM": (nn.LSTM, "nn.LSTM", 4),
+    "LSTM": (carousel.LSTM, "nn.LSTM", 4),
+    "nn.GRU": (nn.GRU, "nn.GRU", 3),
+    "GRU": (carousel.GRU, "nn.GRU", 3),
+    "nn.RNN": (nn.RNN, "nn.RNN", 1),
+    "RNN": (carousel.RNN, "nn.RNN", 1),
+    "LSTM, peephole": (lambda *a, **k: carousel.LSTM(*a, peephole=True, **k), "nn.LSTM", 4),
+    "MGU": (lambda *a, **k: carousel.Recurrent(MGUCell, *a, **k), "nn.LSTM", 2),
+    "a cell of one's own": (lambda *a, **k: carousel.Recurrent(OwnCell, *a, **k), "nn.LSTM", 3),
+}
+"""The layer, the one of torch's that it is held against, and how many products of size H a step has."""
+
+
+def forward(layer: nn.Module, x: Tensor, weights: Tensor) -> None:
     with torch.no_grad():
         layer(x)
 
 
-def training_step(layer: nn.Module, x: torch.Tensor, weights: torch.Tensor) -> None:
+def training_step(layer: nn.Module, x: Tensor, weights: Tensor) -> None:
     """Forward, and backward to every parameter. Every output takes part in the loss, so that no gradient vanishes
     into denormal numbers, whose slowness would be measured in place of the layer's."""
     layer.zero_grad()
     layer(x)[0].backward(weights)
+
+
+def watched(layer: nn.Module, x: Tensor, weights: Tensor) -> None:
+    """A training step that measures the gradient's way back as well."""
+    with carousel.gradients.watch(layer):
+        training_step(layer, x, weights)
 
 
 def seconds(work: Callable[[], None], device: str) -> float:
@@ -45,72 +84,146 @@ def seconds(work: Callable[[], None], device: str) -> float:
     return time.perf_counter() - begin
 
 
+def matmul_peak(device: str) -> float:
+    """Multiply-adds per second of torch.mm, the best of many."""
+    a, b = torch.randn(2, 2048, 2048, device=device).unbind()
+    return 2048**3 / min(seconds(lambda: torch.mm(a, b), device) for _ in range(20))
+
+
 def measure(shape: tuple[int, int, int, int], repeats: int, device: str) -> list[dict]:
     """Median times on one shape: all layers in turns, `repeats` times, after one turn to warm up."""
     batch, steps, inputs, hidden = shape
     torch.manual_seed(0)
     x = torch.randn(steps, batch, inputs, device=device)
     weights = torch.randn(steps, batch, hidden, device=device)
-    layers = {
-        f"{package}.{layer.__name__}": layer(inputs, hidden, device=device)
-        for ours, theirs in TWINS
-        for package, layer in (("carousel", ours), ("nn", theirs))
-    }
-    times = {(name, work): [] for name in layers for work in (forward, training_step)}
+    layers = {name: make(inputs, hidden, device=device) for name, (make, *_) in LAYERS.items()}
+    works = [(name, work) for name in layers for work in (forward, training_step)] + [("LSTM", watched)]
+    times: dict = {key: [] for key in works}
     for turn in range(repeats + 1):
         for (name, work), taken in times.items():
             t = seconds(lambda name=name, work=work: work(layers[name], x, weights), device)
             if turn > 0:
                 taken.append(t)
     median = {key: statistics.median(taken) for key, taken in times.items()}
-    return [
-        {
-            **dict(zip("BTIH", shape, strict=True)),
-            "layer": name,
-            "work": work.__name__,
-            "ms": 1e3 * median[name, work],
-            "speed_of_twin": median[f"nn.{name.split('.')[1]}", work] / median[name, work],
-            "speed_of_nn_lstm": median["nn.LSTM", work] / median[name, work],
-        }
-        for name, work in times
-    ]
+    peak = matmul_peak(device)
+    rows = []
+    for name, work in works:
+        _, rival, products = LAYERS[name]
+        count = products * batch * steps * hidden * (inputs + hidden) * (1 if work is forward else 3)
+        share = products / LAYERS[rival][2]  # of the rival's multiply-adds
+        remembered = device == "cpu" and work is training_step and name.endswith("LSTM")
+        memory = afresh(f"grown({name!r}, {shape})") if remembered else None
+        rows.append(
+            {
+                **dict(zip("BTIH", shape, strict=True)),
+                "threads": torch.get_num_threads(),
+                "layer": name,
+                "work": work.__name__,
+                "ms": 1e3 * median[name, work],
+                "rival": rival,
+                "speed": share * median[rival, forward if work is forward else training_step] / median[name, work],
+                "of_matmul_peak": count / median[name, work] / peak,
+                "peak_mib": memory,
+            }
+        )
+    return rows
 
 
-def show(rows: pd.DataFrame) -> Table:
-    grid = Table(title="speed relative to the torch.nn twin and to nn.LSTM: ratios of median times")
+def grown(name: str, shape: tuple[int, int, int, int]) -> float:
+    """MiB by which this process grows at most in its first training step of that size; nan where Linux's /proc is not.
+    Kernels and torch's machinery are loaded before, by a step of another size."""
+    for batch, steps, inputs, hidden in ((1, 2, *shape[2:]), shape):
+        layer = LAYERS[name][0](inputs, hidden)
+        x, weights = torch.randn(steps, batch, inputs), torch.randn(steps, batch, hidden)
+        if Path("/proc/self/clear_refs").exists():
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+            before = _status("VmRSS")
+            training_step(layer, x, weights)
+    return (_status("VmHWM") - before) / 1024 if Path("/proc/self/clear_refs").exists() else float("nan")
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def first_result() -> float:
+    """Seconds to the first result of a new cell, to trace, emit, and build or load. The modules for that are loaded
+    before: the engine's, and torch's machinery of its own, which any optimizer loads too."""
+    import torch._dynamo
+
+    import carousel.engine.fused
+
+    x, layer = torch.randn(100, 32, 2), carousel.Recurrent(OwnCell, 2, 128, backend="fused")
+    return seconds(lambda: layer(x), "cpu")
+
+
+def afresh(call: str, **environment: str) -> float:
+    """What a call of a function in here returns in a process of its own."""
+    threads = f"torch.set_num_threads({torch.get_num_threads()})"
+    program = [sys.executable, "-c", f"import torch; from carousel.lab.bench import *; {threads}; print({call})"]
+    done = subprocess.run(program, env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout)
+
+
+def show(rows: pd.DataFrame, threads: int, work: str) -> Table:
+    names = [name for name in LAYERS if not name.startswith("nn.")]
+    grid = Table(title=f"{threads} thread{'s' * (threads > 1)}, {work.replace('_', ' ')}: speed beside torch.nn")
     grid.add_column("B, T, I, H", no_wrap=True)
-    for work in ("forward", "train"):
-        for heading in ("ms", "of twin", "of nn.LSTM"):
-            grid.add_column(f"{work}\n{heading}", justify="right")
-    for shape, group in rows.groupby(["B", "T", "I", "H"], sort=False):
-        grid.add_row(f"[bold]{', '.join(map(str, shape))}[/]")
-        for name, pair in group.groupby("layer", sort=False):
-            cells = [f"{row.ms:.1f}|{row.speed_of_twin:.2f}|{row.speed_of_nn_lstm:.2f}" for row in pair.itertuples()]
-            grid.add_row(name, *"|".join(cells).split("|"))
-        grid.add_section()
+    for name in names:
+        grid.add_column(name, justify="right")
+    rows = rows[(rows.threads == threads) & (rows.work == work)]
+    for shape, group in rows.groupby([*"BTIH"], sort=False):
+        speed = group.set_index("layer").speed
+        grid.add_row(", ".join(map(str, shape)), *(f"{speed[name]:.2f}" for name in names))
+    means = rows.groupby("layer").speed.agg(statistics.geometric_mean)
+    grid.add_row("[bold]geometric mean[/]", *(f"{means[name]:.2f}" for name in names))
+    return grid
+
+
+def costs(rows: pd.DataFrame) -> Table:
+    grid = Table(title="LSTM, training step")
+    headings = ("threads", "B, T, I, H", "of mm's peak", "peak memory, MiB", "of nn.LSTM's", "watched")
+    for heading in headings:
+        grid.add_column(heading, no_wrap=heading.startswith("B"), justify="right")
+    for (threads, *shape), group in rows.groupby(["threads", *"BTIH"], sort=False):
+        at = group.set_index(["layer", "work"])
+        ours, theirs = at.loc[("LSTM", "training_step")], at.loc[("nn.LSTM", "training_step")]
+        watch = at.ms["LSTM", "watched"] / ours.ms - 1
+        memory = [f"{ours.peak_mib:.0f}", f"{ours.peak_mib / theirs.peak_mib:.2f}"]
+        grid.add_row(str(threads), ", ".join(map(str, shape)), f"{ours.of_matmul_peak:.0%}", *memory, f"{watch:+.1%}")
     return grid
 
 
 def main() -> None:
-    """Time forward and training step of our layers beside torch's, over five shapes."""
+    """Time forward and training step of our layers beside torch's, over six shapes."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()], help="%(default)s")
     parser.add_argument("--repeats", type=int, default=9, help="turns of which the median is taken (%(default)s)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--csv", type=Path, help="also write the rows there")
     args = parser.parse_args()
-    if args.threads < 1 or args.repeats < 1:
+    if min(args.threads) < 1 or args.repeats < 1:
         parser.error("--threads and --repeats must be at least 1")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: there is no GPU here; allowed: cpu")
-    torch.set_num_threads(args.threads)
     console = Console()
-    quiet = not console.is_terminal
-    shapes = track(SHAPES, "timing", console=console, disable=quiet, transient=True)
-    rows = pd.DataFrame([row for shape in shapes for row in measure(shape, args.repeats, args.device)])
-    console.print(show(rows))
-    cpu = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}, {args.threads} threads"
+    jobs = [(threads, shape) for threads in dict.fromkeys(args.threads) for shape in SHAPES]
+    rows = []
+    for threads, shape in track(jobs, "timing", console=console, disable=not console.is_terminal, transient=True):
+        torch.set_num_threads(threads)
+        rows += measure(shape, args.repeats, args.device)
+    table = pd.DataFrame(rows)
+    for threads in dict.fromkeys(args.threads):
+        for work in ("training_step", "forward"):
+            console.print(show(table, threads, work))
+    console.print(costs(table))
+    cpu = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
     where = torch.cuda.get_device_name() if args.device == "cuda" else cpu
     console.print(f"{where}, torch {torch.__version__}, float32, medians of {args.repeats}", highlight=False)
+    if args.device == "cpu":
+        with tempfile.TemporaryDirectory() as cache:
+            cold, warm = (afresh("first_result()", XDG_CACHE_HOME=cache) for _ in range(2))
+        console.print(f"first result of a new cell: {cold:.2f} s, {1e3 * warm:.0f} ms from the cache", highlight=False)
     if args.csv:
-        write(args.csv, lambda part: rows.to_csv(part, index=False, float_format="%.4g"))
+        write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))

@@ -21,13 +21,14 @@ _lock = threading.RLock()
 def plan(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
     """The key of the kernel in `KERNELS`, made if it is not there, or ""; and why there is one, or none."""
     options = tuple(
-        repr(v) for m in cell.modules() for n, v in vars(m).items() if isinstance(v, _PLAIN) or n == "training"
+        str(v) if type(v) is list else v for m in cell.modules() for v in vars(m).values() if type(v) in _PLAIN
     )
+    key = (dtype, kinds, options)
     with _lock:
         plans = _plans.setdefault(cell, {})
-        if (dtype, kinds, options) not in plans:
-            plans[dtype, kinds, options] = _make(cell, kinds, dtype)
-        return plans[dtype, kinds, options]
+        if key not in plans:
+            plans[key] = _make(cell, kinds, dtype)
+        return plans[key]
 
 
 _PLAIN = (bool, int, float, str, tuple, list, type(None))

@@ -45,21 +45,14 @@ def compiler() -> str:
 
 @lru_cache
 def _identity(command: str) -> bytes:
-    """What the compiler says of itself and, with the flags, of this CPU.
-
-    Raises:
-        BuildError: it does not run.
-    """
-    macros = [command, NATIVE, "-dM", "-E", "-x", "c++", os.devnull]
-    try:
-        return subprocess.run(macros, check=True, capture_output=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BuildError(f"{command} does not work: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "stderr", b"") or str(error).encode()
-    return (text.decode(errors="replace").strip().splitlines() or ["it says nothing"])[0]
+    """What a compiled kernel depends on besides its source: the compiler, and this CPU, for which it compiles."""
+    program = Path(command).resolve()
+    status = program.stat()
+    with contextlib.suppress(OSError):
+        told = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        cpu = [line for line in told if line.startswith(("model name", "flags", "Features", "CPU part"))]
+        return repr((str(program), status.st_size, status.st_mtime_ns, cpu, FLAGS, NATIVE)).encode()
+    return repr((str(program), status.st_size, status.st_mtime_ns, platform.uname(), FLAGS, NATIVE)).encode()
 
 
 def cache() -> Path:
@@ -91,32 +84,35 @@ def load(sources: dict[str, str]) -> dict[str, ctypes.CDLL]:
     """
     command = compiler()
     identity, folder = _identity(command), cache()
-    keys = {
-        name: hashlib.sha256(b"\0".join([text.encode(), identity, *map(str.encode, FLAGS)])).hexdigest()[:32]
-        for name, text in sources.items()
-    }
-    if all(_whole(folder / f"{key}.so", key) for key in keys.values()):
+    keys = {name: hashlib.sha256(text.encode() + b"\0" + identity).hexdigest()[:32] for name, text in sources.items()}
+
+    def found() -> dict[str, ctypes.CDLL]:
         return {name: ctypes.CDLL(str(folder / f"{key}.so")) for name, key in keys.items()}
+
+    def missing() -> dict[str, str]:
+        return {name: key for name, key in keys.items() if not _whole(folder / f"{key}.so", key)}
+
+    if not missing():
+        return found()
     with contextlib.ExitStack() as stack:
         for key in sorted(keys.values()):
             lock = stack.enter_context(open(folder / f"{key}.lock", "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
-        missing = {name: key for name, key in keys.items() if not _whole(folder / f"{key}.so", key)}
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
         jobs = {}
-        for name, key in missing.items():
+        for name in missing():  # another process may have made them while this one waited
             (work / f"{name}.cpp").write_text(sources[name])
             arguments = [command, *FLAGS, NATIVE, str(work / f"{name}.cpp"), "-o", str(work / f"{name}.so")]
-            jobs[name] = subprocess.Popen(arguments, stderr=subprocess.PIPE)
+            jobs[name] = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        complaints = {name: job.communicate()[0].decode(errors="replace") for name, job in jobs.items()}
         for name, job in jobs.items():
-            _, complaint = job.communicate()
             if job.returncode:
-                raise BuildError(f"{command} refuses the kernel: {complaint.decode(errors='replace').strip()[:2000]}")
-        for name, key in missing.items():
+                complaint = complaints[name].strip() or "without a word"
+                raise BuildError(f"{command} refuses the kernel: {complaint[:2000]}")
             made = work / f"{name}.so"
-            made.write_bytes(_sealed(made.read_bytes(), key))
-            made.replace(folder / f"{key}.so")
-    return {name: ctypes.CDLL(str(folder / f"{key}.so")) for name, key in keys.items()}
+            made.write_bytes(_sealed(made.read_bytes(), keys[name]))
+            made.replace(folder / f"{keys[name]}.so")
+    return found()
 
 
 def _sealed(content: bytes, key: str) -> bytes:

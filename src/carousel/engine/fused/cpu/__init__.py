@@ -54,10 +54,8 @@ OPERATIONS = {
     "where": "where({0}, {1}, {2})",
     "float": "truth({0})",
     "isnan": "isnan({0})",
-    **{
-        name: f"{{0}} {sign} {{1}}"
-        for name, sign in zip(("eq", "ne", "lt", "le", "gt", "ge"), ["==", "!=", "<", "<=", ">", ">="])
-    },
+    **{name: f"{{0}} {sign} {{1}}" for name, sign in {"eq": "==", "ne": "!=", "lt": "<", "le": "<="}.items()},
+    **{name: f"{{0}} {sign} {{1}}" for name, sign in {"gt": ">", "ge": ">="}.items()},
     **{f"{kind}_and": "{0} & {1}" for kind in ("logical", "bitwise")},
     **{f"{kind}_or": "{0} | {1}" for kind in ("logical", "bitwise")},
     **{f"{kind}_xor": "{0} ^ {1}" for kind in ("logical", "bitwise")},
@@ -180,20 +178,20 @@ class Kernel:
                 "update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", self.saved)]
             ),
             function(
-                "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* totals, vec* parameters)",
+                "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* total, vec* own)",
                 [
                     *(("made", n) for n in made),
                     *pairs("gradients", self.gradients),
                     *pairs("before", step.d_state),
-                    *pairs("totals", step.d_made),
-                    *pairs("parameters", step.d_own),
+                    *pairs("total", step.d_made),
+                    *pairs("own", step.d_own),
                 ],
                 self.saved,
             ),
             value("projected", step.projected if self.projected else step.graph.const(0)),
             function(
                 "d_projected(const Unit& u, vec& to_product, vec& held)",
-                list(zip(("to_product", "held"), step.d_projected)),  # noqa: B905: none without a projection
+                [(("to_product", "held")[k], n) for k, n in enumerate(step.d_projected)],
             ),
         ]
 
@@ -217,10 +215,8 @@ def _statements(step: Step, outputs: list[tuple[str, int]], known: dict[int, str
             kind, *which = args
             names[number] = f"u.own[{step.own.index(tuple(which))}]" if kind == "own" else LEAVES[kind].format(*which)
             continue
-        if op == "const":
-            expression = f"splat({_number(args[0])})"
-        else:
-            expression = OPERATIONS[op].format(*(names[n] for n in args))
+        operands = (names[n] for n in graph.operands(number))
+        expression = f"splat({_number(args[0])})" if op == "const" else OPERATIONS[op].format(*operands)
         names[number] = f"v{len(names)}"
         lines.append(f"  const auto {names[number]} = {expression};")
     return lines + [f"  {place} = {names[n]};" for place, n in outputs]

@@ -188,18 +188,16 @@ struct Problem {
   }
 };
 
-// to[tile][k][block of the tile][gate][unit] = from[gate * H + unit][k]; gates that share a gradient can be summed
-template <class At> void pack(real* to, const real* from, long H, long K, int gates, int slots, long tile, Range tiles, At at) {
-  for (long j = tiles.begin; j < tiles.end; j++)
-    for (long b = 0; b < tile; b++)
-      for (int g = 0; g < gates; g++)
-        for (long v = 0; v < WIDTH; v++) {
-          const long unit = (j * tile + b) * WIDTH + v;
-          if (unit >= H) continue;
-          const real* row = from + (g * H + unit) * K;
-          real* column = to + (j * K * tile + b) * slots * WIDTH + at(g) * WIDTH + v;
-          for (long k = 0; k < K; k++) column[k * tile * slots * WIDTH] += row[k];
-        }
+// to[tile][k][block of the tile][gate][unit] = from[gate * H + unit][k]
+INLINE void pack(real* to, const real* from, long H, long K, int gates, long tile, Range tiles) {
+  for (long block = tiles.begin * tile; block < tiles.end * tile; block++)
+    for (int g = 0; g < gates; g++) {
+      const long units = std::min<long>(WIDTH, H - block * WIDTH);
+      const real* row = from + (g * H + block * WIDTH) * K;
+      real* line = to + ((block / tile * K * tile + block % tile) * gates + g) * WIDTH;
+      for (long k = 0; k < K; k++, line += tile * gates * WIDTH)
+        for (long v = 0; v < units; v++) line[v] = row[v * K + k];
+    }
 }
 
 // to[tile of columns][block][gate][unit][columns of the tile] = from[gate * H + unit][column], for the way back

@@ -1,7 +1,5 @@
 // A sequence forwards.
 
-constexpr auto U_SLOT = [](int g) { return g; };
-
 extern "C" int forward(const long* sizes, void** pointers) try {
   Pointers p{pointers};
   const Problem problem(sizes, p);
@@ -34,11 +32,11 @@ extern "C" int forward(const long* sizes, void** pointers) try {
     const Problem c = problem;
     const Place me(c, thread, all);
     const Range packed = me.job(tiles);
-    if (c.x) pack(w_x, c.w_x, H, c.I, GX, GX, FORWARD, packed, U_SLOT);
-    if (c.x && c.b_x) pack(b_x, c.b_x, H, 1, GX, GX, FORWARD, packed, U_SLOT);
-    if (GU) pack(w_h, c.w_h, H, P, GU, GU, FORWARD, packed, U_SLOT);
-    if (GU && c.b_h) pack(b_h, c.b_h, H, 1, GU, GU, FORWARD, packed, U_SLOT);
-    if (PROJECTED) pack(w_r, c.w_r, P, H, 1, 1, BACKWARD, me.job(out_tiles), U_SLOT);
+    if (c.x) pack(w_x, c.w_x, H, c.I, GX, FORWARD, packed);
+    if (c.x && c.b_x) pack(b_x, c.b_x, H, 1, GX, FORWARD, packed);
+    if (GU) pack(w_h, c.w_h, H, P, GU, FORWARD, packed);
+    if (GU && c.b_h) pack(b_h, c.b_h, H, 1, GU, FORWARD, packed);
+    if (PROJECTED) pack(w_r, c.w_r, P, H, 1, BACKWARD, me.job(out_tiles));
     for (long m = packed.begin; m < packed.end && OWN; m++)
       for (long k = 0; k < OWN; k++)
         for (long f = m * FORWARD; f < (m + 1) * FORWARD && c.valid(f) > 0; f++)
