@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parents[1]
@@ -210,14 +212,32 @@ def test_the_bench_prints_every_layer(tmp_path, monkeypatch, capsys):
     from carousel.lab import bench
 
     monkeypatch.setattr(bench, "SHAPES", ((2, 3, 2, 4), (1, 2, 2, 3)))
+    monkeypatch.setattr(bench, "afresh", lambda call, **_: 2.0 if "'LSTM'" in call else 4.0)
     monkeypatch.setattr(sys, "argv", ["bench.py", "--repeats", "2", "--threads", "1", "--csv", str(tmp_path / "b.csv")])
-    bench.main()
-    rows = pd.read_csv(tmp_path / "b.csv")
-    assert len(rows) == 2 * 6 * 2
-    assert (rows["ms"] > 0).all()
-    torchs = rows[rows["layer"].str.startswith("nn.")]
-    assert torchs["speed_of_twin"].eq(1).all()
-    gru = rows[(rows["T"] == 3) & rows["layer"].str.endswith("GRU") & (rows["work"] == "forward")].set_index("layer")
-    ratio = gru.loc["nn.GRU", "ms"] / gru.loc["carousel.GRU", "ms"]
-    assert gru.loc["carousel.GRU", "speed_of_twin"] == pytest.approx(ratio, rel=0.01)
-    assert "carousel.LSTM" in capsys.readouterr().out
+    before = torch.get_num_threads()
+    try:
+        bench.main()
+    finally:
+        torch.set_num_threads(before)
+    printed = capsys.readouterr().out
+    assert "geometric mean" in printed
+    assert "0.50" in printed  # of nn.LSTM's memory
+    rows = pd.read_csv(tmp_path / "b.csv").set_index(["B", "layer", "work"])
+    assert len(rows) == 2 * (2 * len(bench.LAYERS) + 1)
+    torchs = rows[rows.index.get_level_values("layer").str.startswith("nn.")]
+    assert torchs["speed"].eq(1).all()
+    for name, share in (("GRU", 1), ("MGU", 0.5)):
+        rival = {"GRU": "nn.GRU", "MGU": "nn.LSTM"}[name]
+        ratio = share * rows.loc[(2, rival, "forward"), "ms"] / rows.loc[(2, name, "forward"), "ms"]
+        assert rows.loc[(2, name, "forward"), "speed"] == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_what_the_bench_measures_in_a_process_of_its_own(tmp_path):
+    from carousel.lab import bench
+
+    cold, warm = (bench.afresh("first_result()", XDG_CACHE_HOME=str(tmp_path)) for _ in range(2))
+    assert cold > 2 * warm > 0  # built once
+    if Path("/proc/self/clear_refs").exists():
+        small, large = (bench.afresh(f"grown('LSTM', (8, {steps}, 2, 64))") for steps in (10, 2000))
+        assert large > small + 2000 * 8 * 64 * 4 * 5 / 2**20 / 2  # five values are kept for each unit and step

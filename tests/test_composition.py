@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -88,6 +89,7 @@ def test_compile_as_one_graph(layer, how):
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a compiler")
 def test_compile_with_inductor():
     layer = carousel.LSTM(2, 3, dtype=torch.float64)
     x = sample()

@@ -3,12 +3,14 @@
 import re
 import shlex
 import shutil
+import statistics
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
+from carousel.lab.bench import LAYERS
 from carousel.lab.report import write_report
 
 ROOT = Path(__file__).parents[1]
@@ -74,14 +76,19 @@ def test_the_numbers_quoted_are_the_reports():
     assert [text for text in quoted if text not in report] == []
 
 
-def test_the_bench_table_is_the_benchs():
-    rows = (
-        pd.read_csv(ROOT / "outputs" / "reference" / "bench.csv")
-        .set_index(["B", "T", "I", "H", "layer", "work"])
-        .sort_index()
-    )
-    for shape in rows.index.droplevel(["layer", "work"]).unique():
-        ratio = rows.loc[shape]["speed_of_twin"]
-        wanted = [("LSTM", "forward"), ("LSTM", "training_step"), ("GRU", "training_step"), ("RNN", "training_step")]
-        cells = [f"{ratio[(f'carousel.{layer}', work)]:.2f}" for layer, work in wanted]
-        assert f"| {', '.join(map(str, shape))} | {' | '.join(cells)} |" in README
+def test_the_tables_of_the_bench_are_the_benchs():
+    rows = pd.read_csv(ROOT / "outputs" / "reference" / "bench.csv")
+    names = [name for name in LAYERS if not name.startswith("nn.")]
+    for threads, table in rows.groupby("threads"):
+        for shape, group in table.groupby(["B", "T", "I", "H"]):
+            at = group.set_index(["layer", "work"])
+            cells = [f"{at.speed[n, 'training_step']:.2f} / {at.speed[n, 'forward']:.2f}" for n in names]
+            assert f"| {threads} | {', '.join(map(str, shape))} | {' | '.join(cells)} |" in README
+            step = at.loc[("LSTM", "training_step")]
+            memory = step.peak_mib / at.peak_mib["nn.LSTM", "training_step"]
+            watched = at.ms["LSTM", "watched"] / step.ms - 1
+            cells = [f"{step.of_matmul_peak:.0%}", f"{memory:.2f}", f"{watched:+.1%}"]
+            assert f"| {threads} | {', '.join(map(str, shape))} | {' | '.join(cells)} |" in README
+        means = table.groupby(["layer", "work"]).speed.agg(statistics.geometric_mean)
+        cells = [f"{means[n, 'training_step']:.2f} / {means[n, 'forward']:.2f}" for n in names]
+        assert f"| {threads} | geometric mean | {' | '.join(cells)} |" in README

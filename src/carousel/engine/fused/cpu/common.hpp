@@ -55,11 +55,13 @@ class Barrier {
 };
 
 // The OpenMP that torch has brought along, if it is GNU's: its threads are awake, and two runtimes would fight.
+#ifdef __linux__
 extern "C" {
 __attribute__((weak)) void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned);
 __attribute__((weak)) int omp_get_thread_num();
 __attribute__((weak)) int omp_get_num_threads();
 }
+#endif
 
 template <class F> void in_parallel(int threads, bool openmp, F&& body) {  // body(thread, threads)
   std::fenv_t mode;  // whether denormals are flushed, as the caller has it
@@ -68,12 +70,12 @@ template <class F> void in_parallel(int threads, bool openmp, F&& body) {  // bo
     std::fesetenv(&mode);
     body(thread, all);
   };
-  using Run = decltype(run);
+  using Run [[maybe_unused]] = decltype(run);
   if (threads == 1) return body(0, 1);
-  if (openmp && GOMP_parallel && omp_get_thread_num && omp_get_num_threads) {
-    GOMP_parallel([](void* r) { (*(Run*)r)(omp_get_thread_num(), omp_get_num_threads()); }, &run, threads, 0);
-    return;
-  }
+#ifdef __linux__
+  if (openmp && GOMP_parallel && omp_get_thread_num && omp_get_num_threads)
+    return GOMP_parallel([](void* r) { (*(Run*)r)(omp_get_thread_num(), omp_get_num_threads()); }, &run, threads, 0);
+#endif
   std::vector<std::thread> others;
   for (int thread = 1; thread < threads; thread++) others.emplace_back(run, thread, threads);
   body(0, threads);
@@ -170,7 +172,10 @@ struct Problem {
   long members(long all) const {
     if (team) return std::min(team, all);
     long m = 1;
-    const long cache = std::max(sysconf(_SC_LEVEL2_CACHE_SIZE), 1L << 20) * 3 / 4;
+    long cache = 1 << 20;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    cache = std::max(cache, sysconf(_SC_LEVEL2_CACHE_SIZE) / 4 * 3);
+#endif
     while (m * 2 <= all && all % (m * 2) == 0 && (B * m < 4 * all || long(GU * H * P * sizeof(real)) > m * cache)) m *= 2;
     return m;
   }
