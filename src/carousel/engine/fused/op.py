@@ -50,7 +50,7 @@ class Fused:
         step = trace(cell, kinds, dtype, OPERATIONS)
         self.kernel = Kernel(step, dtype, cell.hidden_size, kinds.share or (0,) * len(cell.states))
         self.libraries = build.load(self.kernel.sources)
-        self.maps_input = type(cell).input_map is Cell.input_map
+        self.maps_input = step.maps_input
         self.maps = INPUT_MAP * self.maps_input + HIDDEN_MAP * bool(step.d_uh) + PROJECTION
         self.own = step.own
         there = [name for name in self.maps if cell._parameters.get(name) is not None]

@@ -6,6 +6,7 @@ to these labels themselves. The adjoint comes from autograd, which runs through 
 what a kernel looks like.
 """
 
+import contextlib
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -86,6 +87,9 @@ class Step:
     d_uh: tuple[int, ...]
     """Of each block of U h + b; empty if the step has no such product."""
     d_state: tuple[int, ...]
+    maps_input: bool
+    """Whether ("wx", gate) is W x + b itself, whatever the input map goes on to make of it; if not, it is the map's
+    result."""
     d_made: tuple[int, ...]
     """Of what the cell makes of each state, before any mask, through the other states too."""
     own: tuple[tuple[str, int], ...]
@@ -375,7 +379,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
             for k, kind in enumerate(kinds.share)
         ),
     )
-    wx = tracer.blocks_of_leaves("wx", _width(cell) // units, units).requires_grad_()
+    wx, mapped, maps_input = _input_map(cell, lent, tracer)
     weight = cell._parameters.get("weight_hh")
     uh = tracer.blocks_of_leaves("uh", 0 if weight is None else weight.size(0) // units, units).requires_grad_()
     out = tracer.leaf("out", units=sizes[0]).requires_grad_()
@@ -386,7 +390,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         begun = masks.before(state, 0)
         seen = begun[0] if masks.recurrent is None else begun[0] * masks.recurrent
         seen.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
-        made, _ = lent.update(wx, lent.hidden_map(seen), begun)
+        made, _ = lent.update(mapped, lent.hidden_map(seen), begun)
         if len(made) != len(state):
             raise Unsupported(f"its update returns {len(made)} states, not {len(state)}")
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
@@ -423,6 +427,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         new=tuple(roots),
         d_seen=first(d_seen, sizes[0]),
         d_wx=d_wx,
+        maps_input=maps_input,
         d_uh=d_uh,
         d_state=d_state,
         d_made=tuple(first(d, units) for d in d_made),
@@ -438,7 +443,22 @@ def _step_of(mask: Traced) -> Traced:
     return Traced(mask.label.unsqueeze(1), mask.dtype)
 
 
-def _width(cell: Cell) -> int:
-    """Features of the input map."""
+def _input_map(cell: Cell, lent: Cell, tracer: Tracer) -> tuple[Traced, Traced, bool]:
+    """The leaves ("wx", gate), what `update` is given, and whether the leaves are W x + b.
+
+    So they are if the map is pointwise but for that product; any other map is left to be done before.
+    """
+    units, (weight, bias) = cell.hidden_size, (lent._parameters.get(name) for name in ("weight_ih", "bias_ih"))
+    if weight is not None:
+        x = tracer.leaf("x", units=cell.input_size)
+        wx = tracer.blocks_of_leaves("wx", weight.size(0) // units, units).requires_grad_()
+        x.product = (weight, bias, wx)
+        with contextlib.suppress(Exception), tracer:
+            mapped = lent.input_map(x)
+            reached = tracer.graph.reach(mapped.label[0].unique().tolist())
+            if not any(tracer.graph.nodes[n] == Node("leaf", ("x",)) for n in reached):
+                return wx, mapped, True
     on_meta = lend(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
-    return on_meta.input_map(torch.empty(BATCH, cell.input_size, device="meta", dtype=on_meta.weight_ih.dtype)).size(-1)
+    x = torch.empty(BATCH, cell.input_size, device="meta", dtype=tracer.dtype)
+    wx = tracer.blocks_of_leaves("wx", on_meta.input_map(x).size(-1) // units, units).requires_grad_()
+    return wx, wx, False

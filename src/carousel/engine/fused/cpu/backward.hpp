@@ -40,18 +40,16 @@ INLINE void add_products(real* to, const real* a, long a_run, long a_step, long 
     }
 }
 
-INLINE double squares(vec v) {
-  typedef double wide __attribute__((vector_size(WIDTH * sizeof(double))));
-  const wide w = __builtin_convertvector(v, wide), s = w * w;
-  double sum = 0;
-  for (int i = 0; i < WIDTH; i++) sum += s[i];
-  return sum;
+typedef double doubles __attribute__((vector_size(WIDTH * sizeof(double))));
+INLINE doubles squares(vec v) {  // in double, where they do not underflow
+  const doubles d = __builtin_convertvector(v, doubles);
+  return d * d;
 }
 
 struct Team {  // what its members share on the way back
   long rows, places;
   Buffer<real> gradients, seen, full, d_out, carried, carried_out, w_h, w_x, w_r, sums, own;
-  Buffer<double> norms;
+  Buffer<doubles> norms;
   Barrier meeting;
   Team(const Problem& c, long rows, long chunk, long members, bool weights)
       : rows(rows), places(rows * chunk), gradients(c.blocks() * places * D * WIDTH), seen(places * stride(c.out_blocks())),
@@ -116,8 +114,8 @@ extern "C" int backward(const long* sizes, void** pointers) try {
         const long t = T - 1 - back, slot = back % chunk, place = slot * rows, previous = (back + chunk - 1) % chunk * rows;
         const bool arrived = t < 0;
         if (arrived && !first_state) break;
-        double* const norm = team.norms + (back % 2 * me.members + me.member) * rows * STATES;
-        if (norms) std::memset(norm, 0, rows * STATES * sizeof(double));
+        doubles* const norm = team.norms + (back % 2 * me.members + me.member) * rows * STATES;
+        if (norms) std::memset((void*)norm, 0, rows * STATES * sizeof(doubles));
 
         // The gradient of the output of step t: carried, from the loss, and through the hidden map of step t + 1.
         auto gather = [&](vec through, long row, long block) INLINED {
@@ -222,7 +220,9 @@ extern "C" int backward(const long* sizes, void** pointers) try {
         team.meeting.wait(me.members);
         if (norms && me.member == 0)
           for (long i = 0; i < rows * STATES; i++)
-            for (long m = 0; m < me.members; m++) norms[(t * B + b0) * STATES + i] += team.norms[(back % 2 * me.members + m) * rows * STATES + i];
+            for (long m = 0; m < me.members; m++)
+              for (int v = 0; v < WIDTH; v++)
+                norms[(t * B + b0) * STATES + i] += team.norms[(back % 2 * me.members + m) * rows * STATES + i][v];
 
         if (slot < chunk - 1 && t > 0) continue;
         const long n = (slot + 1) * rows;

@@ -21,8 +21,8 @@ template <class T> struct Buffer {  // aligned, zeroed
   T* data = nullptr;
   explicit Buffer(size_t n) {
     if (n == 0) return;
-    const size_t bytes = (n * sizeof(T) + 63) / 64 * 64;
-    if (posix_memalign((void**)&data, bytes >= PAGE ? PAGE : 64, bytes)) throw std::bad_alloc();
+    const size_t bytes = (n * sizeof(T) + 127) / 128 * 128;
+    if (posix_memalign((void**)&data, bytes >= PAGE ? PAGE : 128, bytes)) throw std::bad_alloc();
     advise(data, bytes);
     std::memset((void*)data, 0, bytes);
   }
