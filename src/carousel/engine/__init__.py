@@ -1,6 +1,7 @@
 """How a cell is run over time. An engine knows the contract of a cell, and no particular cell."""
 
 import contextlib
+import sys
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -74,6 +75,8 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
     everything = [x, *state, *tensors.values()]
     if record:
         return "", "every gate of every step is asked for"
+    if sys.platform == "win32":
+        return "", "the kernel is for Linux and macOS"
     if loop._forward_hooks or loop._forward_pre_hooks:
         return "", "a hook watches the loop"
     if x.dtype not in (torch.float32, torch.float64):

@@ -14,24 +14,22 @@ from .trace import Unsupported
 
 __all__ = ["KERNELS", "Fused", "plan"]
 
+PLAIN = (bool, int, float, str, tuple, list, type(None))
+"""Types of attributes that a cell's update may go by."""
+
 _plans: WeakKeyDictionary[Cell, dict[tuple, tuple[str, str]]] = WeakKeyDictionary()
 _lock = threading.RLock()
 
 
 def plan(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
     """The key of the kernel in `KERNELS`, made if it is not there, or ""; and why there is one, or none."""
-    options = tuple(
-        str(v) if type(v) is list else v for m in cell.modules() for v in vars(m).values() if type(v) in _PLAIN
-    )
-    key = (dtype, kinds, options)
+    attributes = [value for module in cell.modules() for value in vars(module).values() if type(value) in PLAIN]
+    key = (dtype, kinds, *(repr(value) if type(value) in (tuple, list) else value for value in attributes))
     with _lock:
         plans = _plans.setdefault(cell, {})
         if key not in plans:
             plans[key] = _make(cell, kinds, dtype)
         return plans[key]
-
-
-_PLAIN = (bool, int, float, str, tuple, list, type(None))
 
 
 def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
@@ -40,18 +38,17 @@ def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
     def work() -> None:
         try:
             fused = Fused(cell, kinds, dtype)
-            stored = len(fused.kernel.saved)
-            found.append(
-                (fused.key, f"one kernel for all steps; {stored} values per unit and step are stored for the adjoint")
-            )
-        except (Unsupported, BuildError) as error:
-            found.append(("", f"{type(cell).__name__}: {error}" if isinstance(error, Unsupported) else str(error)))
-            if isinstance(error, BuildError):
-                warnings.warn(f"carousel runs eagerly: {error}", stacklevel=2)
+        except Unsupported as error:
+            found.append(("", f"{type(cell).__name__}: {error}"))
+        except BuildError as error:
+            found.append(("", str(error)))
+            warnings.warn(f"carousel runs eagerly: {error}", stacklevel=2)
+        else:
+            kept = len(fused.kernel.saved)
+            found.append((fused.key, f"one kernel for all steps; for the adjoint it keeps {kept} values of each unit"))
 
-    thread = threading.Thread(
-        target=work
-    )  # of its own: none of the caller's modes (fake tensors, autocast, ...) is there
+    # In a thread of its own, where none of the caller's modes is on: fake tensors, autocast, a default device, ...
+    thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     return found[0]

@@ -40,10 +40,13 @@ INLINE void add_products(real* to, const real* a, long a_run, long a_step, long 
     }
 }
 
-typedef double doubles __attribute__((vector_size(WIDTH * sizeof(double))));
-INLINE doubles squares(vec v) {  // in double, where they do not underflow
-  const doubles d = __builtin_convertvector(v, doubles);
-  return d * d;
+typedef real half __attribute__((vector_size(WIDTH * sizeof(real) / 2)));
+typedef double doubles __attribute__((vector_size(WIDTH * sizeof(double) / 2)));
+INLINE doubles squares(vec v) {  // in double, where they do not underflow; the two halves added up
+  half parts[2];
+  __builtin_memcpy(parts, &v, sizeof v);
+  const doubles low = __builtin_convertvector(parts[0], doubles), high = __builtin_convertvector(parts[1], doubles);
+  return low * low + high * high;
 }
 
 struct Team {  // what its members share on the way back
@@ -221,7 +224,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
         if (norms && me.member == 0)
           for (long i = 0; i < rows * STATES; i++)
             for (long m = 0; m < me.members; m++)
-              for (int v = 0; v < WIDTH; v++)
+              for (int v = 0; v < WIDTH / 2; v++)
                 norms[(t * B + b0) * STATES + i] += team.norms[(back % 2 * me.members + m) * rows * STATES + i][v];
 
         if (slot < chunk - 1 && t > 0) continue;
