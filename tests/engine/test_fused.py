@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 
@@ -438,3 +439,12 @@ def test_the_norms_on_the_way_back():
     assert len(tensors(curves[0])) == 8
     torch.testing.assert_close(curves[0], curves[1])
     torch.testing.assert_close(curves[0], curves[2])
+
+
+def test_narrower_vectors_and_another_compiler(tmp_path):
+    (first,) = programs_output(tmp_path)
+    (narrow,) = programs_output(tmp_path, ATEN_CPU_CAPABILITY="avx2")
+    assert float(narrow.stdout) == pytest.approx(float(first.stdout), rel=1e-5)
+    if shutil.which("clang++"):
+        (other,) = programs_output(tmp_path, CXX="clang++")
+        assert float(other.stdout) == pytest.approx(float(first.stdout), rel=1e-5)

@@ -211,11 +211,8 @@ class Tracer(TorchDispatchMode):
         from torch._decomp import decomposition_table
 
         if func in decomposition_table and op == name:
-            try:
-                with self:
-                    return decomposition_table[func](*args, **kwargs)
-            except Unsupported as error:
-                raise Unsupported(f"it uses {func}, and thereby: {error}") from error
+            with contextlib.suppress(Unsupported), self:
+                return decomposition_table[func](*args, **kwargs)
         if func._can_decompose():  # one that is nothing but others
             with self:
                 return func.decompose(*args, **kwargs)

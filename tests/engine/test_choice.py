@@ -1,0 +1,163 @@
+"""Which engine a call takes: never another one in silence."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+import carousel
+from carousel.gradients import watch
+
+needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no compiler")
+
+
+class Sorted(carousel.Cell):
+    gates = ("a",)
+
+    def update(self, wx, uh, state):
+        return ((wx + uh).sort(-1).values,), {}
+
+
+class Digamma(carousel.Cell):
+    gates = ("a",)
+
+    def update(self, wx, uh, state):
+        return (torch.digamma(wx + uh),), {}
+
+
+class Looking(carousel.Cell):
+    gates = ("a",)
+
+    def update(self, wx, uh, state):
+        return (wx if wx.sum() > 0 else uh,), {}
+
+
+class Neighbours(carousel.Cell):
+    gates = ("a",)
+
+    def update(self, wx, uh, state):
+        return (wx + uh.flip(-1),), {}
+
+
+class Batchmates(carousel.Cell):
+    gates = ("a",)
+
+    def update(self, wx, uh, state):
+        return (wx + uh.flip(0),), {}
+
+
+class Stepping(carousel.Cell):
+    gates = ("a",)
+
+    def step(self, wx, state, recurrent_mask=None):
+        return (wx,), {}
+
+
+class Noisy(carousel.Cell):
+    gates = ("a",)
+
+    def update(self, wx, uh, state):
+        return (nn.functional.dropout(wx + uh),), {}
+
+
+def sample(dtype=torch.float32):
+    return torch.randn(4, 2, 3, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        (Sorted, "Sorted: it uses aten.sort"),
+        (Digamma, "Digamma: it uses aten.digamma.default, which the kernel does not know"),
+        (Looking, "Looking: it uses aten.sum"),
+        (Neighbours, "Neighbours: it mixes hidden units"),
+        (Batchmates, "Batchmates: it mixes the sequences of a batch"),
+        (Stepping, "Stepping has a step of its own"),
+        (Noisy, "Noisy: it uses aten."),
+    ],
+)
+def test_a_cell_that_the_kernel_cannot_express(cell, reason):
+    layer = carousel.Recurrent(cell, 3, 5)
+    (choice,) = carousel.explain(layer, sample())
+    assert choice.engine == "eager"
+    assert reason in choice.reason
+    assert layer(sample())[0].shape == (4, 2, 5)
+    with pytest.raises(RuntimeError, match="backend='fused' cannot run this"):
+        carousel.Recurrent(cell, 3, 5, backend="fused")(sample())
+
+
+def test_calls_that_are_the_loops():
+    layer = carousel.LSTM(3, 5)
+
+    def reason(layer=layer, x=None, **options):
+        (choice,) = carousel.explain(layer, sample() if x is None else x, **options)
+        assert choice.engine == "eager"
+        return choice.reason
+
+    assert reason(carousel.LSTM(3, 5, backend="eager")) == "backend='eager'"
+    assert "float32 and float64" in reason(carousel.LSTM(3, 5, dtype=torch.bfloat16), sample(torch.bfloat16))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert "autocast" in reason()
+    assert "empty" in reason(x=torch.empty(4, 0, 3))
+    seen = []
+    torch.func.vmap(lambda x: seen.append(reason(x=x)) or layer(x)[0], in_dims=1)(sample())
+    assert "torch.func" in seen[0]
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(sample(), sample())
+        assert "forward-mode" in reason(x=dual)
+    hook = layer._loops[0][1].register_forward_hook(lambda *_: None)
+    assert "hook" in reason()
+    hook.remove()
+
+
+@needs_compiler
+def test_calls_that_are_the_kernels():
+    layer = carousel.LSTM(3, 5, 2, bidirectional=True, proj_size=2, dropout=0.5)
+    assert [choice.engine for choice in carousel.explain(layer, sample())] == ["fused"] * 4
+    packed = nn.utils.rnn.pack_padded_sequence(sample(), [4, 2])
+    reset = torch.zeros(4, 2, dtype=torch.bool)
+    for call in ((packed,), (sample(), None)):
+        assert {choice.engine for choice in carousel.explain(layer, *call)} == {"fused"}
+    assert {choice.engine for choice in carousel.explain(layer, sample(), reset=reset)} == {"fused"}
+    assert {choice.engine for choice in carousel.explain(layer.double(), sample(torch.float64))} == {"fused"}
+
+
+def test_explaining_changes_nothing():
+    layer = carousel.GRU(3, 5, 2, dropout=0.5, backend="eager")
+    torch.manual_seed(0)
+    expected = layer(sample())[0]
+    torch.manual_seed(0)
+    x = sample()
+    carousel.explain(layer, x)
+    assert torch.equal(layer(x)[0], expected)
+    assert layer.backend == "eager"
+
+
+@needs_compiler
+def test_what_an_update_goes_by_may_change():
+    layer = carousel.Recurrent(carousel.cells.JANETCell, 3, 5, backend="fused")
+    x = sample()
+    for beta in (1.0, 2.5):
+        layer._loops[0][1].cell.beta = beta
+        layer.backend = "fused"
+        fused = layer(x)[0]
+        layer.backend = "eager"
+        torch.testing.assert_close(fused, layer(x)[0])
+
+
+def test_a_backend_that_is_none():
+    with pytest.raises(ValueError, match="backend should be one of auto, eager, fused, got 'cuda'"):
+        carousel.LSTM(3, 5, backend="cuda")
+
+
+def test_a_layer_is_watched_once_at_a_time():
+    layer = carousel.LSTM(3, 5)
+    with watch(layer) as flows:
+        with pytest.raises(ValueError, match="watched already"), watch(layer):
+            pass
+        layer(sample())[0].sum().backward()
+    assert len(flows) == 1
+    with watch(layer) as flows:
+        pass
+    assert flows == []
