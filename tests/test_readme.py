@@ -92,3 +92,11 @@ def test_the_tables_of_the_bench_are_the_benchs():
         means = table.groupby(["layer", "work"]).speed.agg(statistics.geometric_mean)
         cells = [f"{means[n, 'training_step']:.2f} / {means[n, 'forward']:.2f}" for n in names]
         assert f"| {threads} | geometric mean | {' | '.join(cells)} |" in README
+
+
+def test_what_is_said_of_the_bench_is_so():
+    rows = pd.read_csv(ROOT / "outputs" / "reference" / "bench.csv")
+    ours = rows[~rows.layer.str.startswith("nn.") & (rows.work == "training_step")]
+    assert (ours.speed > 1).all()
+    memory = rows[rows.work == "training_step"].pivot(index=["threads", *"BTIH"], columns="layer", values="peak_mib")
+    assert (memory["LSTM"] / memory["nn.LSTM"]).between(0.35, 0.6).all()
