@@ -12,17 +12,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-FLAGS = [
-    "-O3",
-    "-std=gnu++17",
-    "-shared",
-    "-fPIC",
-    "-pthread",
-    "-w",
-    "-ffp-contract=fast",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-]
+FLAGS = ["-O3", "-std=gnu++17", "-shared", "-fPIC", "-pthread", "-w"]
+FLAGS += ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]  # -ffast-math would undo the rounding in exp
 NATIVE = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
 INSTALL = "g++ (Debian, Ubuntu), gcc-c++ (Fedora) or Xcode's command line tools (macOS)"
 
@@ -80,39 +71,42 @@ def load(sources: dict[str, str]) -> dict[str, ctypes.CDLL]:
     only if it is ours and whole.
 
     Raises:
-        BuildError: there is no compiler, it refuses the source, or there is no cache.
+        BuildError: there is no compiler, it refuses the source, or the cache cannot be written to or loaded from.
     """
-    command = compiler()
-    identity, folder = _identity(command), cache()
+    command, folder = compiler(), cache()
+    identity = _identity(command)
     keys = {name: hashlib.sha256(text.encode() + b"\0" + identity).hexdigest()[:32] for name, text in sources.items()}
+    places = {name: folder / f"{key}.so" for name, key in keys.items()}
 
-    def found() -> dict[str, ctypes.CDLL]:
-        return {name: ctypes.CDLL(str(folder / f"{key}.so")) for name, key in keys.items()}
+    def missing() -> list[str]:
+        return [name for name in sources if not _whole(places[name], keys[name])]
 
-    def missing() -> dict[str, str]:
-        return {name: key for name, key in keys.items() if not _whole(folder / f"{key}.so", key)}
+    try:
+        if missing():
+            with contextlib.ExitStack() as stack:
+                for key in sorted(keys.values()):
+                    fcntl.flock(stack.enter_context(open(folder / f"{key}.lock", "w")), fcntl.LOCK_EX)
+                work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
+                made = _compile(command, {name: sources[name] for name in missing()}, work)  # others may have been here
+                for name, path in made.items():
+                    path.write_bytes(_sealed(path.read_bytes(), keys[name]))
+                    path.replace(places[name])
+        return {name: ctypes.CDLL(str(place)) for name, place in places.items()}
+    except OSError as error:
+        raise BuildError(f"{folder} does not serve as a cache of kernels: {error}") from error
 
-    if not missing():
-        return found()
-    with contextlib.ExitStack() as stack:
-        for key in sorted(keys.values()):
-            lock = stack.enter_context(open(folder / f"{key}.lock", "w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
-        jobs = {}
-        for name in missing():  # another process may have made them while this one waited
-            (work / f"{name}.cpp").write_text(sources[name])
-            arguments = [command, *FLAGS, NATIVE, str(work / f"{name}.cpp"), "-o", str(work / f"{name}.so")]
-            jobs[name] = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        complaints = {name: job.communicate()[0].decode(errors="replace") for name, job in jobs.items()}
-        for name, job in jobs.items():
-            if job.returncode:
-                complaint = complaints[name].strip() or "without a word"
-                raise BuildError(f"{command} refuses the kernel: {complaint[:2000]}")
-            made = work / f"{name}.so"
-            made.write_bytes(_sealed(made.read_bytes(), keys[name]))
-            made.replace(folder / f"{keys[name]}.so")
-    return found()
+
+def _compile(command: str, sources: dict[str, str], work: Path) -> dict[str, Path]:
+    jobs, made = {}, {name: work / f"{name}.so" for name in sources}
+    for name, source in sources.items():
+        (work / f"{name}.cpp").write_text(source)
+        arguments = [command, *FLAGS, NATIVE, str(work / f"{name}.cpp"), "-o", str(made[name])]
+        jobs[name] = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    complaints = {name: job.communicate()[0].decode(errors="replace").strip() for name, job in jobs.items()}
+    for name, job in jobs.items():
+        if job.returncode:
+            raise BuildError(f"{command} refuses the kernel: {complaints[name][:2000] or 'it does not say why'}")
+    return made
 
 
 def _sealed(content: bytes, key: str) -> bytes:

@@ -83,50 +83,51 @@ def machine() -> tuple[int, int]:
 
 def cost(op: str) -> float:
     """Of an operation, in additions."""
-    expression = OPERATIONS[op]
-    each = 100.0 if "EACH" in expression else 0.0
-    return each + (
-        12.0 if any(f in expression for f in ("exp(", "sigmoid(", "tanh(")) else 8.0 if "/" in expression else 1.0
-    )
+    for part, price in (("EACH", 100.0), ("exp(", 12.0), ("sigmoid(", 12.0), ("tanh(", 12.0), ("/", 8.0)):
+        if part in OPERATIONS[op]:
+            return price
+    return 1.0
 
 
 class Kernel:
-    """A step for this target: its source, and what the two passes have to hand each other."""
+    """A step for this target.
+
+    `sources` are those of the two passes. `saved` are the nodes that the forward pass keeps, each for `width` units, H
+    rounded up.
+    """
 
     def __init__(self, step: Step, dtype: torch.dtype, hidden_size: int, share: tuple[int, ...]) -> None:
-        self.step, self.projected = step, step.projected is not None
-        self.own, self.gates, self.hidden_gates = step.own, len(step.d_wx), len(step.d_uh)
-        graph = step.graph
+        graph, projected = step.graph, step.projected is not None
         # Gradients that both maps share are kept once; those of U h stand first, those of W x last.
         common = [d for d in dict.fromkeys(step.d_uh) if d in step.d_wx]
-        self.gradients = [
+        gradients = [
             *(d for d in dict.fromkeys(step.d_uh) if d not in common),
             *common,
             *(d for d in dict.fromkeys(step.d_wx) if d not in common),
         ]
-        made = (step.new[0],) if self.projected else ()
-        adjoint = {*self.gradients, *step.d_state, *step.d_made, *step.d_own, *made}
+        made = (step.new[0],) if projected else ()
+        adjoint = {*gradients, *step.d_state, *step.d_made, *step.d_own, *made}
         self.saved = choose(graph, step.new, adjoint, _at_hand, cost)
         width, registers = machine()
-        self.lanes = width // (8 if dtype == torch.float64 else 4)
-        blocks = -(-hidden_size // self.lanes)
-        self.forward_tile = _tile(blocks, 4 // max(self.hidden_gates, self.gates, 1))
-        self.backward_tile = _tile(blocks, 4)
-        pad = lcm(self.forward_tile, self.backward_tile) * self.lanes
+        lanes = width // (8 if dtype == torch.float64 else 4)
+        blocks = -(-hidden_size // lanes)
+        forward = _tile(blocks, 4 // max(len(step.d_wx), len(step.d_uh)))
+        backward = _tile(blocks, 4)
+        pad = lcm(forward, backward) * lanes
         self.width = -(-hidden_size // pad) * pad
         uses = {graph.nodes[n].args[0] for n in graph.reach([step.seen]) if graph.nodes[n].op == "leaf"}
         constants = {
-            "GX": self.gates,
-            "GU": self.hidden_gates,
-            "D": len(self.gradients),
+            "GX": len(step.d_wx),
+            "GU": len(step.d_uh),
+            "D": len(gradients),
             "DU": len(set(step.d_uh)),
-            "D_X": len(self.gradients) - len(set(step.d_wx)),
+            "D_X": len(gradients) - len(set(step.d_wx)),
             "STATES": len(step.new),
             "OWN": len(step.own),
             "SAVED": len(self.saved),
-            "FORWARD": self.forward_tile,
-            "BACKWARD": self.backward_tile,
-            "PAD": lcm(self.forward_tile, self.backward_tile),
+            "FORWARD": forward,
+            "BACKWARD": backward,
+            "PAD": lcm(forward, backward),
             "REGISTERS": registers,
             "CHUNK": CHUNK,
         }
@@ -135,11 +136,11 @@ class Kernel:
             "RESET": "reset" in kinds,
             "RECURRENT": "recurrent" in kinds,
             "SEEN": bool(uses - {"state"}) and bool(step.d_uh),
-            "PROJECTED": self.projected,
+            "PROJECTED": projected,
         }
         arrays = {
-            "X_AT": [self.gradients.index(d) for d in step.d_wx],
-            "U_AT": [self.gradients.index(d) for d in step.d_uh] or [0],
+            "X_AT": [gradients.index(d) for d in step.d_wx],
+            "U_AT": [gradients.index(d) for d in step.d_uh] or [0],
             "SHARE": share,
         }
         text = {name: files(__package__).joinpath(f"{name}.hpp").read_text() for name in ("vector", "common", *PASSES)}
@@ -147,53 +148,52 @@ class Kernel:
         shared = "\n".join(
             [
                 f"using real = {'double' if dtype == torch.float64 else 'float'};",
-                f"constexpr int WIDTH = {self.lanes};",
+                f"constexpr int WIDTH = {lanes};",
                 text["vector"],
                 *(f"constexpr long {name} = {value};" for name, value in constants.items()),
                 *(f"constexpr bool {name} = {str(value).lower()};" for name, value in flags.items()),
                 *(f"constexpr int {name}[] = {{{', '.join(map(str, values))}}};" for name, values in arrays.items()),
                 before,
-                *self._functions(step, made),
+                *_functions(step, gradients, made, self.saved),
                 after,
             ]
         )
         self.sources = {name: f"{shared}\n{text[name]}" for name in PASSES}
 
-    def _functions(self, step: Step, made: tuple[int, ...]) -> list[str]:
-        def pairs(name: str, numbers) -> list[tuple[str, int]]:
-            return [(f"{name}[{k}]", n) for k, n in enumerate(numbers)]
 
-        def function(head: str, outputs: list[tuple[str, int]], stored=()) -> str:
-            known = dict(zip(stored, (f"kept[{k}]" for k in range(len(stored))), strict=True))
-            return "\n".join([f"INLINE void {head} {{", *_statements(step, outputs, known), "}"])
+def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: tuple[int, ...]) -> list[str]:
+    def pairs(name: str, numbers) -> list[tuple[str, int]]:
+        return [(f"{name}[{k}]", n) for k, n in enumerate(numbers)]
 
-        def value(name: str, number: int) -> str:
-            body = _statements(step, [("vec result", number)], {})
-            return "\n".join([f"INLINE vec {name}(const Unit& u) {{", *body, "  return result;", "}"])
+    def function(head: str, outputs: list[tuple[str, int]], stored=()) -> str:
+        known = dict(zip(stored, (f"kept[{k}]" for k in range(len(stored))), strict=True))
+        return "\n".join([f"INLINE void {head} {{", *_statements(step, outputs, known), "}"])
 
-        return [
-            value("seen", step.seen),
-            value("d_seen", step.d_seen),
-            function(
-                "update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", self.saved)]
-            ),
-            function(
-                "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* total, vec* own)",
-                [
-                    *(("made", n) for n in made),
-                    *pairs("gradients", self.gradients),
-                    *pairs("before", step.d_state),
-                    *pairs("total", step.d_made),
-                    *pairs("own", step.d_own),
-                ],
-                self.saved,
-            ),
-            value("projected", step.projected if self.projected else step.graph.const(0)),
-            function(
-                "d_projected(const Unit& u, vec& to_product, vec& held)",
-                [(("to_product", "held")[k], n) for k, n in enumerate(step.d_projected)],
-            ),
-        ]
+    def value(name: str, number: int) -> str:
+        body = _statements(step, [("vec result", number)], {})
+        return "\n".join([f"INLINE vec {name}(const Unit& u) {{", *body, "  return result;", "}"])
+
+    return [
+        value("seen", step.seen),
+        value("d_seen", step.d_seen),
+        function("update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", saved)]),
+        function(
+            "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* total, vec* own)",
+            [
+                *(("made", n) for n in made),
+                *pairs("gradients", gradients),
+                *pairs("before", step.d_state),
+                *pairs("total", step.d_made),
+                *pairs("own", step.d_own),
+            ],
+            saved,
+        ),
+        value("projected", step.projected if made else step.graph.const(0)),
+        function(
+            "d_projected(const Unit& u, vec& to_product, vec& held)",
+            [(("to_product", "held")[k], n) for k, n in enumerate(step.d_projected)],
+        ),
+    ]
 
 
 def _at_hand(leaf: tuple) -> bool:

@@ -1,42 +1,57 @@
 // A sequence backwards: the adjoint of every step, and the gradients of the weights.
 
-// sums[r][c] += sum over runs and i of a[run * a_run + i * a_step + r] * b[run * b_run + i * b_step + c], i < rows; c is
-// C vectors in each of PANELS, `apart` from each other.
+// sums[r][c] += sum over runs and i of a[run * a_run + i * a_step + r] * b[run * b_run + i * b_step + c], i < rows; c
+// is C vectors in each of PANELS, `apart` from each other.
 template <int R, int C, int PANELS>
-__attribute__((noinline)) void outer_rows(real* to, long to_row, long to_panel, const real* a, long a_run, long a_step, const real* b, long b_step, long apart, long runs, long rows) {
+__attribute__((noinline)) void outer_rows(real* to, long to_row, long to_panel, const real* a, long a_run, long a_step,
+                                          const real* b, long b_step, long apart, long runs, long rows) {
   vec sums[R][PANELS][C];
-  UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++)
-    sums[r][p][c] = load(to + r * to_row + p * to_panel + c * WIDTH);
+  UNROLL
+  for (int r = 0; r < R; r++) UNROLL
+  for (int p = 0; p < PANELS; p++) UNROLL
+  for (int c = 0; c < C; c++) sums[r][p][c] = load(to + r * to_row + p * to_panel + c * WIDTH);
   for (long run = 0; run < runs; run++) {
     const real* x = a + run * a_run;
     for (long i = 0; i < rows; i++, x += a_step, b += b_step) {
       vec w[PANELS][C];
-      UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++) w[p][c] = load(b + p * apart + c * WIDTH);
-      UNROLL for (int r = 0; r < R; r++) {
+      UNROLL
+      for (int p = 0; p < PANELS; p++) UNROLL
+      for (int c = 0; c < C; c++) w[p][c] = load(b + p * apart + c * WIDTH);
+      UNROLL
+      for (int r = 0; r < R; r++) {
         const vec y = splat(x[r]);
-        UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++) sums[r][p][c] += y * w[p][c];
+        UNROLL
+        for (int p = 0; p < PANELS; p++) UNROLL
+        for (int c = 0; c < C; c++) sums[r][p][c] += y * w[p][c];
       }
     }
   }
-  UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < PANELS; p++) UNROLL for (int c = 0; c < C; c++)
-    store(to + r * to_row + p * to_panel + c * WIDTH, sums[r][p][c]);
+  UNROLL
+  for (int r = 0; r < R; r++) UNROLL
+  for (int p = 0; p < PANELS; p++) UNROLL
+  for (int c = 0; c < C; c++) store(to + r * to_row + p * to_panel + c * WIDTH, sums[r][p][c]);
 }
-template <int C, int PANELS, int R = rows_of_tile(C * PANELS), class... A> INLINE void outer(int height, A... arguments) {
+template <int C, int PANELS, int R = rows_of_tile(C* PANELS), class... A>
+INLINE void outer(int height, A... arguments) {
   if constexpr (C > 0 && R > 0) {
-    if (height == R) outer_rows<R, C, PANELS>(arguments...);
-    else outer<C, PANELS, R - 1>(height, arguments...);
+    if (height == R)
+      outer_rows<R, C, PANELS>(arguments...);
+    else
+      outer<C, PANELS, R - 1>(height, arguments...);
   }
 }
 
 // to[block][k][c] += sum over the places of a[place][k] * panels[block][place][c], c < C vectors. The places are `runs`
 // runs of `rows` each.
 template <int C, int PANELS>
-INLINE void add_products(real* to, const real* a, long a_run, long a_step, long K, const real* panels, long step, long apart, Range blocks, long runs, long rows) {
+INLINE void add_products(real* to, const real* a, long a_run, long a_step, long K, const real* panels, long step,
+                         long apart, Range blocks, long runs, long rows) {
   const Tiles<C * PANELS> tiles{K};
   for (long j = blocks.begin; j < blocks.end; j += PANELS)
     for (long k = 0; k < tiles.count; k++) {
       const Range tile = tiles[k];
-      outer<C, PANELS>(tile.size(), to + (j * K + tile.begin) * C * WIDTH, C * WIDTH, K * C * WIDTH, a + tile.begin, a_run, a_step, panels + j * apart, step, apart, runs, rows);
+      outer<C, PANELS>(tile.size(), to + (j * K + tile.begin) * C * WIDTH, C * WIDTH, K * C * WIDTH, a + tile.begin,
+                       a_run, a_step, panels + j * apart, step, apart, runs, rows);
     }
 }
 
@@ -55,11 +70,19 @@ struct Team {  // what its members share on the way back
   Buffer<doubles> norms;
   Barrier meeting;
   Team(const Problem& c, long rows, long chunk, long members, bool weights)
-      : rows(rows), places(rows * chunk), gradients(c.blocks() * places * D * WIDTH), seen(places * stride(c.out_blocks())),
-        full(PROJECTED ? places * stride(c.blocks()) : 0), d_out(PROJECTED ? places * c.out_blocks() * WIDTH : 0),
-        carried(STATES * rows * c.blocks() * WIDTH), carried_out(rows * c.out_blocks() * WIDTH),
-        w_h(weights ? c.blocks() * c.P * DU * WIDTH : 0), w_x(weights && c.x ? c.blocks() * c.I * (D - D_X) * WIDTH : 0),
-        w_r(weights && PROJECTED ? c.out_blocks() * c.H * WIDTH : 0), sums(c.blocks() * D * WIDTH), own((OWN + 1) * c.blocks() * WIDTH),
+      : rows(rows),
+        places(rows * chunk),
+        gradients(c.blocks() * places * D * WIDTH),
+        seen(places * stride(c.out_blocks())),
+        full(PROJECTED ? places * stride(c.blocks()) : 0),
+        d_out(PROJECTED ? places * c.out_blocks() * WIDTH : 0),
+        carried(STATES * rows * c.blocks() * WIDTH),
+        carried_out(rows * c.out_blocks() * WIDTH),
+        w_h(weights ? c.blocks() * c.P * DU * WIDTH : 0),
+        w_x(weights && c.x ? c.blocks() * c.I * (D - D_X) * WIDTH : 0),
+        w_r(weights && PROJECTED ? c.out_blocks() * c.H * WIDTH : 0),
+        sums(c.blocks() * D * WIDTH),
+        own((OWN + 1) * c.blocks() * WIDTH),
         norms(2 * members * rows * STATES) {}
   static long stride(long blocks) { return blocks * WIDTH + 16; }  // not a power of two: lines would share cache sets
 };
@@ -71,16 +94,19 @@ extern "C" int backward(const long* sizes, void** pointers) try {
   const real *d_out = p.take<const real>(), *d_last[STATES];
   for (auto& d : d_last) d = p.take<const real>();
   real *const d_x = p.take<real>(), *const d_wx = p.take<real>();
-  real *const d_w_x = p.take<real>(), *const d_b_x = p.take<real>(), *const d_w_h = p.take<real>(), *const d_b_h = p.take<real>();
+  real *const d_w_x = p.take<real>(), *const d_b_x = p.take<real>(), *const d_w_h = p.take<real>(),
+              *const d_b_h = p.take<real>();
   real *const d_w_r = p.take<real>(), *const d_own = p.take<real>(), *d_state[STATES];
   for (auto& d : d_state) d = p.take<real>();
   double* const norms = p.take<double>();
   const long T = c.T, B = c.B, H = c.H, P = c.P, I = c.I, blocks = c.blocks(), out_blocks = c.out_blocks();
   const long width = blocks * WIDTH, out_width = out_blocks * WIDTH;
-  const long columns = (PROJECTED ? out_blocks : blocks) / BACKWARD, x_columns = (I + BACKWARD * WIDTH - 1) / (BACKWARD * WIDTH);
+  const long columns = (PROJECTED ? out_blocks : blocks) / BACKWARD,
+             x_columns = (I + BACKWARD * WIDTH - 1) / (BACKWARD * WIDTH);
   constexpr long TILE = BACKWARD * WIDTH, DX = D - D_X;
   const bool weights = d_w_x || d_w_h || d_w_r, first_state = d_state[0];
-  Buffer<real> w_h(GU ? columns * blocks * DU * WIDTH * TILE : 0), w_x(d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
+  Buffer<real> w_h(GU ? columns * blocks * DU * WIDTH * TILE : 0),
+      w_x(d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
   Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), own((OWN + 1) * width);
   Barrier everyone;
   std::vector<std::unique_ptr<Team>> teams(c.threads);
@@ -90,21 +116,29 @@ extern "C" int backward(const long* sizes, void** pointers) try {
     const Place me(c, thread, all);
     const long rows = me.rows.size(), b0 = me.rows.begin;
     const long chunk = std::max(2L, std::min(T, CHUNK / std::max(1L, rows)));
-    if (me.member == 0 && me.team < me.teams) teams[me.team] = std::make_unique<Team>(c, rows, chunk, me.members, weights);
+    if (me.member == 0 && me.team < me.teams)
+      teams[me.team] = std::make_unique<Team>(c, rows, chunk, me.members, weights);
     if (GU) pack_transposed(w_h, c.w_h, H, P, blocks, GU, DU, BACKWARD, me.job(columns), [](int g) { return U_AT[g]; });
-    if (d_x) pack_transposed(w_x, c.w_x, H, I, blocks, GX, DX, BACKWARD, me.job(x_columns), [](int g) { return X_AT[g] - D_X; });
-    if (PROJECTED) pack_transposed(w_r, c.w_r, P, H, out_blocks, 1, 1, BACKWARD, me.job(blocks / BACKWARD), [](int) { return 0; });
+    if (d_x)
+      pack_transposed(w_x, c.w_x, H, I, blocks, GX, DX, BACKWARD, me.job(x_columns),
+                      [](int g) { return X_AT[g] - D_X; });
+    if (PROJECTED)
+      pack_transposed(w_r, c.w_r, P, H, out_blocks, 1, 1, BACKWARD, me.job(blocks / BACKWARD), [](int) { return 0; });
     for (long f = me.job(blocks).begin; f < me.job(blocks).end; f++)
-      for (long k = 0; k < OWN && c.valid(f) > 0; k++) store(own + k * width + f * WIDTH, load(c.own + k * H + f * WIDTH, c.valid(f)));
+      for (long k = 0; k < OWN && c.valid(f) > 0; k++)
+        store(own + k * width + f * WIDTH, load(c.own + k * H + f * WIDTH, c.valid(f)));
     everyone.wait(all);
     if (rows) {
       Team& team = *teams[me.team];
       const Range mine = me.share(blocks / BACKWARD), out_mine = me.share(columns);
-      const Range my_blocks{mine.begin * BACKWARD, mine.end * BACKWARD}, my_out_blocks{out_mine.begin * BACKWARD, out_mine.end * BACKWARD};
+      const Range my_blocks{mine.begin * BACKWARD, mine.end * BACKWARD},
+          my_out_blocks{out_mine.begin * BACKWARD, out_mine.end * BACKWARD};
       real* const ring = team.gradients;
-      const long places = team.places, seen_step = Team::stride(out_blocks), full_step = Team::stride(blocks), panel = places * D * WIDTH;
+      const long places = team.places, seen_step = Team::stride(out_blocks), full_step = Team::stride(blocks),
+                 panel = places * D * WIDTH;
       auto carried = [&](int k, long row) INLINED { return team.carried + (k * rows + row) * width; };
-      auto carried_out = [&](long row) INLINED { return PROJECTED ? team.carried_out + row * out_width : carried(0, row); };
+      auto carried_out = [&](long row)
+                             INLINED { return PROJECTED ? team.carried_out + row * out_width : carried(0, row); };
       for (long row = me.share(rows).begin; row < me.share(rows).end; row++)
         for (int k = 0; k < STATES; k++)
           if (d_last[k]) {
@@ -114,7 +148,8 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       team.meeting.wait(me.members);
 
       for (long back = 0; back <= T; back++) {  // the last round is for the first state alone
-        const long t = T - 1 - back, slot = back % chunk, place = slot * rows, previous = (back + chunk - 1) % chunk * rows;
+        const long t = T - 1 - back, slot = back % chunk, place = slot * rows,
+                   previous = (back + chunk - 1) % chunk * rows;
         const bool arrived = t < 0;
         if (arrived && !first_state) break;
         doubles* const norm = team.norms + (back % 2 * me.members + me.member) * rows * STATES;
@@ -137,39 +172,52 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           const real* h = t > 0 ? c.out + ((t - 1) * B + b0 + row) * P : c.state[0] + (b0 + row) * P;
           return load(h + block * WIDTH, c.out_valid(block));
         };
-        auto remember = [&](Unit& u, long row, long block) INLINED {  // what the hidden map saw, for its weights' gradient
-          if (GU && d_w_h) store(team.seen + (place + row) * seen_step + block * WIDTH, first(seen(u), c.out_valid(block)));
+        auto remember = [&](Unit& u, long row,
+                            long block) INLINED {  // what the hidden map saw, for its weights' gradient
+          if (GU && d_w_h)
+            store(team.seen + (place + row) * seen_step + block * WIDTH, first(seen(u), c.out_valid(block)));
         };
         auto adjoin = [&](vec d, long row, long block) INLINED {  // a step of one unit
           const long b = b0 + row, unit = block * WIDTH, n = c.valid(block);
           Unit u{};
           vec kept[SAVED + 1], before[STATES], totals[STATES], gradients[D + 1], d_parameters[OWN + 1];
           u.d_new[0] = d;
-          UNROLL for (int k = 1; k < STATES; k++) u.d_new[k] = load(carried(k, row) + unit);
+          UNROLL
+          for (int k = 1; k < STATES; k++) u.d_new[k] = load(carried(k, row) + unit);
           c.masks<false>(c, u, t, b, block);
-          UNROLL for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
+          UNROLL
+          for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
           if (!PROJECTED) u.state[0] = state_before(row, block);
           const real* from = c.saved + ((t * B + b) * width + unit) * SAVED;
-          UNROLL for (int k = 0; k < SAVED; k++) kept[k] = load(from + k * WIDTH);
+          UNROLL
+          for (int k = 0; k < SAVED; k++) kept[k] = load(from + k * WIDTH);
           vec made;
           adjoint(u, kept, made, gradients, before, totals, d_parameters);
-          if (norms) UNROLL for (int k = PROJECTED; k < STATES; k++) norm[row * STATES + k] += squares(first(totals[k], n));
+          if (norms) UNROLL
+          for (int k = PROJECTED; k < STATES; k++) norm[row * STATES + k] += squares(first(totals[k], n));
           if (n < WIDTH) {  // padding is to stay zero, whatever the cell makes of zeros
-            UNROLL for (int k = 0; k < D; k++) gradients[k] = first(gradients[k], n);
-            UNROLL for (int k = 0; k < STATES; k++) before[k] = first(before[k], n);
+            UNROLL
+            for (int k = 0; k < D; k++) gradients[k] = first(gradients[k], n);
+            UNROLL
+            for (int k = 0; k < STATES; k++) before[k] = first(before[k], n);
             made = first(made, n);
           }
           real* const to = ring + block * panel + (place + row) * D * WIDTH;
-          UNROLL for (int k = 0; k < D; k++) store(to + k * WIDTH, gradients[k]);
-          UNROLL for (int k = PROJECTED; k < STATES; k++) store(carried(k, row) + unit, before[k]);
-          if (d_own)
-            UNROLL for (int k = 0; k < OWN; k++) {
-              real* const sum = team.own + k * width + unit;
-              store(sum, load(sum) + d_parameters[k]);
-            }
-          if (d_wx) UNROLL for (int g = 0; g < GX; g++) store(d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
-          if (PROJECTED) store(team.full + (place + row) * full_step + unit, made);
-          else remember(u, row, block);
+          UNROLL
+          for (int k = 0; k < D; k++) store(to + k * WIDTH, gradients[k]);
+          UNROLL
+          for (int k = PROJECTED; k < STATES; k++) store(carried(k, row) + unit, before[k]);
+          if (d_own) UNROLL
+          for (int k = 0; k < OWN; k++) {
+            real* const sum = team.own + k * width + unit;
+            store(sum, load(sum) + d_parameters[k]);
+          }
+          if (d_wx) UNROLL
+          for (int g = 0; g < GX; g++) store(d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
+          if (PROJECTED)
+            store(team.full + (place + row) * full_step + unit, made);
+          else
+            remember(u, row, block);
         };
 
         for (long j = out_mine.begin; j < out_mine.end; j++) {
@@ -178,8 +226,11 @@ extern "C" int backward(const long* sizes, void** pointers) try {
             const Range tile = tiles[k];
             const real* a[TALLEST];
             vec sums[TALLEST * BACKWARD] = {};
-            for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = ring + (previous + row) * D * WIDTH;
-            if (back > 0) multiply<DU ? BACKWARD : 0>(tile.size(), sums, a, w_h + j * blocks * DU * WIDTH * TILE, k, DU * WIDTH, blocks, panel);
+            for (long row = tile.begin; row < tile.end; row++)
+              a[row - tile.begin] = ring + (previous + row) * D * WIDTH;
+            if (back > 0)
+              multiply<DU ? BACKWARD : 0>(tile.size(), sums, a, w_h + j * blocks * DU * WIDTH * TILE, k, DU * WIDTH,
+                                          blocks, panel);
             for (long row = tile.begin; row < tile.end; row++)
               for (long f = 0; f < BACKWARD && c.out_valid(j * BACKWARD + f) > 0; f++) {
                 const long block = j * BACKWARD + f;
@@ -212,8 +263,10 @@ extern "C" int backward(const long* sizes, void** pointers) try {
               const Range tile = tiles[k];
               const real* a[TALLEST];
               vec sums[TALLEST * BACKWARD] = {};
-              for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = team.d_out + (place + row) * WIDTH;
-              multiply<BACKWARD>(tile.size(), sums, a, w_r + j * out_blocks * WIDTH * TILE, k, WIDTH, out_blocks, places * WIDTH);
+              for (long row = tile.begin; row < tile.end; row++)
+                a[row - tile.begin] = team.d_out + (place + row) * WIDTH;
+              multiply<BACKWARD>(tile.size(), sums, a, w_r + j * out_blocks * WIDTH * TILE, k, WIDTH, out_blocks,
+                                 places * WIDTH);
               for (long row = tile.begin; row < tile.end; row++)
                 for (long f = 0; f < BACKWARD && c.valid(j * BACKWARD + f) > 0; f++)
                   adjoin(sums[(row - tile.begin) * BACKWARD + f], row, j * BACKWARD + f);
@@ -230,18 +283,25 @@ extern "C" int backward(const long* sizes, void** pointers) try {
         if (slot < chunk - 1 && t > 0) continue;
         const long n = (slot + 1) * rows;
         if constexpr (GU > 0)
-          if (d_w_h) add_products<DU, FORWARD>(team.w_h, team.seen, rows * seen_step, seen_step, P, ring, D * WIDTH, panel, my_blocks, slot + 1, rows);
+          if (d_w_h)
+            add_products<DU, FORWARD>(team.w_h, team.seen, rows * seen_step, seen_step, P, ring, D * WIDTH, panel,
+                                      my_blocks, slot + 1, rows);
         if (d_w_x)  // the ring has the last step first
-          add_products<DX, FORWARD>(team.w_x, c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I, ring + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
+          add_products<DX, FORWARD>(team.w_x, c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I,
+                                    ring + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
         if (PROJECTED && d_w_r)
-          add_products<1, BACKWARD>(team.w_r, team.full, rows * full_step, full_step, H, team.d_out, WIDTH, places * WIDTH, my_out_blocks, slot + 1, rows);
+          add_products<1, BACKWARD>(team.w_r, team.full, rows * full_step, full_step, H, team.d_out, WIDTH,
+                                    places * WIDTH, my_out_blocks, slot + 1, rows);
         if (d_b_x || d_b_h)
           for (long block = my_blocks.begin; block < my_blocks.end; block++) {
             vec sums[D + 1];
             real* const to = team.sums + block * D * WIDTH;
-            UNROLL for (int k = 0; k < D; k++) sums[k] = load(to + k * WIDTH);
-            for (long i = 0; i < n; i++) UNROLL for (int k = 0; k < D; k++) sums[k] += load(ring + block * panel + (i * D + k) * WIDTH);
-            UNROLL for (int k = 0; k < D; k++) store(to + k * WIDTH, sums[k]);
+            UNROLL
+            for (int k = 0; k < D; k++) sums[k] = load(to + k * WIDTH);
+            for (long i = 0; i < n; i++) UNROLL
+            for (int k = 0; k < D; k++) sums[k] += load(ring + block * panel + (i * D + k) * WIDTH);
+            UNROLL
+            for (int k = 0; k < D; k++) store(to + k * WIDTH, sums[k]);
           }
         if (d_x) {
           const Range part = me.share(n);
@@ -252,11 +312,13 @@ extern "C" int backward(const long* sizes, void** pointers) try {
               const real* a[TALLEST];
               vec sums[TALLEST * BACKWARD] = {};
               for (long i = tile.begin; i < tile.end; i++) a[i - tile.begin] = ring + (i * D + D_X) * WIDTH;
-              multiply<BACKWARD>(tile.size(), sums, a, w_x + j * blocks * DX * WIDTH * TILE, k, DX * WIDTH, blocks, panel);
+              multiply<BACKWARD>(tile.size(), sums, a, w_x + j * blocks * DX * WIDTH * TILE, k, DX * WIDTH, blocks,
+                                 panel);
               for (long i = tile.begin; i < tile.end; i++)
                 for (long f = 0; f < BACKWARD; f++) {
                   const long step = t + slot - i / rows, b = b0 + i % rows, column = (j * BACKWARD + f) * WIDTH;
-                  if (column < I) store(d_x + (step * B + b) * I + column, sums[(i - tile.begin) * BACKWARD + f], I - column);
+                  if (column < I)
+                    store(d_x + (step * B + b) * I + column, sums[(i - tile.begin) * BACKWARD + f], I - column);
                 }
             }
           team.meeting.wait(me.members);
@@ -283,20 +345,21 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       const long block = unit / WIDTH, v = unit % WIDTH;
       for (int g = 0; g < GU && d_w_h; g++)
         for (long k = 0; k < P; k++)
-          d_w_h[(g * H + unit) * P + k] = total([](Team& t) { return t.w_h.data; }, ((block * P + k) * DU + U_AT[g]) * WIDTH + v);
+          d_w_h[(g * H + unit) * P + k] =
+              total([](Team& t) { return t.w_h.data; }, ((block * P + k) * DU + U_AT[g]) * WIDTH + v);
       for (int g = 0; g < GX && d_w_x; g++)
         for (long k = 0; k < I; k++)
-          d_w_x[(g * H + unit) * I + k] = total([](Team& t) { return t.w_x.data; }, ((block * I + k) * DX + X_AT[g] - D_X) * WIDTH + v);
+          d_w_x[(g * H + unit) * I + k] =
+              total([](Team& t) { return t.w_x.data; }, ((block * I + k) * DX + X_AT[g] - D_X) * WIDTH + v);
       auto sum = [&](int k) { return total([](Team& t) { return t.sums.data; }, (block * D + k) * WIDTH + v); };
       for (int g = 0; g < GX && d_b_x; g++) d_b_x[g * H + unit] = sum(X_AT[g]);
       for (int g = 0; g < GU && d_b_h; g++) d_b_h[g * H + unit] = sum(U_AT[g]);
-      for (int k = 0; k < OWN && d_own; k++) d_own[k * H + unit] = total([](Team& t) { return t.own.data; }, k * width + unit);
+      for (int k = 0; k < OWN && d_own; k++)
+        d_own[k * H + unit] = total([](Team& t) { return t.own.data; }, k * width + unit);
     }
     for (long unit = me.job(P).begin; unit < me.job(P).end && PROJECTED && d_w_r; unit++)
       for (long k = 0; k < H; k++)
         d_w_r[unit * H + k] = total([](Team& t) { return t.w_r.data; }, (unit / WIDTH * H + k) * WIDTH + unit % WIDTH);
   });
   return 0;
-} catch (const std::bad_alloc&) {
-  return 1;
-}
+} catch (const std::bad_alloc&) { return 1; }

@@ -7,8 +7,9 @@
 // at a time (a chunk), while what they read is in the cache.
 //
 // Needs, from the emitted part: GX and GU, the blocks of W x and U h; D gradients of these per unit, of which the
-// first DU are U h's and those from D_X on are W x's, block g of them at X_AT[g] and U_AT[g]; STATES, OWN, SAVED; FORWARD and
-// BACKWARD, blocks of units in a tile; REGISTERS; what the cell uses, as booleans; and the functions on a `Unit`.
+// first DU are U h's and those from D_X on are W x's, block g of them at X_AT[g] and U_AT[g]; STATES, OWN, SAVED;
+// FORWARD and BACKWARD, blocks of units in a tile; REGISTERS; what the cell uses, as booleans; and the functions on a
+// `Unit`.
 
 constexpr int TALLEST = 6;
 constexpr int rows_of_tile(int columns) {  // so that sums, a row of weights and a broadcast fit the registers
@@ -17,7 +18,8 @@ constexpr int rows_of_tile(int columns) {  // so that sums, a row of weights and
 }
 constexpr long PAGE = 1 << 21;
 
-template <class T> struct Buffer {  // aligned, zeroed
+template <class T>
+struct Buffer {  // aligned, zeroed
   T* data = nullptr;
   explicit Buffer(size_t n) {
     if (n == 0) return;
@@ -40,6 +42,7 @@ template <class T> struct Buffer {  // aligned, zeroed
 
 class Barrier {
   std::atomic<int> waiting{0}, round{0};
+
  public:
   void wait(int members) {
     if (members == 1) return;
@@ -63,12 +66,16 @@ __attribute__((weak)) int omp_get_num_threads();
 }
 #endif
 
-template <class F> void in_parallel(int threads, bool openmp, F&& body) {  // body(thread, threads)
-  std::fenv_t mode;  // whether denormals are flushed, as the caller has it
-  std::fegetenv(&mode);
+template <class F>
+void in_parallel(int threads, bool openmp, F&& body) {  // body(thread, threads)
+  std::fenv_t callers;  // tells whether denormals are flushed, which each thread has to be told
+  std::fegetenv(&callers);
   auto run = [&](int thread, int all) {
-    std::fesetenv(&mode);
+    std::fenv_t own;
+    std::fegetenv(&own);
+    std::fesetenv(&callers);
     body(thread, all);
+    std::fesetenv(&own);
   };
   using Run [[maybe_unused]] = decltype(run);
   if (threads == 1) return body(0, 1);
@@ -89,42 +96,56 @@ struct Range {
 INLINE Range part(long n, long k, long parts) { return {n * k / parts, n * (k + 1) / parts}; }
 
 // Tiles of nearly equal height, none above what the registers hold of sums with C columns.
-template <int C> struct Tiles {
+template <int C>
+struct Tiles {
   static constexpr int MOST = rows_of_tile(C);
   long rows, count = (rows + MOST - 1) / MOST;
   Range operator[](long k) const { return part(rows, k, count); }
 };
 
-// sums[r][c] += sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels. The first turns on
-// the same weights fetch those of the next tile, which lie behind them.
-template <int R, int C> __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, long a_step, const real* weights, long n, long panels, long turn) {
+// sums[r][c] += sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels. The first turns
+// on the same weights fetch those of the next tile, which lie behind them.
+template <int R, int C>
+__attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, long a_step, const real* weights, long n,
+                                             long panels, long turn) {
   const real* ahead = weights + (C + std::min<long>(turn, C - 1)) * n * panels * WIDTH;
   vec sums[R][C];
   const real* a[R];
-  UNROLL for (int r = 0; r < R; r++) {
+  UNROLL
+  for (int r = 0; r < R; r++) {
     a[r] = from[r];
-    UNROLL for (int c = 0; c < C; c++) sums[r][c] = to[r * C + c];
+    UNROLL
+    for (int c = 0; c < C; c++) sums[r][c] = to[r * C + c];
   }
   for (long p = 0; p < panels; p++) {
     for (long k = 0; k < n; k++, weights += C * WIDTH) {
       vec w[C];
-      UNROLL for (int c = 0; c < C; c++) w[c] = load(weights + c * WIDTH);
+      UNROLL
+      for (int c = 0; c < C; c++) w[c] = load(weights + c * WIDTH);
       __builtin_prefetch(ahead += WIDTH, 0, 2);
-      UNROLL for (int r = 0; r < R; r++) {
+      UNROLL
+      for (int r = 0; r < R; r++) {
         const vec x = splat(a[r][k]);
-        UNROLL for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
+        UNROLL
+        for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
       }
     }
-    UNROLL for (int r = 0; r < R; r++) a[r] += a_step;
+    UNROLL
+    for (int r = 0; r < R; r++) a[r] += a_step;
   }
-  UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) to[r * C + c] = sums[r][c];
+  UNROLL
+  for (int r = 0; r < R; r++) UNROLL
+  for (int c = 0; c < C; c++) to[r * C + c] = sums[r][c];
 }
 
 template <int C, int R = rows_of_tile(C)>
-INLINE void multiply(int rows, vec* sums, const real* const* a, const real* weights, long turn, long n, long panels = 1, long a_step = 0) {
+INLINE void multiply(int rows, vec* sums, const real* const* a, const real* weights, long turn, long n, long panels = 1,
+                     long a_step = 0) {
   if constexpr (C > 0 && R > 0) {
-    if (rows == R) multiply_rows<R, C>(sums, a, a_step, weights, n, panels, turn);
-    else multiply<C, R - 1>(rows, sums, a, weights, turn, n, panels, a_step);
+    if (rows == R)
+      multiply_rows<R, C>(sums, a, a_step, weights, n, panels, turn);
+    else
+      multiply<C, R - 1>(rows, sums, a, weights, turn, n, panels, a_step);
   }
 }
 
@@ -137,13 +158,16 @@ struct Unit {  // what the pointwise functions read: one block of units of one s
 
 struct Pointers {
   void** next;
-  template <class T> T* take() { return (T*)*next++; }
+  template <class T>
+  T* take() {
+    return (T*)*next++;
+  }
 };
 
 struct Problem {
-  long T, B, I, H, P;             // P features of h: H without a projection
+  long T, B, I, H, P;                    // P features of h: H without a projection
   long x_t, x_b, threads, team, openmp;  // strides of x; members of a team, 0 to choose
-  const real *x, *wx;             // (T, B, I), or instead the input map's result (T, B, GX * H)
+  const real *x, *wx;                    // (T, B, I), or instead the input map's result (T, B, GX * H)
   const real *w_x, *b_x, *w_h, *b_h, *w_r, *own, *state[STATES];
   const unsigned char* reset;  // (T, B)
   const real *recurrent, *share[STATES];
@@ -176,16 +200,19 @@ struct Problem {
 #ifdef _SC_LEVEL2_CACHE_SIZE
     cache = std::max(cache, sysconf(_SC_LEVEL2_CACHE_SIZE) / 4 * 3);
 #endif
-    while (m * 2 <= all && all % (m * 2) == 0 && (B * m < 4 * all || long(GU * H * P * sizeof(real)) > m * cache)) m *= 2;
+    while (m * 2 <= all && all % (m * 2) == 0 && (B * m < 4 * all || long(GU * H * P * sizeof(real)) > m * cache))
+      m *= 2;
     return m;
   }
 
-  // What a unit sees of the masks in step t.
-  template <bool OUT> INLINE void masks(const Problem& c, Unit& u, long t, long b, long block) {
+  // What a unit sees of the masks in step t; OUT if it is a unit of the output, which a projection tells apart.
+  template <bool OUT>
+  INLINE void masks(const Problem& c, Unit& u, long t, long b, long block) {
     const long n = OUT ? c.out_valid(block) : c.valid(block), at = block * WIDTH;
     if constexpr (RESET) u.reset = isplat(-(integer)(c.reset[t * c.B + b] != 0));
     if constexpr (RECURRENT && (OUT || !PROJECTED)) u.recurrent = load(c.recurrent + b * c.P + at, n);
-    UNROLL for (int k = 0; k < STATES; k++) {
+    UNROLL
+    for (int k = 0; k < STATES; k++) {
       if (SHARE[k] == 0 || (PROJECTED && OUT != (k == 0))) continue;
       const real* s = c.share[k] + (t * c.B + b) * (SHARE[k] == 1 ? 1 : k ? c.H : c.P);
       u.share[k] = SHARE[k] == 1 ? splat(*s) : load(s + at, n);
@@ -206,7 +233,9 @@ INLINE void pack(real* to, const real* from, long H, long K, int gates, long til
 }
 
 // to[tile of columns][block][gate][unit][columns of the tile] = from[gate * H + unit][column], for the way back
-template <class At> void pack_transposed(real* to, const real* from, long H, long K, long blocks, int gates, int slots, long tile, Range tiles, At at) {
+template <class At>
+void pack_transposed(real* to, const real* from, long H, long K, long blocks, int gates, int slots, long tile,
+                     Range tiles, At at) {
   const long width = tile * WIDTH;
   for (long j = tiles.begin; j < tiles.end; j++)
     for (int g = 0; g < gates; g++)

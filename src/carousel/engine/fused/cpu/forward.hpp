@@ -11,7 +11,8 @@ extern "C" int forward(const long* sizes, void** pointers) try {
   constexpr long WX = FORWARD * GX * WIDTH, UH = FORWARD * GU * WIDTH;
   Buffer<real> w_x(c.x ? tiles * c.I * WX : 0), w_h(GU ? tiles * P * UH : 0), b_x(tiles * WX), b_h(tiles * UH + 1);
   Buffer<real> w_r(PROJECTED ? out_tiles * BACKWARD * WIDTH * H : 0), full(PROJECTED ? B * width : 0);
-  Buffer<real> h(2 * B * out_width), seen_by(SEEN ? 2 * B * out_width : 0), rest((STATES - 1) * B * width), own((OWN + 1) * width);
+  Buffer<real> h(2 * B * out_width), seen_by(SEEN ? 2 * B * out_width : 0), rest((STATES - 1) * B * width),
+      own((OWN + 1) * width);
   real* const given = SEEN ? seen_by : h;  // to the hidden map
   Buffer<real>::advise(c.out, T * B * P * sizeof(real));
   if (c.saved) Buffer<real>::advise(c.saved, T * B * width * SAVED * sizeof(real));
@@ -84,7 +85,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
         look(t + 1, b, block, value);
       };
       for (long j = mine.begin; j < mine.end; j++) {
-        const Tiles<FORWARD * (GU ? GU : 1)> tiles{rows};
+        const Tiles<FORWARD*(GU ? GU : 1)> tiles{rows};
         for (long k = 0; k < tiles.count; k++) {
           const Range tile = tiles[k];
           const real* a[TALLEST];
@@ -101,19 +102,27 @@ extern "C" int forward(const long* sizes, void** pointers) try {
               const real* const from = wx + ((j - mine.begin) * places + t % chunk * rows + row) * WX + f * GX * WIDTH;
               Unit u{};
               vec next[STATES], kept[SAVED + 1];
-              UNROLL for (int g = 0; g < GX; g++) u.wx[g] = load(from + g * WIDTH);
-              UNROLL for (int g = 0; g < GU; g++) u.uh[g] = sums[((row - tile.begin) * FORWARD + f) * GU + g];
+              UNROLL
+              for (int g = 0; g < GX; g++) u.wx[g] = load(from + g * WIDTH);
+              UNROLL
+              for (int g = 0; g < GU; g++) u.uh[g] = sums[((row - tile.begin) * FORWARD + f) * GU + g];
               if (!PROJECTED) u.state[0] = load(before + b * out_width + unit);
-              UNROLL for (int k = 1; k < STATES; k++) u.state[k] = load(rest + ((k - 1) * B + b) * width + unit);
-              UNROLL for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
+              UNROLL
+              for (int k = 1; k < STATES; k++) u.state[k] = load(rest + ((k - 1) * B + b) * width + unit);
+              UNROLL
+              for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
               c.masks<false>(c, u, t, b, block);
               update(u, next, kept);
-              UNROLL for (int k = 1; k < STATES; k++) store(rest + ((k - 1) * B + b) * width + unit, next[k]);
-              if (PROJECTED) store(full + b * width + unit, next[0]);
-              else emit(b, block, next[0]);
+              UNROLL
+              for (int k = 1; k < STATES; k++) store(rest + ((k - 1) * B + b) * width + unit, next[k]);
+              if (PROJECTED)
+                store(full + b * width + unit, next[0]);
+              else
+                emit(b, block, next[0]);
               if (c.saved) {
                 real* const to = c.saved + ((t * B + b) * width + unit) * SAVED;
-                UNROLL for (int k = 0; k < SAVED; k++) store(to + k * WIDTH, kept[k]);
+                UNROLL
+                for (int k = 0; k < SAVED; k++) store(to + k * WIDTH, kept[k]);
               }
             }
         }
@@ -148,6 +157,4 @@ extern "C" int forward(const long* sizes, void** pointers) try {
     }
   });
   return 0;
-} catch (const std::bad_alloc&) {
-  return 1;
-}
+} catch (const std::bad_alloc&) { return 1; }

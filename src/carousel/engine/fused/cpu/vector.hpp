@@ -30,7 +30,11 @@ typedef integer ivec __attribute__((vector_size(WIDTH * sizeof(real))));
 // Subtracting zero changes nothing, so the compiler leaves a broadcast alone; adding it would turn -0 into 0.
 INLINE vec splat(real x) { return x - vec{}; }
 INLINE ivec isplat(integer x) { return x - ivec{}; }
-INLINE vec load(const real* p) { vec v; __builtin_memcpy(&v, p, sizeof v); return v; }
+INLINE vec load(const real* p) {
+  vec v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
 INLINE void store(real* p, vec v) { __builtin_memcpy(p, &v, sizeof v); }
 
 // The first n elements; the others are zero, or left alone.
@@ -49,8 +53,10 @@ static __attribute__((noinline)) vec first_some(vec v, long n) {
 INLINE vec load(const real* p, long n) { return __builtin_expect(n >= WIDTH, 1) ? load(p) : load_some(p, n); }
 INLINE vec first(vec v, long n) { return __builtin_expect(n >= WIDTH, 1) ? v : first_some(v, n); }
 INLINE void store(real* p, vec v, long n) {
-  if (__builtin_expect(n >= WIDTH, 1)) store(p, v);
-  else store_some(p, v, n);
+  if (__builtin_expect(n >= WIDTH, 1))
+    store(p, v);
+  else
+    store_some(p, v, n);
 }
 
 INLINE vec where(ivec test, vec a, vec b) { return test ? a : b; }
@@ -67,7 +73,8 @@ INLINE vec max(vec a, vec b) { return where(isnan(a) | (a > b), a, b); }
 INLINE vec sign(vec v) { return where(v > 0, splat(1), where(v < 0, splat(-1), v)); }
 INLINE vec truth(ivec test) { return where(test, splat(1), vec{}); }
 
-template <class F, class... A> INLINE vec each(F f, A... a) {  // one by one, by the C library
+template <class F, class... A>
+INLINE vec each(F f, A... a) {  // one by one, by the C library
   vec v;
   for (int i = 0; i < WIDTH; i++) v[i] = f(a[i]...);
   return v;
@@ -76,9 +83,9 @@ template <class F, class... A> INLINE vec each(F f, A... a) {  // one by one, by
 
 INLINE vec sqrt(vec v) { return EACH(std::sqrt, v); }
 
-// e^x = 2^n (1 + p) with n = round(x / ln 2) and p = e^r - 1, |r| <= ln 2 / 2. In float, p / r^2 - 1 / r is a polynomial
-// fitted to 3e-9; in double it is Taylor's, with a remainder below half an ulp. Rounding is by adding a number so large
-// that no digits remain after the point; `offset` comes along in its last bits, which are n + offset.
+// e^x = 2^n (1 + p) with n = round(x / ln 2) and p = e^r - 1, |r| <= ln 2 / 2. In float, p / r^2 - 1 / r is a
+// polynomial fitted to 3e-9; in double it is Taylor's, with a remainder below half an ulp. Rounding is by adding a
+// number so large that no digits remain after the point; `offset` comes along in its last bits, which are n + offset.
 INLINE void exp_parts(vec x, integer offset, ivec& n, vec& p) {
   const real round = (SINGLE ? 12582912.0 : 6755399441055744.0) + offset;  // 1.5 * 2^23, 1.5 * 2^52
   constexpr real high = SINGLE ? 0.693359375 : 0.6931471803691238164;
@@ -111,7 +118,7 @@ INLINE void exp_parts(vec x, integer offset, ivec& n, vec& p) {
 }
 
 constexpr int MANTISSA = SINGLE ? 23 : 52, BIAS = SINGLE ? 127 : 1023;
-constexpr real LOWEST = SINGLE ? -104 : -746;  // below it e^x is zero
+constexpr real LOWEST = SINGLE ? -104 : -746;                                            // below it e^x is zero
 INLINE vec at_least(real lowest, vec x) { return where(x < lowest, splat(lowest), x); }  // nan stays nan
 INLINE vec minus_abs(vec x) { return bits(bits(x) | isplat(std::numeric_limits<integer>::min())); }
 
@@ -121,7 +128,7 @@ INLINE vec exp(vec x) {
   vec p;
   exp_parts(at_least(LOWEST, where(x > highest, highest, x)), 2 * BIAS, n, p);
   const ivec sum = n & integer(4 * BIAS + 3), half = sum >> 1;  // in two factors, so that denormal results are rounded
-  const vec s = bits(half << MANTISSA);                        // and overflow is infinite
+  const vec s = bits(half << MANTISSA);                         // and overflow is infinite
   return (s + s * p) * bits((sum - half) << MANTISSA);
 }
 
