@@ -297,6 +297,21 @@ def test_an_input_map_of_its_own():
     assert_same_with_gradients(fused, eager, torch.randn(6, 4, 3, dtype=torch.float64), tolerance=1e-9)
 
 
+def test_an_input_map_that_mixes_units_is_done_before():
+    class Softmax(carousel.GRUCell):
+        def input_map(self, x):
+            return super().input_map(x).softmax(-1)
+
+    fused, eager = pair(Softmax, 3, 21, 2, bidirectional=True, dtype=torch.float64)
+    assert_same_with_gradients(fused, eager, torch.randn(6, 4, 3, dtype=torch.float64), tolerance=1e-9)
+
+
+def test_one_step_of_one_sequence():
+    fused, eager = pair(carousel.LSTMCell, 3, 21, dtype=torch.float64)
+    for shape in ((1, 1, 3), (1, 3), (2, 1, 3)):
+        assert_same_with_gradients(fused, eager, torch.randn(*shape, dtype=torch.float64), tolerance=1e-9)
+
+
 def test_a_hidden_map_around_the_product():
     class Damped(carousel.GRUCell):
         def hidden_map(self, h):

@@ -172,8 +172,8 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           const real* h = t > 0 ? c.out + ((t - 1) * B + b0 + row) * P : c.state[0] + (b0 + row) * P;
           return load(h + block * WIDTH, c.out_valid(block));
         };
-        auto remember = [&](Unit& u, long row,
-                            long block) INLINED {  // what the hidden map saw, for its weights' gradient
+        // What the hidden map saw, for its weights' gradient.
+        auto remember = [&](Unit& u, long row, long block) INLINED {
           if (GU && d_w_h)
             store(team.seen + (place + row) * seen_step + block * WIDTH, first(seen(u), c.out_valid(block)));
         };
@@ -193,8 +193,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           for (int k = 0; k < SAVED; k++) kept[k] = load(from + k * WIDTH);
           vec made;
           adjoint(u, kept, made, gradients, before, totals, d_parameters);
-          if (norms) UNROLL
-          for (int k = PROJECTED; k < STATES; k++) norm[row * STATES + k] += squares(first(totals[k], n));
+          for (int k = PROJECTED; k < STATES && norms; k++) norm[row * STATES + k] += squares(first(totals[k], n));
           if (n < WIDTH) {  // padding is to stay zero, whatever the cell makes of zeros
             UNROLL
             for (int k = 0; k < D; k++) gradients[k] = first(gradients[k], n);
@@ -207,13 +206,11 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           for (int k = 0; k < D; k++) store(to + k * WIDTH, gradients[k]);
           UNROLL
           for (int k = PROJECTED; k < STATES; k++) store(carried(k, row) + unit, before[k]);
-          if (d_own) UNROLL
-          for (int k = 0; k < OWN; k++) {
+          for (int k = 0; k < OWN && d_own; k++) {
             real* const sum = team.own + k * width + unit;
             store(sum, load(sum) + d_parameters[k]);
           }
-          if (d_wx) UNROLL
-          for (int g = 0; g < GX; g++) store(d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
+          for (int g = 0; g < GX && d_wx; g++) store(d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
           if (PROJECTED)
             store(team.full + (place + row) * full_step + unit, made);
           else
@@ -298,8 +295,10 @@ extern "C" int backward(const long* sizes, void** pointers) try {
             real* const to = team.sums + block * D * WIDTH;
             UNROLL
             for (int k = 0; k < D; k++) sums[k] = load(to + k * WIDTH);
-            for (long i = 0; i < n; i++) UNROLL
-            for (int k = 0; k < D; k++) sums[k] += load(ring + block * panel + (i * D + k) * WIDTH);
+            for (long i = 0; i < n; i++) {
+              UNROLL
+              for (int k = 0; k < D; k++) sums[k] += load(ring + block * panel + (i * D + k) * WIDTH);
+            }
             UNROLL
             for (int k = 0; k < D; k++) store(to + k * WIDTH, sums[k]);
           }
@@ -321,8 +320,8 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                     store(d_x + (step * B + b) * I + column, sums[(i - tile.begin) * BACKWARD + f], I - column);
                 }
             }
-          team.meeting.wait(me.members);
         }
+        team.meeting.wait(me.members);  // until all have read what the next steps will write over
       }
       team.meeting.wait(me.members);
       for (long row = me.share(rows).begin; row < me.share(rows).end; row++)
