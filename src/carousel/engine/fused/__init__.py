@@ -44,8 +44,8 @@ def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
             found.append(("", str(error)))
             warnings.warn(f"carousel runs eagerly: {error}", stacklevel=2)
         else:
-            kept = len(fused.kernel.saved)
-            found.append((fused.key, f"one kernel for all steps; for the adjoint it keeps {kept} values of each unit"))
+            kept = f"the adjoint keeps {len(fused.kernel.saved)} values of each unit"
+            found.append((fused.key, f"one kernel for all steps; {kept}; derivatives beyond the first run the loop"))
 
     # In a thread of its own, where none of the caller's modes is on: fake tensors, autocast, a default device, ...
     thread = threading.Thread(target=work)
