@@ -15,7 +15,10 @@ from twins import CATALOGUE, assert_same_with_gradients, fill, run_with_gradient
 
 import carousel
 from carousel import Regularization
-from carousel.engine.fused import KERNELS, build, op
+from carousel.engine.eager import Kinds
+from carousel.engine.fused import build, op
+from carousel.engine.fused.cpu import OPERATIONS
+from carousel.engine.fused.trace import trace
 
 try:
     build.compiler()
@@ -195,10 +198,6 @@ def test_generated_cells(program, gates, count, hidden):
 @pytest.mark.parametrize("kind", [*UNARY, *BINARY])
 def test_every_operation_is_traced(kind):
     cell = Generated(2, 3, program=((kind, 0, 1), ("tanh", 7, 7)), device="meta")
-    from carousel.engine.eager import Kinds
-    from carousel.engine.fused.cpu import OPERATIONS
-    from carousel.engine.fused.trace import trace
-
     step = trace(cell, Kinds(), torch.float32, OPERATIONS)
     assert len(step.graph.reach(step.new)) >= 3
 
@@ -251,10 +250,7 @@ def test_denormals_are_kept_unless_flushed():
 def test_only_what_is_asked_for():
     layer = carousel.LSTM(3, 5, backend="fused")
     x, (h, c) = torch.randn(4, 2, 3), torch.zeros(2, 1, 2, 5)
-    fused = KERNELS[next(k for k in KERNELS if KERNELS[k].hidden_size == 5)] if KERNELS else None
-    with torch.no_grad():
-        layer(x)
-    fused = [k for k in KERNELS.values() if k.cell.__class__ is carousel.LSTMCell][-1]
+    fused = op.Fused(layer.cell(), Kinds(), torch.float32)
     weights = [getattr(layer, f"{name}_l0").detach() for name in fused.names]
     *_, saved = op.forward(fused.key, x, [h[0], c[0]], weights, [], False, None)
     assert saved.numel() == 0
