@@ -1,7 +1,8 @@
 """A cell's recurrence as one kernel: trace the update, derive its adjoint, emit, build, cache and call it."""
 
+import logging
 import threading
-import warnings
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import torch
@@ -32,6 +33,9 @@ def plan(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
         return plans[key]
 
 
+_say = lru_cache(logging.getLogger("carousel").warning)  # each thing once
+
+
 def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
     found: list[tuple[str, str]] = []
 
@@ -42,7 +46,7 @@ def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
             found.append(("", f"{type(cell).__name__}: {error}"))
         except BuildError as error:
             found.append(("", str(error)))
-            warnings.warn(f"carousel runs eagerly: {error}", stacklevel=2)
+            _say(f"carousel runs eagerly: {error}")
         else:
             kept = f"the adjoint keeps {len(fused.kernel.saved)} values of each unit"
             found.append((fused.key, f"one kernel for all steps; {kept}; derivatives beyond the first run the loop"))
