@@ -1,5 +1,6 @@
 """Which engine a call takes: never another one in silence."""
 
+import copy
 import shutil
 
 import pytest
@@ -136,16 +137,58 @@ def test_explaining_changes_nothing():
     assert layer.backend == "eager"
 
 
+def eager(layer):
+    twin = copy.deepcopy(layer)
+    twin.backend = "eager"
+    return twin
+
+
+class Annealed(carousel.Cell):
+    """Another function in evaluation than in training."""
+
+    gates = ("a",)
+
+    def update(self, wx, uh, state):
+        return ((wx + uh).tanh() if self.training else (wx + uh).relu(),), {}
+
+
 @needs_compiler
-def test_what_an_update_goes_by_may_change():
-    layer = carousel.Recurrent(carousel.cells.JANETCell, 3, 5, backend="fused")
+def test_training_and_evaluation_are_two_kernels():
+    layer, x = carousel.Recurrent(Annealed, 3, 5, backend="fused"), sample()
+    for training in (True, False, True):
+        layer.train(training)
+        torch.testing.assert_close(layer(x)[0], eager(layer)(x)[0])
+
+
+class Option(carousel.Cell):
+    """Reads one or the other half of a parameter: of one source for both."""
+
+    gates = ("a",)
+
+    def __init__(self, *args, half=0, heat=2.0, **options):
+        self.half, self.heat = half, heat
+        super().__init__(*args, **options)
+
+    def shapes(self):
+        return super().shapes() | {"scale": (2 * self.hidden_size,)}
+
+    def input_map(self, x):
+        return (super().input_map(x) * self.heat).softmax(-1)
+
+    def update(self, wx, uh, state):
+        return ((wx + uh * self.scale.chunk(2)[self.half]).tanh(),), {}
+
+
+@needs_compiler
+def test_cells_that_differ_in_an_option_alone():
+    layers = [
+        carousel.Recurrent(Option, 3, 5, backend="fused", half=half, heat=heat) for half in (0, 1) for heat in (2, 5)
+    ]
     x = sample()
-    for beta in (1.0, 2.5):
-        layer._loops[0][1].cell.beta = beta
-        layer.backend = "fused"
-        fused = layer(x)[0]
-        layer.backend = "eager"
-        torch.testing.assert_close(fused, layer(x)[0])
+    for layer in layers:
+        layer(x)
+    for layer in layers:
+        torch.testing.assert_close(layer(x)[0], eager(layer)(x)[0])
 
 
 def test_a_backend_that_is_none():
@@ -163,3 +206,8 @@ def test_a_layer_is_watched_once_at_a_time():
     with watch(layer) as flows:
         pass
     assert flows == []
+    with (
+        pytest.raises(TypeError, match="expected a .* layer, got LSTM; see from_torch"),
+        watch(nn.LSTM(3, 5)),
+    ):
+        pass

@@ -302,6 +302,19 @@ def test_an_input_map_that_mixes_units_is_done_before():
     assert_same_with_gradients(fused, eager, torch.randn(6, 4, 3, dtype=torch.float64), tolerance=1e-9)
 
 
+def test_a_second_derivative_where_there_is_none():
+    class Idle(carousel.Cell):
+        gates = ("a",)
+
+        def update(self, wx, uh, state):
+            return (0 * state[0] + 1,), {}
+
+    layer = carousel.Recurrent(Idle, 3, 5, backend="fused")
+    output, _ = layer(torch.randn(4, 2, 3))
+    found = torch.autograd.grad(output.sum(), layer.parameters(), create_graph=True, allow_unused=True)
+    assert all(g is None or not g.any() for g in found)
+
+
 def test_one_step_of_one_sequence():
     fused, eager = pair(carousel.LSTMCell, 3, 21, dtype=torch.float64)
     for shape in ((1, 1, 3), (1, 3), (2, 1, 3)):

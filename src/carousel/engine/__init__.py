@@ -60,7 +60,7 @@ def run(
     if key:
         from .fused import KERNELS
 
-        return (*KERNELS[key].run(x, state, tensors, masks, norms), {})
+        return (*KERNELS[key].run(loop.cell, x, state, tensors, masks, norms), {})
     if backend == "fused":
         raise RuntimeError(f"backend='fused' cannot run this: {reason}")
     arguments = (x, state, masks, record, norms)
@@ -98,7 +98,7 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         return "", "autocast is on"
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return "", "an export has to consist of torch's own operations"
-    if x.numel() == 0 and x.size(-1) > 0:
+    if x.numel() == 0:
         return "", "the batch is empty"
     cell = type(loop.cell)
     if any(getattr(cell, name) is not getattr(Cell, name) for name in ("forward", "step", "project")):

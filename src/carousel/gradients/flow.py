@@ -119,7 +119,13 @@ def watch(layer: Recurrent) -> Iterator[list[Flow]]:
     layer and direction of each run. Unlike `flow` it takes the numbers as they are: what underflows is zero.
 
     The norms come out of the adjoint's own loop, at a cost of a few percent; see `scripts/bench.py`.
+
+    Raises:
+        TypeError: it is not a layer of ours; take `from_torch(layer)`, or `flow`.
+        ValueError: the layer is being watched already.
     """
+    if not isinstance(layer, Recurrent):
+        raise TypeError(f"expected a carousel.Recurrent layer, got {type(layer).__name__}; see from_torch")
     if layer._norms is not None:
         raise ValueError("the layer is being watched already")
     flows: list[Flow] = []

@@ -15,17 +15,13 @@ from .trace import Unsupported
 
 __all__ = ["KERNELS", "Fused", "plan"]
 
-PLAIN = (bool, int, float, str, tuple, list, type(None))
-"""Types of attributes that a cell's update may go by."""
-
 _plans: WeakKeyDictionary[Cell, dict[tuple, tuple[str, str]]] = WeakKeyDictionary()
 _lock = threading.RLock()
 
 
 def plan(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
     """The key of the kernel in `KERNELS`, made if it is not there, or ""; and why there is one, or none."""
-    attributes = [value for module in cell.modules() for value in vars(module).values() if type(value) in PLAIN]
-    key = (dtype, kinds, *(repr(value) if type(value) in (tuple, list) else value for value in attributes))
+    key = (dtype, kinds, *(module.training for module in cell.modules()))  # of a cell, nothing else can change
     with _lock:
         plans = _plans.setdefault(cell, {})
         if key not in plans:

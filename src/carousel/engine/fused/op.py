@@ -1,6 +1,5 @@
 """A kernel as operators of torch, `carousel::forward` and `carousel::backward`, which autograd and compilers know."""
 
-import copy
 import ctypes
 import hashlib
 import os
@@ -46,7 +45,7 @@ class Fused:
 
     def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype) -> None:
         self.kinds, self.hidden_size, self.state_sizes = kinds, cell.hidden_size, cell.state_sizes
-        self.cell = copy.copy(lend(cell, dict(cell.named_parameters()) | dict(cell.named_buffers())))
+        self.cell = lend(cell, dict(cell.named_parameters()) | dict(cell.named_buffers()))  # which may outlive `cell`
         step = trace(cell, kinds, dtype, OPERATIONS)
         self.kernel = Kernel(step, dtype, cell.hidden_size, kinds.share or (0,) * len(cell.states))
         self.libraries = build.load(self.kernel.sources)
@@ -55,16 +54,17 @@ class Fused:
         self.own = step.own
         there = [name for name in self.maps if cell._parameters.get(name) is not None]
         self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.own)]))
-        identity = [*self.kernel.sources.values(), *self.names, type(cell).__qualname__, str(self.state_sizes)]
-        self.key = hashlib.sha256("\0".join(identity).encode()).hexdigest()
+        identity = (self.kernel.sources, self.names, self.own, self.maps, self.kinds, self.state_sizes)
+        self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
         KERNELS[self.key] = self
 
     def run(
-        self, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Tensor | None = None
+        self, cell: Cell, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """As `Loop.forward`, with the cell's parameters and buffers by name, and without a record."""
+        """As `Loop.forward`, with the cell's parameters and buffers by name, and without a record. The cell is asked
+        for its input map, where that is none of the kernel's."""
         weights = [tensors[name] for name in self.names]
-        x = x if self.maps_input else lend(self.cell, tensors).input_map(x)
+        x = x if self.maps_input else lend(cell, tensors).input_map(x)
         given = [m for m in (*masks[:2], *masks.share) if m is not None]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *weights))
         out, *last, _ = forward(self.key, x, list(state), weights, given, save, norms)
@@ -72,7 +72,8 @@ class Fused:
 
     def again(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor]):
         """The same run composed with autograd, for derivatives of higher order: the output and the last states."""
-        cell = lend(self.cell, dict(zip(self.names, weights, strict=True)))
+        idle = {name: x.new_zeros(t.shape) for name, t in self.cell.named_parameters() if name not in self.names}
+        cell = lend(self.cell, idle | dict(zip(self.names, weights, strict=True)))
         if not self.maps_input:
             cell.input_map = lambda wx: wx
         out, last, _ = Loop(cell)(x, tuple(state), self.masks(masks))
@@ -214,8 +215,10 @@ def _derivative(ctx, arriving):
         outputs = KERNELS[ctx.key].again(x, state, weights, masks)
         pairs = [(y, d) for y, d in zip(outputs, arriving, strict=True) if d is not None and y.requires_grad]
         wanted = [t for t, need in zip(inputs, needs, strict=True) if need]
-        ys, ds = zip(*pairs, strict=True)
-        found = iter(torch.autograd.grad(ys, wanted, ds, create_graph=True, allow_unused=True))
+        found = iter([None] * len(wanted))
+        if pairs:
+            ys, ds = zip(*pairs, strict=True)
+            found = iter(torch.autograd.grad(ys, wanted, ds, create_graph=True, allow_unused=True))
         gradients = [next(found) if need else None for need in needs]
     else:
         arriving = [x.new_empty(0) if d is None else d for d in arriving]
