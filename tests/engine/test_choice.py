@@ -207,7 +207,7 @@ def test_a_layer_is_watched_once_at_a_time():
         pass
     assert flows == []
     with (
-        pytest.raises(TypeError, match="expected a .* layer, got LSTM; see from_torch"),
+        pytest.raises(TypeError, match=r"expected a .* layer, got LSTM; see from_torch"),
         watch(nn.LSTM(3, 5)),
     ):
         pass
