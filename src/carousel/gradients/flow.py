@@ -1,20 +1,17 @@
 r"""How much of the error reaches each earlier state: :math:`\|\partial L/\partial h_{T-k}\|` against the lag k."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..cells import Cell
 from ..cells.cell import State
-from ..engine import Masks, rows, step
 from ..layer import Recurrent
-from ..twins import from_torch
+from .runs import Run, observe
 
 LN10 = math.log(10)
 
@@ -66,48 +63,34 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
         One `Flow` for each layer and direction, in the order of torch's states.
 
     Raises:
-        ValueError: the loss ran the layer not exactly once, or does not depend on it, or nothing requires a gradient.
+        ValueError: the model ran the layer not exactly once, or does not depend on it, or nothing requires a gradient.
     """
-    calls, draws = [], []
-    with torch.enable_grad(), ExitStack() as stack:
-        stack.callback(layer.register_forward_pre_hook(lambda *_: draws.append(_random_state())).remove)
-        hook = layer.register_forward_hook(lambda _, *call: calls.append(call), with_kwargs=True)
-        stack.callback(hook.remove)
-        value = loss()
-    if len(calls) != 1:
-        raise ValueError(f"the loss must run the layer exactly once, not {len(calls)} times")
-    args, kwargs, result = calls[0]
+    with torch.enable_grad():
+        value, call = observe(layer, loss)
     if not value.requires_grad:
         raise ValueError("the loss does not depend on anything that requires a gradient")
-    arriving = torch.autograd.grad(value, _leaves(result), allow_unused=True, materialize_grads=True)
+    arriving = torch.autograd.grad(value, _leaves(call.result), allow_unused=True, materialize_grads=True)
     if not any(gradient.any() for gradient in arriving):
         raise ValueError("the loss does not depend on the layer")
 
-    # Once more, with the plain loop and the same random draws (of dropout, zoneout, ...). What leaves a loop is cloned
-    # on its way to the layers above: the gradient of the clones is what those and the loss give directly, without what
-    # comes back through the recurrence.
-    twin = copy.copy(from_torch(layer))
-    twin.backend = "eager"
-    runs = []
+    # Once more: what leaves a loop is cloned on its way to the layers above, for the gradient of the clones is what
+    # those and the loss give directly, without what comes back through the recurrence.
+    clones = []
 
     def clone(loop, inputs, result):
         y, last, kept = result
         y, last = y.clone(), tuple(s.clone() for s in last)
-        runs.append((loop.cell, inputs, (y, *last)))
+        clones.append((y, *last))
         return y, last, kept
 
-    with torch.enable_grad(), ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(range(torch.cuda.device_count())))
-        _set_random_state(draws[0])
-        for _, loop in twin._loops:
-            stack.callback(loop.register_forward_hook(clone).remove)
-        again = twin(*args, **kwargs)
-    nodes = [node for _, _, nodes in runs for node in nodes]
+    with torch.enable_grad():
+        again, runs = call.again(clone)
+    nodes = [node for nodes in clones for node in nodes]
     direct = torch.autograd.grad(_leaves(again), nodes, arriving, allow_unused=True, materialize_grads=True)
     flows = []
-    for cell, (x, state, masks, *_), (_, *last) in runs:
-        (outputs, *lasts), direct = direct[: 1 + len(last)], direct[1 + len(last) :]
-        flows.append(Flow(_walk_back(cell.states, _steps(cell, x, state, masks), outputs, tuple(lasts))))
+    for run in runs:
+        (outputs, *lasts), direct = direct[: 1 + len(run.state)], direct[1 + len(run.state) :]
+        flows.append(Flow(_walk_back(run.cell.states, _steps(run), outputs, tuple(lasts))))
     return flows
 
 
@@ -139,16 +122,6 @@ def watch(layer: Recurrent) -> Iterator[list[Flow]]:
         layer._norms = None
 
 
-def _random_state() -> list[Tensor]:
-    """Of the CPU, then of each GPU."""
-    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-
-
-def _set_random_state(states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    torch.cuda.set_rng_state_all(states[1:])
-
-
 def _leaves(nested) -> list[Tensor]:
     """The tensors of a layer's result: (output, state), of whatever form."""
     if isinstance(nested, PackedSequence):
@@ -156,18 +129,13 @@ def _leaves(nested) -> list[Tensor]:
     return [nested] if isinstance(nested, Tensor) else [leaf for part in nested for leaf in _leaves(part)]
 
 
-def _steps(cell: Cell, x: Tensor, state: State, masks: Masks) -> list[tuple[State, State, State]]:
-    """Run the cell with the graph cut between the steps: the state before, what the cell makes of it, the state after.
-
-    The last two differ where a mask holds the state back: in padding, or by zoneout.
-    """
-    steps = []
+def _steps(run: Run) -> list[tuple[State, State, State]]:
+    """The run with the graph cut between the steps: the state before, what the cell makes of it, the state after."""
+    steps, state = [], run.state
     with torch.enable_grad():
-        for t, row in enumerate(rows(cell, x.detach())):
+        for t in range(len(run.rows)):
             before = tuple(s.detach().requires_grad_() for s in state)
-            begun = masks.before(before, t)
-            new, _ = step(cell, row.detach(), begun, masks)
-            state = masks.after(begun, new, t)
+            new, state = run.step(t, before)
             steps.append((before, new, state))
     return steps
 
