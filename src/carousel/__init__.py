@@ -3,7 +3,7 @@
 from . import cells, gradients, initialization
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .layer import Recurrent, explain
-from .regularization import Regularization
+from .regularization import Detach, Regularization
 from .twins import GRU, LSTM, RNN, from_torch
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Cell",
+    "Detach",
     "GRUCell",
     "LSTMCell",
     "RNNCell",

@@ -15,7 +15,7 @@ from . import engine, layout, packing
 from .cells import Cell
 from .cells.cell import LoadsFromTorch, State, lend
 from .engine import Loop, Masks
-from .regularization import Regularization
+from .regularization import Detach, Regularization
 
 
 class Recurrent(LoadsFromTorch):
@@ -37,6 +37,7 @@ class Recurrent(LoadsFromTorch):
         proj_size: size of the projected output, 0 for none (Sak et al. 2014); for cells that can be projected.
         residual: whether each layer above the first adds its input to its output.
         regularization: variational dropout, zoneout, DropConnect: see `Regularization`.
+        detach: bars the gradient from the gates or from the carousel: see `Detach`.
         backend: "eager" for the loop composed with autograd, "fused" for one compiled kernel, "auto" for the kernel
             wherever it can run the call; `carousel.explain` says which it is, and why.
         options: whatever else the cell takes, such as `init`.
@@ -64,6 +65,7 @@ class Recurrent(LoadsFromTorch):
         *,
         residual: bool = False,
         regularization: Regularization | None = None,
+        detach: Detach | None = None,
         backend: str = "auto",
         **options,
     ) -> None:
@@ -77,7 +79,7 @@ class Recurrent(LoadsFromTorch):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size, self.residual = bidirectional, proj_size, residual
-        self.regularization = regularization or Regularization()
+        self.regularization, self.detach = regularization or Regularization(), detach or Detach()
         self.backend = backend
         options |= {"proj_size": proj_size} if proj_size else {}
 
@@ -249,6 +251,7 @@ class Recurrent(LoadsFromTorch):
             reset=reset,
             recurrent=noise.recurrent_mask(state[0], self.training),
             share=tuple(share) if any(s is not None for s in share) else (),
+            **self.detach.masks(x),
         )
         norms = None
         if self._norms is not None:
@@ -292,6 +295,7 @@ class Recurrent(LoadsFromTorch):
         cell = self._loops[0][1].cell
         extras = {"layers of different widths": self._group < len(self._loops), "residual connections": self.residual}
         extras["regularization"] = self.regularization != Regularization()
+        extras["detach"] = self.detach != Detach()
         if lacks := [what for what, present in extras.items() if present]:
             raise ValueError(f"torch.nn has no {' or '.join(lacks)}")
         options = {name: getattr(self, name) for name in ("num_layers", "batch_first", "dropout", "bidirectional")}
@@ -314,7 +318,7 @@ class Recurrent(LoadsFromTorch):
             "dropout": 0,
             "bidirectional": False,
         }
-        shown |= {"residual": False, "regularization": Regularization(), "backend": "auto"}
+        shown |= {"residual": False, "regularization": Regularization(), "detach": Detach(), "backend": "auto"}
         parts = [f"{k}={getattr(self, k)}" for k, default in shown.items() if getattr(self, k) != default]
         cell = [] if hasattr(self, "mode") else [type(self._loops[0][1].cell).__name__]
         return ", ".join([*cell, f"{self.input_size}, {self.hidden_size}", *parts])

@@ -1,4 +1,4 @@
-"""Noise made for recurrent networks, given to a layer as `regularization=`."""
+"""What is done to a recurrent layer in training: noise, as `regularization=`, and ways barred to the gradient."""
 
 import numbers
 from dataclasses import dataclass
@@ -69,3 +69,39 @@ class Regularization:
             s.new_full((steps, *s.shape), 1 - rate) if rate else None for s, rate in zip(state, rates, strict=True)
         ]
         return [share if share is None or not training else torch.bernoulli(share) for share in shares]
+
+
+@dataclass(frozen=True)
+class Detach:
+    """Bar the gradient, and it alone, from one of its two ways back through a step, given to a layer as `detach=`.
+
+    The ways are the hidden map, by which h_{t-1} reaches the gates, and the carousel: all that an update takes
+    directly of the old states, such as f * c in an LSTM and z * h in a GRU. `Detach(gates=1)` leaves the carousel
+    alone, which is Hochreiter & Schmidhuber's truncated gradient (1997, appendix A.1); `Detach(carousel=1)` leaves the
+    gates alone; `Detach(gates=0.25)` is h-detach (Arpit et al. 2019, section 2.3). What comes out of a step stays the
+    same, and so does the gradient with respect to the weights within a step.
+
+    Args:
+        gates: probability that the way through the hidden map is barred, drawn anew for each step, for all sequences.
+        carousel: that the other one is.
+
+    Raises:
+        ValueError: a probability is not in [0, 1].
+    """
+
+    gates: float = 0.0
+    carousel: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("gates", "carousel"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} should be a probability in range [0, 1], got {getattr(self, name)}")
+
+    def masks(self, x: Tensor) -> dict[str, Tensor | None]:
+        """Of `Masks`, for x (T, B, I)."""
+        masks = {}
+        for name in ("gates", "carousel"):
+            probability = getattr(self, name)
+            odds = torch.full((x.size(0), 1, 1), float(probability), device=x.device)
+            masks[f"detach_{name}"] = torch.bernoulli(odds).bool() if probability else None
+        return masks

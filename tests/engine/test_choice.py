@@ -51,7 +51,7 @@ class Batchmates(carousel.Cell):
 class Stepping(carousel.Cell):
     gates = ("a",)
 
-    def step(self, wx, state, recurrent_mask=None):
+    def step(self, wx, state, seen=None):
         return (wx,), {}
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import carousel
-from carousel.gradients import flow, memory_length
+from carousel.gradients import Flow, decay_rate, flow, memory_length
 
 
 def brute_force(layer, x, weights):
@@ -221,3 +221,46 @@ def test_misuse_is_refused():
         flow(layer, lambda: layer(x)[0].detach().sum())
     with pytest.raises(ValueError, match="does not depend on the layer"):
         flow(layer, lambda: layer(x)[0].detach().sum() + layer.weight_hh_l0.sum())
+
+
+def test_the_decay_rate_of_a_known_decay():
+    lag = torch.arange(50, dtype=torch.float64)[:, None]
+    torch.manual_seed(0)
+    slopes = math.log10(0.9) + 0.001 * torch.randn(400, dtype=torch.float64)
+    rate = decay_rate(3 + slopes * lag + 0.01 * torch.randn(50, 400, dtype=torch.float64))
+    assert rate.rate == pytest.approx(0.9, rel=1e-3)
+    assert rate.low < 0.9 < rate.high
+    half = (math.log10(rate.high) - math.log10(rate.low)) / 2
+    assert half == pytest.approx(1.96 * 0.001 / 20, rel=0.15)
+    bent = torch.where(lag < 10, 0.0, -(lag - 10)).expand(50, 3)
+    assert decay_rate(bent, last=10).rate == pytest.approx(1)
+    assert decay_rate(bent, first=10) == pytest.approx((0.1, 0.1, 0.1))
+    assert math.isnan(decay_rate(bent[:, :1]).low)
+
+
+def test_the_interval_of_the_decay_rate_covers_the_truth_as_often_as_it_says():
+    torch.manual_seed(0)
+    lag, covered = torch.arange(20, dtype=torch.float64)[:, None], 0
+    for _ in range(400):
+        _, low, high = decay_rate((-0.1 + 0.02 * torch.randn(50, dtype=torch.float64)) * lag)
+        covered += low < 10**-0.1 < high
+    assert covered / 400 == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize(("first", "last"), [(-1, 3), (3, 3), (0, 10), (5, 2)])
+def test_lags_that_are_not_there_are_refused(first, last):
+    with pytest.raises(ValueError, match="first and last must be lags with 0 <= first < last <= 9"):
+        decay_rate(torch.zeros(10, 2), first, last)
+
+
+def test_a_dead_gradient_has_no_rate():
+    with pytest.raises(ValueError, match="the gradient is zero"):
+        decay_rate(torch.tensor([[0.0], [-1.0], [-torch.inf]]))
+
+
+def test_mean_and_quantiles_over_the_batch():
+    curve = torch.tensor([[1.0, 2.0, 3.0, 6.0], [0.0, 0.0, 4.0, 4.0]])
+    measured = Flow({"h": curve})
+    assert measured.mean()["h"].tolist() == [3, 2]
+    assert measured.quantiles(0.0, 0.5, 1.0)["h"].tolist() == [[1, 0], [2.5, 2], [6, 4]]
+    torch.testing.assert_close(measured.rms()["h"][0], (10 ** (2 * curve[0])).mean().log10() / 2)

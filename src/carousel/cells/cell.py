@@ -158,10 +158,9 @@ class Cell(LoadsFromTorch):
         """
         raise NotImplementedError
 
-    def step(self, wx: Tensor, state: State, recurrent_mask: Tensor | None = None) -> tuple[State, dict[str, Tensor]]:
-        """One step, as `update`; `recurrent_mask` (..., H) multiplies what the hidden map sees of h_{t-1}."""
-        h = state[0] if recurrent_mask is None else state[0] * recurrent_mask
-        state, gates = self.update(wx, self.hidden_map(h), state)
+    def step(self, wx: Tensor, state: State, seen: Tensor | None = None) -> tuple[State, dict[str, Tensor]]:
+        """One step, as `update`; `seen` (..., H) is what the hidden map sees in place of h_{t-1}."""
+        state, gates = self.update(wx, self.hidden_map(state[0] if seen is None else seen), state)
         return (self.project(state) if self.proj_size else state), gates
 
     def project(self, state: State) -> State:

@@ -17,6 +17,14 @@ class Masks(NamedTuple):
     """(B, H): multiplies h_{t-1} on its way into the hidden map."""
     share: tuple[Tensor | None, ...] = ()
     """For each state (T, B, 1 or H) in [0, 1]: how far it moves to its new value. Empty: all the way."""
+    detach_gates: Tensor | None = None
+    """(T, 1, 1) bool: in this step no gradient goes back through the hidden map."""
+    detach_carousel: Tensor | None = None
+    """(T, 1, 1) bool: in this step no gradient goes back but through the hidden map."""
+
+    @property
+    def detach(self) -> bool:
+        return self.detach_gates is not None or self.detach_carousel is not None
 
     @property
     def kinds(self) -> "Kinds":
@@ -74,7 +82,7 @@ class Loop(nn.Module):
         outputs, records = [], []
         for t, row in enumerate(rows(self.cell, x)):
             state = masks.before(state, t)
-            new, gates = step(self.cell, row, state, masks)
+            new, gates = step(self.cell, row, state, masks, t)
             state = masks.after(state, new, t)
             outputs.append(state[0])
             if norms is not None:
@@ -101,15 +109,21 @@ def rows(cell: Cell, x: Tensor) -> tuple[Tensor, ...]:
     return (cell.input_map(x) if type(cell).forward is Cell.forward else x).unbind(0)
 
 
-def step(cell: Cell, row: Tensor, state: State, masks: Masks) -> tuple[State, dict[str, Tensor]]:
-    """One step of a cell from one of its `rows`; a cell with a `forward` of its own shows no gates.
+def step(cell: Cell, row: Tensor, state: State, masks: Masks, t: int) -> tuple[State, dict[str, Tensor]]:
+    """Step t of a cell from one of its `rows`; a cell with a `forward` of its own shows no gates.
 
     Raises:
-        ValueError: such a cell has no hidden map for a recurrent mask to apply to.
+        ValueError: such a cell has no hidden map for a recurrent mask, or what is detached, to apply to.
     """
-    if type(cell).forward is Cell.forward:
-        return cell.step(row, state, masks.recurrent)
-    if masks.recurrent is not None:
-        raise ValueError(f"recurrent dropout needs a hidden map; {type(cell).__name__} has a forward of its own")
-    new = cell(row, state if len(state) > 1 else state[0])
-    return ((new,) if isinstance(new, Tensor) else tuple(new)), {}
+    if type(cell).forward is not Cell.forward:
+        if masks.recurrent is not None or masks.detach:
+            what = "detaching" if masks.detach else "recurrent dropout"
+            raise ValueError(f"{what} needs a hidden map; {type(cell).__name__} has a forward of its own")
+        new = cell(row, state if len(state) > 1 else state[0])
+        return ((new,) if isinstance(new, Tensor) else tuple(new)), {}
+    seen = state[0] if masks.recurrent is None else state[0] * masks.recurrent
+    if masks.detach_gates is not None:
+        seen = torch.where(masks.detach_gates[t], seen.detach(), seen)
+    if masks.detach_carousel is not None:
+        state = tuple(torch.where(masks.detach_carousel[t], s.detach(), s) for s in state)
+    return cell.step(row, state, seen)

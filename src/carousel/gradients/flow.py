@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,21 @@ class Flow:
             for name, norm in self.log10_norm.items()
         }
 
+    def mean(self) -> dict[str, Tensor]:
+        """The mean over the batch of each logarithm, that is of the geometric mean: (T,) for each state."""
+        return {name: norm.mean(1) for name, norm in self.log10_norm.items()}
+
+    def quantiles(self, *shares: float) -> dict[str, Tensor]:
+        """The quantiles over the batch of each logarithm: (len(shares), T) for each state.
+
+        Raises:
+            RuntimeError: a share is not in [0, 1].
+        """
+        return {
+            name: norm.quantile(torch.tensor(shares, dtype=norm.dtype, device=norm.device), 1)
+            for name, norm in self.log10_norm.items()
+        }
+
 
 def memory_length(log10_norm: Tensor, share: float = 0.01) -> int:
     """The largest lag at which a curve (T,) of `Flow.rms` is above `share` of its value at lag 0.
@@ -42,6 +58,38 @@ def memory_length(log10_norm: Tensor, share: float = 0.01) -> int:
     """
     above = log10_norm >= log10_norm[0] + math.log10(share)
     return int(above.nonzero().max()) if log10_norm[0].isfinite() and above.any() else 0
+
+
+class Rate(NamedTuple):
+    """A factor per step, with its 95% confidence interval."""
+
+    rate: float
+    low: float
+    high: float
+
+
+def decay_rate(log10_norm: Tensor, first: int = 0, last: int | None = None) -> Rate:
+    """The factor per step of the norms (T, B) of `Flow.log10_norm`, fitted over the lags `first` to `last`.
+
+    A straight line is fitted to each sequence's logarithms by least squares. The interval is that of the mean of the
+    slopes, 1.96 standard errors over the B sequences, which see the same weights: it tells how sure the rate of this
+    layer is, not that of its initialisation. With one sequence it is nan.
+
+    Raises:
+        ValueError: the lags are not two or more of those that there are, or a gradient in between is zero.
+    """
+    lags = log10_norm.size(0)
+    last = lags - 1 if last is None else last
+    if not 0 <= first < last < lags:
+        raise ValueError(f"first and last must be lags with 0 <= first < last <= {lags - 1}, got {first} and {last}")
+    curves = log10_norm[first : last + 1].double()
+    if not curves.isfinite().all():
+        raise ValueError("the gradient is zero, or none at all, at some of these lags")
+    lag = torch.arange(first, last + 1, dtype=torch.float64, device=curves.device)
+    lag -= lag.mean()
+    slopes = (lag @ curves) / lag.square().sum()  # (B,)
+    error = 1.96 * slopes.std() / math.sqrt(len(slopes)) if len(slopes) > 1 else math.nan
+    return Rate(*(10 ** float(slopes.mean() + side * error) for side in (0, -1, 1)))
 
 
 def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
@@ -65,6 +113,16 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
     Raises:
         ValueError: the model ran the layer not exactly once, or does not depend on it, or nothing requires a gradient.
     """
+    return [Flow(walk_back(run, *direct)) for run, *direct in arrivals(layer, loss)]
+
+
+def arrivals(layer: nn.Module, loss: Callable[[], Tensor]) -> list[tuple[Run, Tensor, State]]:
+    """What a loss gives directly to each layer and direction: its run, the gradient with respect to its outputs
+    (T, B, H), in the order of its steps, and with respect to each last state (B, H).
+
+    Raises:
+        ValueError: as `flow`.
+    """
     with torch.enable_grad():
         value, call = observe(layer, loss)
     if not value.requires_grad:
@@ -87,11 +145,11 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
         again, runs = call.again(clone)
     nodes = [node for nodes in clones for node in nodes]
     direct = torch.autograd.grad(_leaves(again), nodes, arriving, allow_unused=True, materialize_grads=True)
-    flows = []
+    found = []
     for run in runs:
         (outputs, *lasts), direct = direct[: 1 + len(run.state)], direct[1 + len(run.state) :]
-        flows.append(Flow(_walk_back(run.cell.states, _steps(run), outputs, tuple(lasts))))
-    return flows
+        found.append((run, outputs, tuple(lasts)))
+    return found
 
 
 @contextmanager
@@ -135,23 +193,21 @@ def _steps(run: Run) -> list[tuple[State, State, State]]:
     with torch.enable_grad():
         for t in range(len(run.rows)):
             before = tuple(s.detach().requires_grad_() for s in state)
-            new, state = run.step(t, before)
+            new, state, _ = run.step(t, before)
             steps.append((before, new, state))
     return steps
 
 
-def _walk_back(
-    names: tuple[str, ...], steps: list[tuple[State, State, State]], direct: Tensor, arrival: State
-) -> dict[str, Tensor]:
-    """The recursion, from the last step to the first.
+def walk_back(run: Run, direct: Tensor, arrival: State) -> dict[str, Tensor]:
+    """The recursion, from the last step to the first: `Flow.log10_norm`.
 
     `direct` (T, B, H) is what the loss gives each output, `arrival` (B, H) what it gives each last state; for every
     sequence the true gradient is exp(`log_scale`) times what is carried.
     """
-    carried = tuple(arrival)
+    names, carried = run.cell.states, tuple(arrival)
     log_scale = torch.zeros_like(direct[0, :, :1])  # (B, 1)
     curves: dict[str, list[Tensor]] = {name: [] for name in names}
-    for (before, new, after), arriving in zip(reversed(steps), direct.flip(0).unbind(0), strict=True):
+    for (before, new, after), arriving in zip(reversed(_steps(run)), direct.flip(0).unbind(0), strict=True):
         # Bring both to the scale of the larger, then add what the loss gives this output directly.
         norm = torch.cat(carried, -1).norm(dim=-1, keepdim=True)
         here = arriving.norm(dim=-1, keepdim=True)

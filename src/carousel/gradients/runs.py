@@ -26,12 +26,12 @@ class Run:
     """Before the first step: (B, H) for each of the cell's states."""
     masks: Masks
 
-    def step(self, t: int, state: State) -> tuple[State, State]:
-        """What the cell makes of a state in step t, and the state after it; they differ where a mask holds a state
-        back, in padding or by zoneout."""
+    def step(self, t: int, state: State) -> tuple[State, State, dict[str, Tensor]]:
+        """What the cell makes of a state in step t, the state after it, and the gates. The first two differ where a
+        mask holds a state back, in padding or by zoneout."""
         begun = self.masks.before(state, t)
-        new, _ = step(self.cell, self.rows[t], begun, self.masks)
-        return new, self.masks.after(begun, new, t)
+        new, gates = step(self.cell, self.rows[t], begun, self.masks, t)
+        return new, self.masks.after(begun, new, t), gates
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""What the gates do: how often they are closed and open, and how long the units remember."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .runs import runs
+
+CLOSED, OPEN = 0.1, 0.9
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The gates of one layer and direction, over all sequences and their real steps, padding left out."""
+
+    values: dict[str, Tensor]
+    """(N, H) for each gate by its name, N sequences times steps; candidates, such as g of an LSTM, count as gates."""
+    keep_gate: str | None
+    """The gate that multiplies the old state, if the cell has one: f of an LSTM, z of a GRU."""
+
+    def closed(self) -> dict[str, Tensor]:
+        """The share of steps in which each unit's gate is under 0.1: (H,) for each gate."""
+        return {name: (value < CLOSED).double().mean(0) for name, value in self.values.items()}
+
+    def open(self) -> dict[str, Tensor]:
+        """The share of steps in which each unit's gate is over 0.9 (Karpathy et al. 2015, section 4.2): (H,)."""
+        return {name: (value > OPEN).double().mean(0) for name, value in self.values.items()}
+
+    def timescales(self) -> Tensor:
+        """The steps that each unit remembers: 1/(1 - f), f the mean of its keeping gate (Tallec & Ollivier 2018,
+        section 2): (H,).
+
+        Raises:
+            ValueError: the cell has no such gate.
+        """
+        if self.keep_gate is None:
+            raise ValueError("the cell has no gate that keeps the old state, so its units have no timescale")
+        return 1 / (1 - self.values[self.keep_gate].double().mean(0))
+
+
+def gates(layer: nn.Module, model: Callable[[], Any]) -> list[Gates]:
+    """Look at the gates in one run of a model that contains `layer`.
+
+    Args:
+        layer: a `Recurrent` layer, or one of torch.nn that `from_torch` takes.
+        model: runs the model, once.
+
+    Returns:
+        One `Gates` for each layer and direction, in the order of torch's states; a cell without gates has no values.
+
+    Raises:
+        ValueError: the model ran the layer not exactly once.
+    """
+    found = []
+    for run in runs(layer, model):
+        state, real, seen = run.state, [], []
+        with torch.no_grad():
+            for t in range(len(run.rows)):
+                _, state, values = run.step(t, state)
+                share = run.masks.share[0][t] if run.masks.share and run.masks.share[0] is not None else None
+                real.append(torch.ones_like(state[0][:, 0]) if share is None else share.amax(-1))
+                seen.append(values)
+        rows = torch.stack(real) > 0  # (T, B)
+        values = {name: torch.stack([step[name] for step in seen])[rows] for name in seen[0]}
+        found.append(Gates(values, run.cell.keep_gate))
+    return found

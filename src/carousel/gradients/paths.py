@@ -1,0 +1,45 @@
+r"""By which way the gradient comes back: along the carousel, through the gates, or by both in turn."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..regularization import Detach
+from .flow import Flow, arrivals, walk_back
+
+
+@dataclass(frozen=True)
+class Paths:
+    r"""The gradient's way back through one layer and direction: in all, and by each of its two ways alone.
+
+    A step back is the sum of two: :math:`\partial s_t/\partial s_{t-1} = C_t + G_t`, C what `update` takes of the old
+    states directly (the carousel: f on c in an LSTM, z on h in a GRU), G what goes through the hidden map into the
+    gates. `carousel` is what the product of the C alone carries, for an LSTM's c :math:`\prod f_t`; `gates` that of the
+    G alone; `total` that of the sums, which holds all the ways that change between the two as well. So the three norms
+    do not add up.
+    """
+
+    total: Flow
+    carousel: Flow
+    gates: Flow
+
+
+def paths(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Paths]:
+    """Split the gradient's way back by the ways that it may take (Hochreiter & Schmidhuber 1997, section 4.1, for c;
+    Arpit et al. 2019, section 2.2).
+
+    What is detached in training, by `Detach`, is attached for this measure. Arguments, order and errors as in `flow`.
+
+    Raises:
+        ValueError: also if a cell has a forward of its own, which has no hidden map that could be told apart.
+    """
+    split = []
+    for run, *direct in arrivals(layer, loss):
+        flows = []
+        for detach in (Detach(), Detach(gates=1), Detach(carousel=1)):
+            masks = run.masks._replace(**detach.masks(torch.stack(run.rows)))
+            flows.append(Flow(walk_back(replace(run, masks=masks), *direct)))
+        split.append(Paths(*flows))
+    return split

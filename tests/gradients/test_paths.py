@@ -1,0 +1,139 @@
+"""The split of the gradient against the gates' own product, and against what training with detached ways does."""
+
+import pytest
+import torch
+
+import carousel
+from carousel import Detach, cells
+from carousel.gradients import flow, paths
+
+
+def layer_and_input(seed=0, kind=carousel.LSTM, size=6, **options):
+    torch.manual_seed(seed)
+    return kind(3, size, dtype=torch.float64, **options), torch.randn(12, 4, 3, dtype=torch.float64)
+
+
+def test_the_carousel_of_an_lstm_is_the_product_of_its_forget_gates():
+    layer, x = layer_and_input()
+    w = torch.randn(4, 6, dtype=torch.float64)
+    (split,) = paths(layer, lambda: (layer(x)[0][-1] * w).sum())
+    (seen,) = layer.inspect(x)
+    gradient = w * seen["o"][-1] * (1 - seen["c"][-1].tanh().square())  # with respect to the last c
+    for lag in range(12):
+        torch.testing.assert_close(split.carousel.log10_norm["c"][lag], gradient.norm(dim=-1).log10())
+        gradient = gradient * seen["f"][-1 - lag]
+    assert split.carousel.log10_norm["h"][1:].eq(-torch.inf).all()
+
+
+def test_the_gates_alone_are_the_way_through_the_hidden_map():
+    layer, x = layer_and_input(1)
+    w = torch.randn(4, 6, dtype=torch.float64)
+    (split,) = paths(layer, lambda: (layer(x)[0][-1] * w).sum())
+    cell, states = layer.cell(), []
+    state = cell.initial_state(x[0])
+    for x_t in x:
+        state, _ = cell.update(cell.input_map(x_t), cell.hidden_map(state[0]), (state[0], state[1].detach()))
+        states.append(state)
+    gradients = torch.autograd.grad((states[-1][0] * w).sum(), [c for _, c in states])
+    expected = torch.stack([g.norm(dim=-1).log10() for g in gradients]).flip(0)
+    torch.testing.assert_close(split.gates.log10_norm["c"], expected)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [carousel.LSTM, carousel.GRU, carousel.RNN, lambda *a, **k: carousel.Recurrent(cells.MGUCell, *a, **k)],
+    ids=["lstm", "gru", "rnn", "mgu"],
+)
+def test_the_total_is_that_of_flow(kind):
+    layer, x = layer_and_input(2, kind)
+
+    def loss():
+        return layer(x)[0].square().sum()
+
+    (split,), (measured,) = paths(layer, loss), flow(layer, loss)
+    for name, norm in measured.log10_norm.items():
+        torch.testing.assert_close(split.total.log10_norm[name], norm, rtol=0, atol=1e-12)
+        assert (split.carousel.log10_norm[name][3:] != norm[3:]).all()
+
+
+def test_a_vanilla_rnn_has_no_carousel():
+    layer, x = layer_and_input(3, carousel.RNN)
+    (split,) = paths(layer, lambda: layer(x)[0][-1].sum())
+    assert split.carousel.log10_norm["h"][1:].eq(-torch.inf).all()
+    torch.testing.assert_close(split.gates.log10_norm, split.total.log10_norm)
+
+
+def gradients(layer, x):
+    layer.zero_grad()
+    layer(x)[0][-1].square().sum().backward()
+    return {name: p.grad.clone() for name, p in layer.named_parameters()}
+
+
+@pytest.mark.parametrize(("detach", "which"), [(Detach(gates=1), "carousel"), (Detach(carousel=1), "gates")])
+def test_what_is_detached_in_training_is_what_the_measure_shows(detach, which):
+    layer, x = layer_and_input(4)
+    cut, _ = layer_and_input(4, detach=detach)
+
+    def of(layer):
+        return lambda: layer(x)[0][-1].square().sum()
+
+    torch.testing.assert_close(layer(x)[0], cut(x)[0])
+    expected = getattr(paths(layer, of(layer))[0], which)
+    for name, norm in flow(cut, of(cut))[0].log10_norm.items():
+        torch.testing.assert_close(norm, expected.log10_norm[name])
+    torch.testing.assert_close(paths(cut, of(cut))[0].total.log10_norm, flow(layer, of(layer))[0].log10_norm)
+    (choice,) = carousel.explain(cut, x)
+    assert choice.engine == "eager"
+    assert "detached" in choice.reason
+
+
+def test_truncated_gradients_are_those_of_hochreiter_and_schmidhuber():
+    """The carousel alone: what each step adds to a weight, carried by the forget gates only."""
+    layer, x = layer_and_input(5, detach=Detach(gates=1))
+    found = gradients(layer, x)
+    (seen,) = layer.inspect(x)
+    h = torch.cat([torch.zeros_like(seen["h"][:1]), seen["h"][:-1]])
+    gradient = 2 * seen["h"][-1] * seen["o"][-1] * (1 - seen["c"][-1].tanh().square())
+    expected = 0
+    for t in reversed(range(12)):
+        d_g = gradient * seen["i"][t] * (1 - seen["g"][t].square())
+        expected = expected + d_g.mT @ h[t]
+        gradient = gradient * seen["f"][t]
+    torch.testing.assert_close(found["weight_hh_l0"][12:18], expected)  # the rows of g
+
+
+def test_h_detach_bars_the_gates_in_a_share_of_the_steps():
+    torch.manual_seed(0)
+    drawn = Detach(gates=0.25).masks(torch.zeros(20_000, 1, 1))
+    assert drawn["detach_carousel"] is None
+    assert drawn["detach_gates"].float().mean() == pytest.approx(0.25, abs=0.01)
+    layer, x = layer_and_input(6, detach=Detach(gates=0.5))
+    whole, _ = layer_and_input(6)
+    torch.testing.assert_close(layer(x)[0], whole(x)[0])
+    torch.manual_seed(1)
+    first, second = gradients(layer, x), gradients(layer, x)
+    assert not torch.allclose(first["weight_hh_l0"], second["weight_hh_l0"])
+    never, _ = layer_and_input(6, detach=Detach(gates=0.0))
+    torch.testing.assert_close(gradients(never, x), gradients(whole, x))
+
+
+@pytest.mark.parametrize("name", ["gates", "carousel"])
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_impossible_probabilities_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} should be a probability in range"):
+        Detach(**{name: value})
+
+
+def test_a_cell_with_a_forward_of_its_own_cannot_be_split():
+    class Own(carousel.RNN(1, 1).cell().__class__):
+        def forward(self, input, hx=None):
+            return super().forward(input, hx)
+
+    layer = carousel.Recurrent(Own, 3, 4)
+    with pytest.raises(ValueError, match="detaching needs a hidden map; Own has a forward of its own"):
+        paths(layer, lambda: layer(torch.randn(5, 2, 3))[0].sum())
+
+
+def test_torch_has_no_detach():
+    with pytest.raises(ValueError, match=r"torch\.nn has no detach"):
+        carousel.LSTM(2, 3, detach=Detach(gates=1)).to_torch()
