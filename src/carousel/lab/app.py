@@ -27,7 +27,7 @@ from rich.console import Console
 
 from ..twins import from_torch
 from . import results
-from .callbacks import GradientFlow, StopWhenSolved
+from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule
 from .report import table, write_report
@@ -109,7 +109,7 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
         module = SequenceModule(recurrent, task, instantiate(cfg.optimizer))
         module.configure_optimizers()
     with option("callbacks"):
-        callbacks = list(instantiate(cfg.get("callbacks") or {}).values())
+        callbacks = [c for c in instantiate(cfg.get("callbacks") or {}).values() if c is not None]
     with option("logger"):
         logger = list(instantiate(cfg.get("logger") or {}).values()) if loggers else []
     with option("trainer"):
@@ -144,6 +144,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
         "error": None,
         "model": hydra_cfg.runtime.choices["model"],
         "task": hydra_cfg.runtime.choices["task"],
+        "experiment": hydra_cfg.runtime.choices.get("experiment"),
         "seq_len": cfg.task.seq_len,
         "seed": cfg.seed,
         "data_seed": cfg.data_seed,
@@ -226,12 +227,13 @@ def _log_hyperparameters(trainer: L.Trainer, record: dict) -> None:
             logger.finalize("success")
 
 
-def _measured(trainer: L.Trainer) -> dict[str, int]:
-    for callback in trainer.callbacks:
-        if isinstance(callback, GradientFlow) and callback.memory:
-            ends = (("init", min(callback.memory)), ("end", max(callback.memory)))
-            return {f"memory_length_{when}/{s}": lag for when, step in ends for s, lag in callback.memory[step].items()}
-    return {}
+def _measured(trainer: L.Trainer) -> dict[str, float]:
+    """What the probes measured first and last: memory_length_init/h, memory_length_end/h, ..."""
+    measured = {}
+    for probe in [callback for callback in trainer.callbacks if isinstance(callback, Probe) and callback.values]:
+        for when, step in (("init", min(probe.values)), ("end", max(probe.values))):
+            measured |= {name.replace("/", f"_{when}/", 1): value for name, value in probe.values[step].items()}
+    return measured
 
 
 def _flatten(node, prefix: str = "") -> dict[str, object]:

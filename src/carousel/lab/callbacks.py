@@ -1,6 +1,8 @@
 """Measures while training, for TensorBoard and for the run's folder."""
 
+import contextlib
 import csv
+import math
 from pathlib import Path
 
 import lightning as L
@@ -9,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from ..gradients import flow, memory_length
+from ..gradients import flow, gates, memory_length, paths, theory
 from ..twins import from_torch
 from . import figures
 from .module import SequenceModule
@@ -28,32 +30,42 @@ def tensorboard(trainer: L.Trainer) -> SummaryWriter | None:
 class Probe(L.Callback):
     """Something measured on the same validation sequences: before training, every `every_n_steps`, and at the end.
 
+    What `measure` returns is logged, and kept in `values`, for the run's record.
+
+    Args:
+        every_n_steps: None for the beginning and the end alone.
+        num_sequences: of the validation data.
+
     Raises:
         ValueError: an argument is under 1.
     """
 
-    def __init__(self, every_n_steps: int, num_sequences: int) -> None:
+    def __init__(self, every_n_steps: int | None, num_sequences: int) -> None:
         for name, value in (("every_n_steps", every_n_steps), ("num_sequences", num_sequences)):
+            if value is None and name == "every_n_steps":
+                continue
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value}")
         self.every_n_steps, self.num_sequences = every_n_steps, num_sequences
-        self.measured_at = -1
+        self.values: dict[int, dict[str, float]] = {}  # training step -> name -> value
 
-    def measure(self, trainer: L.Trainer, module: SequenceModule, batch: tuple[Tensor, Tensor]) -> None:
+    def measure(self, trainer: L.Trainer, module: SequenceModule, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
         raise NotImplementedError
 
     def _measure(self, trainer: L.Trainer, module: SequenceModule) -> None:
-        if trainer.global_step == self.measured_at:
+        step = trainer.global_step
+        if step in self.values:
             return
-        self.measured_at = trainer.global_step
         batch = next(iter(trainer.datamodule.val_dataloader()))
-        self.measure(trainer, module, tuple(part[: self.num_sequences].to(module.device) for part in batch))
+        values = self.measure(trainer, module, tuple(part[: self.num_sequences].to(module.device) for part in batch))
+        self.values[step] = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        log(trainer, self.values[step])
 
     def on_train_start(self, trainer, module) -> None:
         self._measure(trainer, module)
 
     def on_train_batch_end(self, trainer, module, *_) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
             self._measure(trainer, module)
 
     def on_train_end(self, trainer, module) -> None:
@@ -66,35 +78,49 @@ class GradientFlow(Probe):
     TensorBoard: the curve at initialisation and at the end (scalars with the lag as the step), a heatmap of training
     step x lag, and the memory length over training. File: step, state, lag, log10_norm. With several
     layers or directions, h_0 and h_1 are the states of the first and the second, in the order of torch's.
+
+    Args:
+        path: the file.
+        predict: also write, in a column `predicted` and for the beginning, what `gradients.theory` expects of the first
+            layer's cell around the mean input; empty where it expects nothing.
     """
 
-    def __init__(self, path: str | Path, every_n_steps: int, num_sequences: int) -> None:
+    def __init__(self, path: str | Path, every_n_steps: int | None, num_sequences: int, predict: bool = False) -> None:
         super().__init__(every_n_steps, num_sequences)
-        self.path = Path(path)
+        self.path, self.predict = Path(path), predict
         self.history: dict[str, dict[int, Tensor]] = {}  # state -> training step -> (T,)
-        self.memory: dict[int, dict[str, int]] = {}  # training step -> state -> lag
+        self.predicted: dict[str, Tensor] = {}  # state -> (T,)
 
-    def measure(self, trainer, module, batch) -> None:
+    def measure(self, trainer, module, batch) -> dict[str, float]:
         step = trainer.global_step
         flows = flow(module.recurrent, lambda: module.loss(batch))
         layers = [""] if len(flows) == 1 else [f"_{k}" for k in range(len(flows))]
         curves = {f"{s}{k}": c.cpu() for k, f in zip(layers, flows, strict=True) for s, c in f.rms().items()}
         for state, curve in curves.items():
             self.history.setdefault(state, {})[step] = curve
-        self.memory[step] = {state: memory_length(curve) for state, curve in curves.items()}
-        log(trainer, {f"memory_length/{state}": float(lag) for state, lag in self.memory[step].items()})
         if step == 0:
             self._write_curves(trainer, "at_init", curves)
+            if self.predict:
+                with contextlib.suppress(ValueError):
+                    linear = theory.linearise(from_torch(module.recurrent).cell(), batch[0].mean((0, 1)))
+                    expected = linear.curves(batch[0].size(1))
+                    self.predicted = {f"{s}{layers[0]}": curve for s, curve in expected.items()}
         if trainer.is_global_zero:
             write(self.path, self._save)
+        return {f"memory_length/{state}": memory_length(curve) for state, curve in curves.items()}
 
     def _save(self, path: Path) -> None:
         with path.open("w", newline="") as file:
             rows = csv.writer(file)
-            rows.writerow(("step", "state", "lag", "log10_norm"))
+            rows.writerow(("step", "state", "lag", "log10_norm", *["predicted"] * self.predict))
             for state, curves in self.history.items():
                 for step, curve in curves.items():
-                    rows.writerows((step, state, lag, f"{y:.4f}") for lag, y in enumerate(curve.tolist()))
+                    columns = [[f"{y:.4f}" for y in curve.tolist()]]
+                    if self.predict:
+                        expected = self.predicted.get(state) if step == 0 else None
+                        relative = [] if expected is None else (expected - expected[0]).tolist()
+                        columns.append([f"{y:.4f}" for y in relative] or [""] * len(curve))
+                    rows.writerows((step, state, lag, *row) for lag, row in enumerate(zip(*columns, strict=True)))
 
     def _write_curves(self, trainer: L.Trainer, when: str, curves: dict[str, Tensor]) -> None:
         if writer := tensorboard(trainer):
@@ -111,15 +137,44 @@ class GradientFlow(Probe):
                 writer.add_figure(f"gradient_flow/d{state}", figure, trainer.global_step)
 
 
-class KeepGate(Probe):
-    """The mean over sequences, steps and units of the gate that keeps the old state (f of an LSTM, z of a GRU)."""
+class GateStatistics(Probe):
+    """How far each gate stands open, and how long the units remember, as `carousel.gradients.gates` measures it.
 
-    def measure(self, trainer, module, batch) -> None:
-        layer = from_torch(module.recurrent)
-        if gate := layer.cell().keep_gate:
-            with torch.no_grad():
-                records = layer.inspect(batch[0])
-            log(trainer, {f"gates/{gate}_mean": torch.stack([r[gate].mean() for r in records]).mean().item()})
+    The mean of each gate, and the shares under 0.1 and over 0.9; the median timescale of the units in steps, the share
+    of units that remember at least a sequence, and in TensorBoard the histogram of the timescales over seq_len.
+    """
+
+    def measure(self, trainer, module, batch) -> dict[str, float]:
+        values = {}
+        found = gates(module.recurrent, lambda: module(batch[0]))
+        for k, seen in enumerate(found):
+            suffix = "" if len(found) == 1 else f"_{k}"
+            closed, opened = seen.closed(), seen.open()
+            for name, value in seen.values.items():
+                values[f"gates/{name}{suffix}_mean"] = value.mean()
+                values[f"gates/{name}{suffix}_closed"] = closed[name].mean()
+                values[f"gates/{name}{suffix}_open"] = opened[name].mean()
+            if seen.keep_gate:
+                timescales = seen.timescales().cpu()
+                steps = batch[0].size(1)
+                values[f"gates/timescale{suffix}_median"] = timescales.median()
+                values[f"gates/timescale{suffix}_share_beyond_seq_len"] = (timescales >= steps).double().mean()
+                if writer := tensorboard(trainer):
+                    spread = (timescales / steps).log10().clamp(max=10)
+                    writer.add_histogram(f"gates/log10_timescale{suffix}_over_seq_len", spread, trainer.global_step)
+        return values
+
+
+class GradientPaths(Probe):
+    """By which way the gradient comes back, as `carousel.gradients.paths` measures it: what the carousel alone and the
+    gates alone carry over half the sequence, as the decimal logarithm of their share of the whole (first layer; of c,
+    or of h where there is no c). The shares of both need not add up to 1, nor be under it."""
+
+    def measure(self, trainer, module, batch) -> dict[str, float]:
+        split = paths(module.recurrent, lambda: module.loss(batch))[0]
+        curves = {name: list(getattr(split, name).rms().values())[-1] for name in ("total", "carousel", "gates")}
+        lag = (batch[0].size(1) - 1) // 2
+        return {f"paths/{name}": float(curves[name][lag] - curves["total"][lag]) for name in ("carousel", "gates")}
 
 
 class StopWhenSolved(L.Callback):

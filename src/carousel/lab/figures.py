@@ -42,26 +42,26 @@ def styles(labels: list[str]) -> Style:
     return {label: STYLES.get(label) or next(others) for label in sorted(labels)}
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes) -> None:
     """One legend for the whole figure, under the panels, where it covers no line."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
 
 
-def _band(ax: Axes, label: str, curves: pd.DataFrame, style: dict, markevery) -> None:
+def band(ax: Axes, label: str, curves: pd.DataFrame, style: dict, markevery) -> None:
     """The mean of several seeds, one a column, in a band from the least to the largest."""
     ax.plot(curves.index, curves.mean(axis=1), label=label, linewidth=1.4, markersize=4, markevery=markevery, **style)
     if curves.shape[1] > 1:
         ax.fill_between(curves.index, curves.min(axis=1), curves.max(axis=1), color=style["color"], alpha=0.15, lw=0)
 
 
-def _mark(ax: Axes, y: float, name: str) -> None:
+def mark(ax: Axes, y: float, name: str) -> None:
     """A level, named beside the panel, where it covers no line."""
     ax.axhline(y, color="0.5", linewidth=0.8)
     ax.annotate(name, (1.01, y), xycoords=("axes fraction", "data"), color="0.4", va="center", fontsize=8)
 
 
-def _power_of_ten(y: float, _) -> str:
+def power_of_ten(y: float, _) -> str:
     return f"$10^{{{y:.0f}}}$"
 
 
@@ -80,10 +80,10 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
                 curves = runs[runs["step"] == step].pivot_table(index="lag", columns="run", values="log10_norm")
                 curves = curves - curves.loc[0]
                 top = max(top, min(curves.max().max() + 1, -FLOOR))
-                _band(ax, label, curves, style[label], (0.05, 0.13))
-            _mark(ax, -2, "1%")
+                band(ax, label, curves, style[label], (0.05, 0.13))
+            mark(ax, -2, "1%")
             ax.set_title(rf"$\partial L/\partial {state}_{{T-k}}$, {when}")
-            ax.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
+            ax.yaxis.set_major_formatter(FuncFormatter(power_of_ten))
             ax.grid(alpha=0.25)
         row[0].set_ylabel("norm relative to lag 0")
     grid[0, 0].set_ylim(FLOOR, top)
@@ -91,7 +91,7 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
         ax.set_xlabel("lag k (time steps back from the loss)")
     over = ", mean and range over seeds" if flow["seed"].nunique() > 1 else ""
     figure.suptitle(f"How much of the error reaches earlier states: sequences of {seq_len} steps{over}")
-    _legend(figure, max(grid.flat, key=lambda ax: len(ax.lines)))
+    legend(figure, max(grid.flat, key=lambda ax: len(ax.lines)))
     return figure
 
 
@@ -118,7 +118,7 @@ def solved(results: pd.DataFrame, style: Style) -> Figure:
         counts = runs.pivot_table(index="seq_len", columns="run", values="steps_to_solve", dropna=False)
         counts = counts[share.loc[label].reindex(counts.index) == 1]
         if not counts.empty:
-            _band(steps, label, counts, style[label], None)
+            band(steps, label, counts, style[label], None)
     steps.set(
         title="training steps until solved (where every seed is)",
         xlabel="seq_len (time steps)",
@@ -151,11 +151,9 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, length in zip(grid.flat, lengths, strict=False):
         for label, runs in curves[curves["seq_len"] == length].groupby("label"):
-            _band(
-                ax, label, runs.pivot_table(index="step", columns="run", values="val/loss").ffill(), style[label], 0.2
-            )
+            band(ax, label, runs.pivot_table(index="step", columns="run", values="val/loss").ffill(), style[label], 0.2)
         for chance in results.loc[results["seq_len"] == length, "chance"].dropna().unique():
-            _mark(ax, chance, "chance")
+            mark(ax, chance, "chance")
         ax.set(title=f"seq_len {length}", yscale="log")
         ax.grid(alpha=0.25)
     for ax in grid.flat[len(lengths) :]:
@@ -165,7 +163,7 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
         ax.tick_params(labelbottom=True)
     for ax in grid[:, 0]:
         ax.set_ylabel("validation loss")
-    _legend(figure, max(grid.flat, key=lambda ax: len(ax.lines)))
+    legend(figure, max(grid.flat, key=lambda ax: len(ax.lines)))
     return figure
 
 

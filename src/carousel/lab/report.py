@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from . import figures
-from .results import collect, write
+from .experiments import EXPERIMENTS
+from .results import collect, names, write
 
 SHORT = 10
 """The lags over which the decay at initialisation is quoted."""
@@ -30,30 +31,49 @@ def write_report(folder: Path) -> pd.DataFrame:
         write(folder / f"{name}.csv", lambda part, table=table: table.to_csv(part, index=False))
     made: dict[str, Figure] = {}
     style = figures.styles(results["label"].unique())
-    if not flow.empty:
-        made["gradient_flow"] = figures.gradient_flow(flow, style)
-    if (results["status"] == "finished").any():
-        made["solved"] = figures.solved(results, style)
-    if not curves.empty:
-        made["loss_curves"] = figures.loss_curves(curves, results, style)
+    finished = results[results["status"] == "finished"]
+    experiment = _experiment(results)
+    if experiment and len(finished):
+        made[experiment] = EXPERIMENTS[experiment].figure(finished, flow, curves)
+    elif not experiment:
+        if not flow.empty:
+            made["gradient_flow"] = figures.gradient_flow(flow, style)
+        if len(finished):
+            made["solved"] = figures.solved(results, style)
+        if not curves.empty:
+            made["loss_curves"] = figures.loss_curves(curves, results, style)
     for name, figure in made.items():
         write(folder / f"{name}.png", lambda part, figure=figure: figure.savefig(part, dpi=150, format="png"))
-    write(folder / "report.md", lambda part: part.write_text(markdown(folder.resolve().name, results, flow, set(made))))
+    if experiment and made:
+        findings = EXPERIMENTS[experiment].findings(finished, flow, curves)
+        parts = [*findings, f"![{experiment}]({experiment}.png)"]
+    else:
+        parts = general(finished, flow, set(made))
+    write(folder / "report.md", lambda part: part.write_text(markdown(folder.resolve().name, results, parts)))
     return results
 
 
-def names(values) -> str:
-    """`a`, `b` and `c`."""
-    words = [str(value) for value in values]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _experiment(results: pd.DataFrame) -> str | None:
+    """The experiment that all runs are of, if it is one with a figure of its own."""
+    found = set(results["experiment"]) if "experiment" in results else set()
+    return found.pop() if len(found) == 1 and found <= EXPERIMENTS.keys() else None
 
 
-def markdown(title: str, results: pd.DataFrame, flow: pd.DataFrame, made: set[str]) -> str:
-    finished = results[results["status"] == "finished"]
+def markdown(title: str, results: pd.DataFrame, parts: list[str]) -> str:
     counts = names(f"{count} {status}" for status, count in results["status"].value_counts().items())
     seeds = results.groupby(["label", "seq_len"])["seed"].nunique()
     seeds = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    parts = [f"# {title}", f"{len(results)} runs ({counts}); seeds per setting: {seeds}."]
+    parts = [f"# {title}", f"{len(results)} runs ({counts}); seeds per setting: {seeds}.", *parts]
+    failed = results[results["status"] != "finished"]
+    if not failed.empty:
+        lines = [f"- `{run.run}`: {run.status}: {run.error}" for run in failed.itertuples()]
+        parts += ["## What did not finish", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def general(finished: pd.DataFrame, flow: pd.DataFrame, made: set[str]) -> list[str]:
+    """What is said of a sweep that is no named experiment."""
+    parts = []
     if "solved" in made:
         chance = names(f"{c:.4f}" for c in sorted(finished["chance"].unique()))
         parts += [
@@ -70,11 +90,7 @@ def markdown(title: str, results: pd.DataFrame, flow: pd.DataFrame, made: set[st
         ]
     if "loss_curves" in made:
         parts += ["## How the loss falls", loss_sentence(finished), "![loss curves](loss_curves.png)"]
-    failed = results[results["status"] != "finished"]
-    if not failed.empty:
-        lines = [f"- `{run.run}`: {run.status}: {run.error}" for run in failed.itertuples()]
-        parts += ["## What did not finish", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def solved_sentences(finished: pd.DataFrame) -> list[str]:
@@ -164,5 +180,5 @@ def _cell(run: pd.Series) -> str:
     if run["status"] != "finished":
         return f"[red]{run['status']}[/]"
     if run["solved"]:
-        return f"[green]{run['steps_to_solve']:.0f}[/]"
+        return "[green]solved[/]" if pd.isna(run["steps_to_solve"]) else f"[green]{run['steps_to_solve']:.0f}[/]"
     return f"✗ {run['val/loss']:.4f}"

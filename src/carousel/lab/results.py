@@ -36,6 +36,12 @@ def read_record(folder: Path) -> dict:
     return json.loads((folder / RECORD).read_text())
 
 
+def names(values) -> str:
+    """`a`, `b` and `c`."""
+    words = [str(value) for value in values]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def environment() -> dict[str, str | None]:
     """Versions of what the numbers depend on, and, in a checkout, the commit of the code."""
     found = {name: version(name) for name in PACKAGES}
@@ -85,7 +91,7 @@ def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         rows.append(keys | record | nested["metrics"])
         rows[-1] |= {f"{part}.{k}": v for part in ("versions", "config") for k, v in nested[part].items()}
         if record["status"] == "finished":
-            keys |= {key: record[key] for key in ("seq_len", "seed")}
+            keys |= {key: record[key] for key in ("model", "task", "seq_len", "seed")}
             if (run / FLOW).exists():
                 flows.append(pd.read_csv(run / FLOW).assign(**keys))
             if (run / "metrics.csv").exists():

@@ -1,0 +1,14 @@
+"""What is drawn and said of each named experiment: one file each, with a `figure` and the `findings` under it.
+
+Both take the three tables of `results.collect` and read nothing else. An experiment without a file here, like any other
+sweep, gets the general figures of `report`.
+"""
+
+from types import ModuleType
+
+from . import data, flow_is_not_ability, horizon, init_decay, phase, which_path_learns
+
+EXPERIMENTS: dict[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (init_decay, horizon, which_path_learns, phase, flow_is_not_ability, data)
+}
