@@ -2,7 +2,8 @@
 
 from . import cells, gradients, initialization
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
-from .layer import Recurrent, explain
+from .engine import explain
+from .layer import Recurrent
 from .regularization import Detach, Regularization
 from .twins import GRU, LSTM, RNN, from_torch
 

@@ -1,6 +1,5 @@
 """Any cell as a layer with the interface of `torch.nn.LSTM`."""
 
-import copy
 import numbers
 import warnings
 from collections.abc import Sequence
@@ -348,17 +347,3 @@ def _check_arguments(num_layers, widths, bias, batch_first, dropout) -> None:
         raise ValueError("num_layers must be greater than zero")
     if len(widths) != num_layers:
         raise ValueError(f"hidden_size should be one number or one for each of {num_layers} layers, got {widths}")
-
-
-def explain(layer: Recurrent, *args, **kwargs) -> list[engine.Choice]:
-    """Which engine a call takes, and why: for each layer and direction, ("eager" or "fused", the reason).
-
-    Args:
-        layer: the layer, which is run once, without gradients.
-        args, kwargs: of the call, as in `Recurrent.forward`.
-    """
-    backend, layer = layer.backend, copy.copy(layer)
-    layer.backend = "auto" if backend == "fused" else backend  # to hear the reason, where "fused" would raise it
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), engine.choices() as taken:
-        layer(*args, **kwargs)
-    return taken

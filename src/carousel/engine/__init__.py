@@ -1,6 +1,7 @@
 """How a cell is run over time. An engine knows the contract of a cell, and no particular cell."""
 
 import contextlib
+import copy
 import sys
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from torch.func import debug_unwrap, functional_call
 from ..cells.cell import Cell, State, lend
 from .eager import Kinds, Loop, Masks, rows, step
 
-__all__ = ["BACKENDS", "Choice", "Loop", "Masks", "choices", "rows", "run", "step"]
+__all__ = ["BACKENDS", "Choice", "Loop", "Masks", "choices", "explain", "rows", "run", "step"]
 
 BACKENDS = ("auto", "eager", "fused")
 
@@ -68,6 +69,20 @@ def run(
         return functional_call(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()}, arguments)
     view = lend(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()})
     return view(*arguments)  # nothing shared is touched, so that threads do not meet
+
+
+def explain(layer: torch.nn.Module, *args, **kwargs) -> list[Choice]:
+    """Which engine a call takes, and why: for each layer and direction, ("eager" or "fused", the reason).
+
+    Args:
+        layer: the layer, which is run once, without gradients.
+        args, kwargs: of the call, as in `Recurrent.forward`.
+    """
+    backend, layer = layer.backend, copy.copy(layer)
+    layer.backend = "auto" if backend == "fused" else backend  # to hear the reason, where "fused" would raise it
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), choices() as taken:
+        layer(*args, **kwargs)
+    return taken
 
 
 def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) -> tuple[str, str]:

@@ -10,8 +10,8 @@ import torch
 from ...cells.cell import Cell
 from ..eager import Kinds
 from .build import BuildError
+from .graph import Unsupported
 from .op import KERNELS, Fused
-from .trace import Unsupported
 
 __all__ = ["KERNELS", "Fused", "plan"]
 

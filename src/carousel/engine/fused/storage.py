@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 
-from .trace import Graph
+from .graph import Graph
 
 STORE = 20.0
 """Writing and reading a value, in units of an addition: mostly the way to memory and back. A tanh is about 12."""

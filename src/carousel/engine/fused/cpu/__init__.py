@@ -8,8 +8,8 @@ from math import lcm
 
 import torch
 
+from ..graph import Graph, Step
 from ..storage import choose
-from ..trace import Graph, Step
 
 OPERATIONS = {
     "add": "{0} + {2} * {1}",

@@ -107,7 +107,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
   const bool weights = d_w_x || d_w_h || d_w_r, first_state = d_state[0];
   Buffer<real> w_h(GU ? columns * blocks * DU * WIDTH * TILE : 0),
       w_x(d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
-  Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), own((OWN + 1) * width);
+  Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), own(OWN * width);
   Barrier everyone;
   std::vector<std::unique_ptr<Team>> teams(c.threads);
 
@@ -124,9 +124,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                       [](int g) { return X_AT[g] - D_X; });
     if (PROJECTED)
       pack_transposed(w_r, c.w_r, P, H, out_blocks, 1, 1, BACKWARD, me.job(blocks / BACKWARD), [](int) { return 0; });
-    for (long f = me.job(blocks).begin; f < me.job(blocks).end; f++)
-      for (long k = 0; k < OWN && c.valid(f) > 0; k++)
-        store(own + k * width + f * WIDTH, load(c.own + k * H + f * WIDTH, c.valid(f)));
+    pack(own, c.own, H, 1, OWN, 1, me.job(blocks));
     everyone.wait(all);
     if (rows) {
       Team& team = *teams[me.team];
@@ -186,7 +184,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           for (int k = 1; k < STATES; k++) u.d_new[k] = load(carried(k, row) + unit);
           c.masks<false>(c, u, t, b, block);
           UNROLL
-          for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
+          for (int k = 0; k < OWN; k++) u.own[k] = load(own + (block * OWN + k) * WIDTH);
           if (!PROJECTED) u.state[0] = state_before(row, block);
           const real* from = c.saved + ((t * B + b) * width + unit) * SAVED;
           UNROLL

@@ -2,9 +2,9 @@
 //
 // The batch is split among teams of threads; a team's members split the hidden units and meet at a barrier in every
 // step, a team of one never waits. Units stand in blocks of WIDTH, the last one padded with zeros. Weights are packed
-// so that a tile (a few sequences, a few blocks) keeps all its sums in registers, and the cell's own arithmetic is
-// done there, before anything is written. Products with x, and the gradients of the weights, are done for some steps
-// at a time (a chunk), while what they read is in the cache.
+// so that a tile (a few sequences, a few blocks) keeps all its sums in registers; the cell's own arithmetic takes them
+// from a small buffer on the stack. Products with x, and the gradients of the weights, are done for some steps at a
+// time (a chunk), while what they read is in the cache.
 //
 // Needs, from the emitted part: GX and GU, the blocks of W x and U h; D gradients of these per unit, of which the
 // first DU are U h's and those from D_X on are W x's, block g of them at X_AT[g] and U_AT[g]; STATES, OWN, SAVED;

@@ -12,7 +12,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
   Buffer<real> w_x(c.x ? tiles * c.I * WX : 0), w_h(GU ? tiles * P * UH : 0), b_x(tiles * WX), b_h(tiles * UH + 1);
   Buffer<real> w_r(PROJECTED ? out_tiles * BACKWARD * WIDTH * H : 0), full(PROJECTED ? B * width : 0);
   Buffer<real> h(2 * B * out_width), seen_by(SEEN ? 2 * B * out_width : 0), rest((STATES - 1) * B * width),
-      own((OWN + 1) * width);
+      own(OWN * width);
   real* const given = SEEN ? seen_by : h;  // to the hidden map
   Buffer<real>::advise(c.out, T * B * P * sizeof(real));
   if (c.saved) Buffer<real>::advise(c.saved, T * B * width * SAVED * sizeof(real));
@@ -38,10 +38,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
     if (GU) pack(w_h, c.w_h, H, P, GU, FORWARD, packed);
     if (GU && c.b_h) pack(b_h, c.b_h, H, 1, GU, FORWARD, packed);
     if (PROJECTED) pack(w_r, c.w_r, P, H, 1, BACKWARD, me.job(out_tiles));
-    for (long m = packed.begin; m < packed.end && OWN; m++)
-      for (long k = 0; k < OWN; k++)
-        for (long f = m * FORWARD; f < (m + 1) * FORWARD && c.valid(f) > 0; f++)
-          store(own + k * width + f * WIDTH, load(c.own + k * H + f * WIDTH, c.valid(f)));
+    pack(own, c.own, H, 1, OWN, 1, me.job(c.blocks()));
     for (long b = me.job(B).begin; b < me.job(B).end; b++) {
       std::memcpy(h + b * out_width, c.state[0] + b * P, P * sizeof(real));
       for (long f = 0; f * WIDTH < P; f++) look(0, b, f, load(h + b * out_width + f * WIDTH));
@@ -110,7 +107,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
               UNROLL
               for (int k = 1; k < STATES; k++) u.state[k] = load(rest + ((k - 1) * B + b) * width + unit);
               UNROLL
-              for (int k = 0; k < OWN; k++) u.own[k] = load(own + k * width + unit);
+              for (int k = 0; k < OWN; k++) u.own[k] = load(own + (block * OWN + k) * WIDTH);
               c.masks<false>(c, u, t, b, block);
               update(u, next, kept);
               UNROLL
