@@ -250,7 +250,7 @@ class Recurrent(LoadsFromTorch):
             reset=reset,
             recurrent=noise.recurrent_mask(state[0], self.training),
             share=tuple(share) if any(s is not None for s in share) else (),
-            **self.detach.masks(x),
+            **self.detach.masks(x.size(0), x.device),
         )
         norms = None
         if self._norms is not None:

@@ -97,11 +97,12 @@ class Detach:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} should be a probability in range [0, 1], got {getattr(self, name)}")
 
-    def masks(self, x: Tensor) -> dict[str, Tensor | None]:
-        """Of `Masks`, for x (T, B, I)."""
-        masks = {}
-        for name in ("gates", "carousel"):
-            probability = getattr(self, name)
-            odds = torch.full((x.size(0), 1, 1), float(probability), device=x.device)
-            masks[f"detach_{name}"] = torch.bernoulli(odds).bool() if probability else None
-        return masks
+    def masks(self, steps: int, device: torch.device | None = None) -> dict[str, bool | Tensor]:
+        """Of `Masks`, what is detached in each step."""
+
+        def draw(probability: float) -> bool | Tensor:
+            if probability in (0, 1):
+                return bool(probability)
+            return torch.bernoulli(torch.full((steps, 1, 1), probability, device=device)).bool()
+
+        return {"detach_gates": draw(self.gates), "detach_carousel": draw(self.carousel)}

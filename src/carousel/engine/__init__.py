@@ -92,8 +92,8 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         return "", "every gate of every step is asked for"
     if sys.platform == "win32":
         return "", "the kernel is for Linux and macOS"
-    if masks.detach:
-        return "", "the gradient is detached from one of its ways back, which the loop does"
+    if isinstance(masks.detach_gates, Tensor) or isinstance(masks.detach_carousel, Tensor):
+        return "", "what the gradient is detached from changes from step to step"
     if loop._forward_hooks or loop._forward_pre_hooks:
         return "", "a hook watches the loop"
     if x.dtype not in (torch.float32, torch.float64):

@@ -17,23 +17,31 @@ class Masks(NamedTuple):
     """(B, H): multiplies h_{t-1} on its way into the hidden map."""
     share: tuple[Tensor | None, ...] = ()
     """For each state (T, B, 1 or H) in [0, 1]: how far it moves to its new value. Empty: all the way."""
-    detach_gates: Tensor | None = None
-    """(T, 1, 1) bool: in this step no gradient goes back through the hidden map."""
-    detach_carousel: Tensor | None = None
-    """(T, 1, 1) bool: in this step no gradient goes back but through the hidden map."""
-
-    @property
-    def detach(self) -> bool:
-        return self.detach_gates is not None or self.detach_carousel is not None
+    detach_gates: bool | Tensor = False
+    """Whether no gradient goes back through the hidden map; if that changes from step to step, (T, 1, 1) bool."""
+    detach_carousel: bool | Tensor = False
+    """Whether no gradient goes back but through the hidden map."""
 
     @property
     def kinds(self) -> "Kinds":
         share = tuple(0 if s is None else 1 if s.size(-1) == 1 else 2 for s in self.share)
-        return Kinds(self.reset is not None, self.recurrent is not None, share)
+        detach = (self.detach_gates is True, self.detach_carousel is True)
+        return Kinds(self.reset is not None, self.recurrent is not None, share, *detach)
 
     def before(self, state: State, t: int) -> State:
         """The state that step t begins with."""
         return state if self.reset is None else tuple(s.masked_fill(self.reset[t], 0.0) for s in state)
+
+    def ways(self, begun: State, t: int) -> tuple[Tensor, State]:
+        """What of a step's first state the hidden map sees, and what the update is given directly."""
+
+        def detached(s: Tensor, where: bool | Tensor) -> Tensor:
+            if isinstance(where, Tensor):
+                return torch.where(where[t], s.detach(), s)
+            return s.detach() if where else s
+
+        seen = begun[0] if self.recurrent is None else begun[0] * self.recurrent
+        return detached(seen, self.detach_gates), tuple(detached(s, self.detach_carousel) for s in begun)
 
     def after(self, old: State, new: State, t: int) -> State:
         """The state that step t ends with."""
@@ -44,11 +52,14 @@ class Masks(NamedTuple):
 
 
 class Kinds(NamedTuple):
-    """Which masks there are; of each state's share, 0 if none, 1 if all units have the same, 2 if each has its own."""
+    """Which masks there are; of each state's share, 0 if none, 1 if all units have the same, 2 if each has its own; and
+    what is detached in every step."""
 
     reset: bool = False
     recurrent: bool = False
     share: tuple[int, ...] = ()
+    detach_gates: bool = False
+    detach_carousel: bool = False
 
 
 def _lerp(old: Tensor, new: Tensor, share: Tensor) -> Tensor:
@@ -116,14 +127,13 @@ def step(cell: Cell, row: Tensor, state: State, masks: Masks, t: int) -> tuple[S
         ValueError: such a cell has no hidden map for a recurrent mask, or what is detached, to apply to.
     """
     if type(cell).forward is not Cell.forward:
-        if masks.recurrent is not None or masks.detach:
-            what = "detaching" if masks.detach else "recurrent dropout"
-            raise ValueError(f"{what} needs a hidden map; {type(cell).__name__} has a forward of its own")
+        for what, wanted in (
+            ("recurrent dropout", masks.recurrent is not None),
+            ("detaching", masks.detach_gates is not False or masks.detach_carousel is not False),
+        ):
+            if wanted:
+                raise ValueError(f"{what} needs a hidden map; {type(cell).__name__} has a forward of its own")
         new = cell(row, state if len(state) > 1 else state[0])
         return ((new,) if isinstance(new, Tensor) else tuple(new)), {}
-    seen = state[0] if masks.recurrent is None else state[0] * masks.recurrent
-    if masks.detach_gates is not None:
-        seen = torch.where(masks.detach_gates[t], seen.detach(), seen)
-    if masks.detach_carousel is not None:
-        state = tuple(torch.where(masks.detach_carousel[t], s.detach(), s) for s in state)
-    return cell.step(row, state, seen)
+    seen, held = masks.ways(state, t)
+    return cell.step(row, held, seen)

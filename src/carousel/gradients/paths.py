@@ -3,7 +3,6 @@ r"""By which way the gradient comes back: along the carousel, through the gates,
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from ..regularization import Detach
@@ -39,7 +38,7 @@ def paths(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Paths]:
     for run, *direct in arrivals(layer, loss):
         flows = []
         for detach in (Detach(), Detach(gates=1), Detach(carousel=1)):
-            masks = run.masks._replace(**detach.masks(torch.stack(run.rows)))
+            masks = run.masks._replace(**detach.masks(len(run.rows)))
             flows.append(Flow(walk_back(replace(run, masks=masks), *direct)))
         split.append(Paths(*flows))
     return split

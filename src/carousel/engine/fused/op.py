@@ -83,7 +83,8 @@ class Fused:
         """The way back from a list of those that there are."""
         queue = iter(given)
         reset, recurrent = (next(queue) if there else None for there in self.kinds[:2])
-        return Masks(reset, recurrent, tuple(next(queue) if kind else None for kind in self.kinds.share))
+        share = tuple(next(queue) if kind else None for kind in self.kinds.share)
+        return Masks(reset, recurrent, share, self.kinds.detach_gates, self.kinds.detach_carousel)
 
     def blocks(self, tensor: Tensor) -> Tensor:
         """One of the cell's further parameters as the trace counts it: blocks of H, or a single number."""

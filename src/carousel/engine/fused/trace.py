@@ -295,6 +295,8 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
             _step_of(tracer.leaf("share", k, units=(1, sizes[k])[kind - 1])) if kind else None
             for k, kind in enumerate(kinds.share)
         ),
+        detach_gates=kinds.detach_gates,
+        detach_carousel=kinds.detach_carousel,
     )
     wx, mapped, maps_input = _input_map(cell, lent, tracer)
     weight = cell._parameters.get("weight_hh")
@@ -305,9 +307,9 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
 
     with tracer:
         begun = masks.before(state, 0)
-        seen = begun[0] if masks.recurrent is None else begun[0] * masks.recurrent
+        seen, held = masks.ways(begun, 0)
         seen.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
-        made, _ = lent.update(mapped, lent.hidden_map(seen), begun)
+        made, _ = lent.update(mapped, lent.hidden_map(seen), held)
         if len(made) != len(state):
             raise Unsupported(f"its update returns {len(made)} states, not {len(state)}")
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
