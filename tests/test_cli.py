@@ -102,7 +102,7 @@ def test_the_same_seed_repeats_a_run_to_the_last_digit_and_alone_or_in_a_sweep_m
     ("arguments", "line"),
     [
         (["model=foo"], "error: model=foo does not exist; allowed: custom, gru, highway, indrnn"),
-        (["task=foo"], "error: task=foo does not exist; allowed: adding, temporal_order"),
+        (["task=foo"], "error: task=foo does not exist; allowed: adding, latch, parity, temporal_order"),
         (["task.seq_lenn=5"], "error: task.seq_lenn: no such option; allowed here: _target_, seq_len"),
         (["task.seq_len=1"], "error: task: seq_len must be an integer of at least 2, got 1"),
         (["-m", "task.seq_len=10,1"], "error: task: seq_len must be an integer of at least 2, got 1"),

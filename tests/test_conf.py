@@ -70,6 +70,8 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("data_seed=-3", "data_seed must be an integer of at least 0, got -3"),
         ("trainer.accelerator=tpu", "trainer.accelerator=tpu is not here; allowed: auto, cpu"),
         ("batch_size=0", "batch_size must be an integer of at least 1, got 0"),
+        ("train_size=0", "train_size, unless null, must be an integer of at least 1, got 0"),
+        ("train_size=1e3", "train_size, unless null, must be an integer of at least 1, got 1000.0"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("callbacks.gradient_flow.every_n_steps=0", "every_n_steps must be an integer of at least 1, got 0"),
         ("trainer.max_steps=-7", "trainer: `max_steps` must be"),

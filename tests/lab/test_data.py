@@ -36,21 +36,69 @@ def test_the_global_seed_has_no_part_in_it():
     assert torch.equal(a[0], first(data.train_dataloader())[0])
 
 
-def test_two_processes_share_the_training_batches_and_see_the_same_validation(monkeypatch):
-    whole = first(SequenceData(Adding(8), 4, 16, 0).train_dataloader(), 4)
+@pytest.mark.parametrize("train_size", [None, 12])
+def test_two_processes_share_the_training_batches_and_see_the_same_validation(monkeypatch, train_size):
+    whole = first(SequenceData(Adding(8), 4, 16, 0, train_size).train_dataloader(), 4)
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
     for rank in range(2):
         monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
-        data = SequenceData(Adding(8), 4, 16, 0)
+        data = SequenceData(Adding(8), 4, 16, 0, train_size)
         share = first(data.train_dataloader(), 2)
         assert all(torch.equal(a, b) for a, b in zip(share, whole[rank::2], strict=True))
         assert len(list(data.val_dataloader())) == 1
 
 
+def rows(batches):
+    return [tuple(sequence.flatten().tolist()) for x in batches for sequence in x]
+
+
+def test_a_finite_training_set_is_visited_in_epochs_each_in_an_order_of_its_own():
+    loader = SequenceData(Adding(8), 4, 16, 0, train_size=12).train_dataloader()
+    batches = first(loader, 9)
+    assert all(x.shape == (4, 8, 2) for x in batches)
+    epochs = [rows(batches[k : k + 3]) for k in (0, 3, 6)]
+    assert len(set(epochs[0])) == 12
+    assert set(epochs[0]) == set(epochs[1]) == set(epochs[2])
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    again = first(SequenceData(Adding(8), 4, 16, 0, train_size=12).train_dataloader(), 9)
+    assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
+    other = first(SequenceData(Adding(8), 4, 16, 1, train_size=12).train_dataloader(), 3)
+    assert not set(rows(other)) & set(epochs[0])
+
+
+def test_a_sequence_keeps_its_target_in_every_order():
+    loader = SequenceData(Adding(8), 4, 16, 0, train_size=12).train_dataloader()
+    for x, y in itertools.islice(loader, 9):
+        torch.testing.assert_close(y[:, 0], (x[..., 0] * x[..., 1]).sum(1))
+
+
+def test_a_smaller_training_set_is_part_of_a_larger_one_whatever_the_batch_size():
+    sizes = {3: (8, 1), 8: (8, 1), 24: (8, 3), 48: (16, 3)}  # (batch_size, batches in an epoch)
+    sets = {
+        n: set(rows(first(SequenceData(Adding(8), b, 16, 0, n).train_dataloader(), k))) for n, (b, k) in sizes.items()
+    }
+    assert [len(s) for s in sets.values()] == list(sets)
+    assert sets[3] < sets[8] < sets[24] < sets[48]
+    assert not sets[48] & set(rows(first(SequenceData(Adding(8), 4, 500, 0).val_dataloader())))
+
+
+def test_what_does_not_fill_a_batch_sits_the_epoch_out():
+    loader = SequenceData(Adding(8), 4, 16, 0, train_size=7).train_dataloader()
+    batches = first(loader, 20)
+    assert all(len(x) == len(set(rows([x]))) == 4 for x in batches)
+    assert len(set(rows(batches))) == 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((0, 5, 0), "batch_size must be an integer of at least 1, got 0"), ((1, 5, -1), "data_seed must be .* got -1")],
+    [
+        ((0, 5, 0), "batch_size must be an integer of at least 1, got 0"),
+        ((1, 5, -1), "data_seed must be .* got -1"),
+        ((1, 5, 0, 0), "train_size, unless null, must be an integer of at least 1, got 0"),
+        ((1, 5, 0, 2.5), "train_size, .* got 2.5"),
+        ((1, 5, 0, True), "train_size, .* got True"),
+    ],
 )
 def test_bad_sizes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -103,8 +103,8 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
     with option("model"):
         recurrent = instantiate(cfg.model, input_size=task.input_size, batch_first=True)
         from_torch(recurrent)  # what the measures need of it
-    with option("batch_size, eval_size, data_seed"):
-        data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed)
+    with option("batch_size, eval_size, data_seed, train_size"):
+        data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed, cfg.train_size)
     with option("optimizer"):
         module = SequenceModule(recurrent, task, instantiate(cfg.optimizer))
         module.configure_optimizers()

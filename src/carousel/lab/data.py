@@ -1,5 +1,6 @@
 """One datamodule for every task."""
 
+import functools
 import itertools
 
 import lightning as L
@@ -11,7 +12,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from .tasks import Task
 
-SPLITS = ("train", "val", "test")
+STREAMS = ("train", "val", "test", "order")  # of random numbers: for each split, and for the order of each epoch
+
+
+def generator(seed: int, stream: str, i: int) -> torch.Generator:
+    entropy = np.random.SeedSequence((seed, STREAMS.index(stream), i))
+    return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 
 
 class Batches(IterableDataset):
@@ -25,9 +31,7 @@ class Batches(IterableDataset):
         self.task, self.split, self.batch_size, self.seed, self.length = task, split, batch_size, seed, length
 
     def batch(self, i: int) -> tuple[Tensor, Tensor]:
-        entropy = np.random.SeedSequence((self.seed, SPLITS.index(self.split), i))
-        generator = torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
-        return self.task.sample(self.batch_size, generator)
+        return self.task.sample(self.batch_size, generator(self.seed, self.split, i))
 
     def __iter__(self):
         """All of them, or, in one of several processes, its share."""
@@ -36,38 +40,68 @@ class Batches(IterableDataset):
         return map(self.batch, itertools.islice(indices, rank, None, world) if self.split == "train" else indices)
 
 
+class Epochs(Batches):
+    """Batches without end from `size` training sequences, which are visited in epochs, each in an order of its own.
+
+    Sequence k depends on (seed, k) alone, so a smaller set is part of a larger one; the order on (seed, epoch). What
+    does not fill a batch sits the epoch out; a set smaller than `batch_size` is one batch.
+    """
+
+    def __init__(self, task: Task, batch_size: int, seed: int, size: int) -> None:
+        super().__init__(task, "train", min(batch_size, size), seed, None)
+        self.size = size
+
+    @functools.cached_property
+    def sequences(self) -> tuple[Tensor, Tensor]:
+        single = Batches(self.task, "train", 1, self.seed, self.size)
+        x, target = zip(*map(single.batch, range(self.size)), strict=True)
+        return torch.cat(x), torch.cat(target)  # (size, T, input_size), (size, ...)
+
+    def batch(self, i: int) -> tuple[Tensor, Tensor]:
+        epoch, k = divmod(i, self.size // self.batch_size)
+        order = torch.randperm(self.size, generator=generator(self.seed, "order", epoch))
+        rows = order[k * self.batch_size : (k + 1) * self.batch_size]
+        return tuple(part[rows] for part in self.sequences)
+
+
 class SequenceData(L.LightningDataModule):
-    """Fresh training sequences without end, and fixed ones for validation and test.
+    """Training sequences, fresh ones without end or a finite set, and fixed ones for validation and test.
 
     Args:
         task: where the sequences come from.
         batch_size: training sequences per step.
         eval_size: sequences for validation, and as many for test.
         data_seed: of the data; the model has a seed of its own.
+        train_size: training sequences in all, visited again and again; None: fresh ones without end.
 
     Raises:
         ValueError: a size is under 1, or the seed negative.
     """
 
-    def __init__(self, task: Task, batch_size: int, eval_size: int, data_seed: int) -> None:
+    def __init__(
+        self, task: Task, batch_size: int, eval_size: int, data_seed: int, train_size: int | None = None
+    ) -> None:
         super().__init__()
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("eval_size", eval_size, 1),
             ("data_seed", data_seed, 0),
+            ("train_size, unless null,", 1 if train_size is None else train_size, 1),
         ):
-            if not isinstance(value, int) or value < least:
+            if type(value) is not int or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
         self.task, self.batch_size, self.eval_size, self.data_seed = task, batch_size, eval_size, data_seed
-
-    def _loader(self, split: str, batch_size: int, length: int | None) -> DataLoader:
-        return DataLoader(Batches(self.task, split, batch_size, self.data_seed, length), batch_size=None)
+        self.train_size = train_size
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader("train", self.batch_size, None)
+        if self.train_size is None:
+            batches = Batches(self.task, "train", self.batch_size, self.data_seed, None)
+        else:
+            batches = Epochs(self.task, self.batch_size, self.data_seed, self.train_size)
+        return DataLoader(batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader("val", self.eval_size, 1)
+        return DataLoader(Batches(self.task, "val", self.eval_size, self.data_seed, 1), batch_size=None)
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader("test", self.eval_size, 1)
+        return DataLoader(Batches(self.task, "test", self.eval_size, self.data_seed, 1), batch_size=None)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -46,3 +47,16 @@ class Task:
     def solved(self, loss: float) -> bool:
         """Whether a validation loss counts as solved: a tenth of chance or less."""
         return loss <= 0.1 * self.chance
+
+
+class Classification(Task):
+    """A task whose targets (num,) are classes, of `output_size`; the loss is the cross-entropy.
+
+    Where the classes are equally likely, chance is log(output_size).
+    """
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(prediction, target)
+
+    def accuracy(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction.argmax(-1) == target).float().mean()

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .task import Task
+from .task import Classification
 
 
 @dataclass(frozen=True)
-class TemporalOrder(Task):
+class TemporalOrder(Classification):
     """Tell the order of two widely separated symbols (Hochreiter & Schmidhuber 1997, section 5.6, task 6a).
 
     A sequence begins with E, ends with B, and is filled with distractors a to d, but for two symbols, X or Y each: one
@@ -37,9 +37,3 @@ class TemporalOrder(Task):
             symbols.scatter_(1, where, 4 + kinds[:, k : k + 1])
         symbols[:, 0], symbols[:, -1] = 6, 7
         return F.one_hot(symbols, 8).float(), 2 * kinds[:, 0] + kinds[:, 1]  # (num, T, 8), (num,)
-
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(prediction, target)
-
-    def accuracy(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return (prediction.argmax(-1) == target).float().mean()
