@@ -215,58 +215,35 @@ extern "C" int backward(const long* sizes, void** pointers) try {
             remember(u, row, block);
         };
 
-        for (long j = out_mine.begin; j < out_mine.end; j++) {
-          const Tiles<BACKWARD> tiles{rows};
-          for (long k = 0; k < tiles.count; k++) {
-            const Range tile = tiles[k];
-            const real* a[TALLEST];
-            vec sums[TALLEST * BACKWARD] = {};
-            for (long row = tile.begin; row < tile.end; row++)
-              a[row - tile.begin] = ring + (previous + row) * D * WIDTH;
-            if (back > 0)
-              multiply<DU ? BACKWARD : 0>(tile.size(), sums, a, w_h + j * blocks * DU * WIDTH * TILE, k, DU * WIDTH,
-                                          blocks, panel);
-            for (long row = tile.begin; row < tile.end; row++)
-              for (long f = 0; f < BACKWARD && c.out_valid(j * BACKWARD + f) > 0; f++) {
-                const long block = j * BACKWARD + f;
-                const vec d = gather(sums[(row - tile.begin) * BACKWARD + f], row, block);
-                if (arrived) {
-                  store(carried_out(row) + block * WIDTH, d);
-                } else if constexpr (PROJECTED) {
-                  Unit u{};
-                  c.masks<true>(c, u, t, b0 + row, block);
-                  u.d_out = d;
-                  u.state[0] = state_before(row, block);
-                  vec to_product, held;
-                  d_projected(u, to_product, held);
-                  if (norms) norm[row * STATES] += squares(first(to_product, c.out_valid(block)));
-                  store(team.d_out + (block * places + place + row) * WIDTH, first(to_product, c.out_valid(block)));
-                  store(carried_out(row) + block * WIDTH, first(held, c.out_valid(block)));
-                  remember(u, row, block);
-                } else {
-                  adjoin(d, row, block);
-                }
+        for_products<BACKWARD, 1>(
+            out_mine, P, {0, rows}, w_h, nullptr, DU * WIDTH, back > 0 ? blocks : 0, panel,
+            [&](long row) INLINED { return ring + (previous + row) * D * WIDTH; },
+            [&](long row, long block, const vec* through) INLINED {
+              const vec d = gather(*through, row, block);
+              if (arrived) {
+                store(carried_out(row) + block * WIDTH, d);
+              } else if constexpr (PROJECTED) {
+                Unit u{};
+                c.masks<true>(c, u, t, b0 + row, block);
+                u.d_out = d;
+                u.state[0] = state_before(row, block);
+                vec to_product, held;
+                d_projected(u, to_product, held);
+                if (norms) norm[row * STATES] += squares(first(to_product, c.out_valid(block)));
+                store(team.d_out + (block * places + place + row) * WIDTH, first(to_product, c.out_valid(block)));
+                store(carried_out(row) + block * WIDTH, first(held, c.out_valid(block)));
+                remember(u, row, block);
+              } else {
+                adjoin(d, row, block);
               }
-          }
-        }
+            });
         if (arrived) break;
         if constexpr (PROJECTED) {
           team.meeting.wait(me.members);
-          for (long j = mine.begin; j < mine.end; j++) {
-            const Tiles<BACKWARD> tiles{rows};
-            for (long k = 0; k < tiles.count; k++) {
-              const Range tile = tiles[k];
-              const real* a[TALLEST];
-              vec sums[TALLEST * BACKWARD] = {};
-              for (long row = tile.begin; row < tile.end; row++)
-                a[row - tile.begin] = team.d_out + (place + row) * WIDTH;
-              multiply<BACKWARD>(tile.size(), sums, a, w_r + j * out_blocks * WIDTH * TILE, k, WIDTH, out_blocks,
-                                 places * WIDTH);
-              for (long row = tile.begin; row < tile.end; row++)
-                for (long f = 0; f < BACKWARD && c.valid(j * BACKWARD + f) > 0; f++)
-                  adjoin(sums[(row - tile.begin) * BACKWARD + f], row, j * BACKWARD + f);
-            }
-          }
+          for_products<BACKWARD, 1>(
+              mine, H, {0, rows}, w_r, nullptr, WIDTH, out_blocks, places * WIDTH,
+              [&](long row) INLINED { return team.d_out + (place + row) * WIDTH; },
+              [&](long row, long block, const vec* d) INLINED { adjoin(*d, row, block); });
         }
         team.meeting.wait(me.members);
         if (norms && me.member == 0)
@@ -300,25 +277,14 @@ extern "C" int backward(const long* sizes, void** pointers) try {
             UNROLL
             for (int k = 0; k < D; k++) store(to + k * WIDTH, sums[k]);
           }
-        if (d_x) {
-          const Range part = me.share(n);
-          const Tiles<BACKWARD> tiles{part.size()};
-          for (long j = 0; j < x_columns; j++)
-            for (long k = 0; k < tiles.count; k++) {
-              const Range tile{part.begin + tiles[k].begin, part.begin + tiles[k].end};
-              const real* a[TALLEST];
-              vec sums[TALLEST * BACKWARD] = {};
-              for (long i = tile.begin; i < tile.end; i++) a[i - tile.begin] = ring + (i * D + D_X) * WIDTH;
-              multiply<BACKWARD>(tile.size(), sums, a, w_x + j * blocks * DX * WIDTH * TILE, k, DX * WIDTH, blocks,
-                                 panel);
-              for (long i = tile.begin; i < tile.end; i++)
-                for (long f = 0; f < BACKWARD; f++) {
-                  const long step = t + slot - i / rows, b = b0 + i % rows, column = (j * BACKWARD + f) * WIDTH;
-                  if (column < I)
-                    store(d_x + (step * B + b) * I + column, sums[(i - tile.begin) * BACKWARD + f], I - column);
-                }
-            }
-        }
+        if (d_x)
+          for_products<BACKWARD, 1>(
+              {0, x_columns}, I, me.share(n), w_x, nullptr, DX * WIDTH, blocks, panel,
+              [&](long i) INLINED { return ring + (i * D + D_X) * WIDTH; },
+              [&](long i, long block, const vec* d) INLINED {
+                const long step = t + slot - i / rows, b = b0 + i % rows, column = block * WIDTH;
+                store(d_x + (step * B + b) * I + column, *d, I - column);
+              });
         team.meeting.wait(me.members);  // until all have read what the next steps will write over
       }
       team.meeting.wait(me.members);

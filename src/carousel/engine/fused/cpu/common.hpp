@@ -103,11 +103,11 @@ struct Tiles {
   Range operator[](long k) const { return part(rows, k, count); }
 };
 
-// sums[r][c] += sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels. The first turns
-// on the same weights fetch those of the next tile, which lie behind them.
+// sums[r][c] = bias[c] + sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels; no bias
+// is zero. The first turns on the same weights fetch those of the next tile, which lie behind them.
 template <int R, int C>
-__attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, long a_step, const real* weights, long n,
-                                             long panels, long turn) {
+__attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, const real* weights, const real* bias,
+                                             long n, long panels, long a_step, long turn) {
   const real* ahead = weights + (C + std::min<long>(turn, C - 1)) * n * panels * WIDTH;
   vec sums[R][C];
   const real* a[R];
@@ -115,7 +115,7 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, l
   for (int r = 0; r < R; r++) {
     a[r] = from[r];
     UNROLL
-    for (int c = 0; c < C; c++) sums[r][c] = to[r * C + c];
+    for (int c = 0; c < C; c++) sums[r][c] = bias ? load(bias + c * WIDTH) : vec{};
   }
   for (long p = 0; p < panels; p++) {
     for (long k = 0; k < n; k++, weights += C * WIDTH) {
@@ -138,15 +138,35 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, l
   for (int c = 0; c < C; c++) to[r * C + c] = sums[r][c];
 }
 
-template <int C, int R = rows_of_tile(C)>
-INLINE void multiply(int rows, vec* sums, const real* const* a, const real* weights, long turn, long n, long panels = 1,
-                     long a_step = 0) {
+template <int C, int R = rows_of_tile(C), class... A>
+INLINE void multiply(int height, A... arguments) {
   if constexpr (C > 0 && R > 0) {
-    if (rows == R)
-      multiply_rows<R, C>(sums, a, a_step, weights, n, panels, turn);
+    if (height == R)
+      multiply_rows<R, C>(arguments...);
     else
-      multiply<C, R - 1>(rows, sums, a, weights, turn, n, panels, a_step);
+      multiply<C, R - 1>(height, arguments...);
   }
+}
+
+// finish(row, block, sums) for each row and block below `units` of some tiles of F blocks, with the block's G sums: the
+// bias, and the row at from(row) times the packed weights as in multiply_rows. Without a product n or panels is 0.
+template <int F, int G, class From, class Finish>
+INLINE void for_products(Range tiles, long units, Range rows, const real* weights, const real* bias, long n,
+                         long panels, long a_step, From from, Finish finish) {
+  constexpr int C = F * G;
+  const Tiles<C> heights{rows.size()};
+  for (long j = tiles.begin; j < tiles.end; j++)
+    for (long k = 0; k < heights.count; k++) {
+      const Range tile{rows.begin + heights[k].begin, rows.begin + heights[k].end};
+      const real* a[TALLEST];
+      vec sums[TALLEST * C + 1];
+      for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = from(row);
+      multiply<C>(tile.size(), sums, a, weights + j * n * panels * C * WIDTH, bias ? bias + j * C * WIDTH : nullptr, n,
+                  panels, a_step, k);
+      for (long row = tile.begin; row < tile.end; row++)
+        for (long f = 0; f < F && (j * F + f) * WIDTH < units; f++)
+          finish(row, j * F + f, sums + (row - tile.begin) * C + f * G);
+    }
 }
 
 struct Unit {  // what the pointwise functions read: one block of units of one sequence

@@ -8,8 +8,9 @@ extern "C" int forward(const long* sizes, void** pointers) try {
   for (auto& s : last) s = p.take<real>();
   const long T = c.T, B = c.B, H = c.H, P = c.P, width = c.blocks() * WIDTH, out_width = c.out_blocks() * WIDTH;
   const long tiles = c.blocks() / FORWARD, out_tiles = c.out_blocks() / BACKWARD;
+  const long inputs = c.x ? c.I : 0;
   constexpr long WX = FORWARD * GX * WIDTH, UH = FORWARD * GU * WIDTH;
-  Buffer<real> w_x(c.x ? tiles * c.I * WX : 0), w_h(GU ? tiles * P * UH : 0), b_x(tiles * WX), b_h(tiles * UH + 1);
+  Buffer<real> w_x(tiles * inputs * WX), w_h(GU ? tiles * P * UH : 0), b_x(tiles * WX), b_h(tiles * UH);
   Buffer<real> w_r(PROJECTED ? out_tiles * BACKWARD * WIDTH * H : 0), full(PROJECTED ? B * width : 0);
   Buffer<real> h(2 * B * out_width), seen_by(SEEN ? 2 * B * out_width : 0), rest((STATES - 1) * B * width),
       own(OWN * width);
@@ -51,29 +52,18 @@ extern "C" int forward(const long* sizes, void** pointers) try {
     if (!rows) return;
     const long chunk = std::min(T, std::max(1L, CHUNK / rows)), places = chunk * rows;
     Buffer<real> buffer(mine.size() * places * WX);
-    real* const wx = buffer;
+    auto wx = [&](long place, long block)
+                  INLINED { return buffer + ((block - mine.begin * FORWARD) * places + place) * GX * WIDTH; };
     for (long t = 0; t < T; t++) {
       if (t % chunk == 0)  // W x for the steps to come
-        for (long j = mine.begin; j < mine.end; j++) {
-          const Tiles<FORWARD * GX> tiles{std::min(chunk, T - t) * rows};
-          for (long k = 0; k < tiles.count; k++) {
-            const Range tile = tiles[k];
-            const real* x[TALLEST];
-            vec sums[TALLEST * FORWARD * GX];
-            for (long i = tile.begin; i < tile.end; i++) {
-              const long step = t + i / rows, b = b0 + i % rows;
-              vec* const sum = sums + (i - tile.begin) * FORWARD * GX;
-              x[i - tile.begin] = c.x + step * c.x_t + b * c.x_b;
-              for (long f = 0; f < FORWARD * GX; f++) {
-                const long unit = (j * FORWARD + f / GX) * WIDTH;
-                sum[f] = load(b_x + j * WX + f * WIDTH);
-                if (c.wx && unit < H) sum[f] = load(c.wx + ((step * B + b) * GX + f % GX) * H + unit, H - unit);
-              }
-            }
-            if (c.x) multiply<FORWARD * GX>(tile.size(), sums, x, w_x + j * c.I * WX, k, c.I);
-            std::memcpy(wx + ((j - mine.begin) * places + tile.begin) * WX, sums, tile.size() * WX * sizeof(real));
-          }
-        }
+        for_products<FORWARD, GX>(
+            mine, H, {0, std::min(chunk, T - t) * rows}, w_x, b_x, inputs, 1, 0,
+            [&](long i) INLINED { return c.x + (t + i / rows) * c.x_t + (b0 + i % rows) * c.x_b; },
+            [&](long i, long block, const vec* sums) INLINED {
+              const real* ready = c.wx + ((t + i / rows) * B + b0 + i % rows) * GX * H + block * WIDTH;
+              for (int g = 0; g < GX; g++)
+                store(wx(i, block) + g * WIDTH, c.wx ? load(ready + g * H, c.valid(block)) : sums[g]);
+            });
       const real *before = h + t % 2 * B * out_width, *input = given + t % 2 * B * out_width;
       real* const after = h + (t + 1) % 2 * B * out_width;
       auto emit = [&](long b, long block, vec value) INLINED {
@@ -81,70 +71,48 @@ extern "C" int forward(const long* sizes, void** pointers) try {
         store(c.out + (t * B + b) * P + block * WIDTH, value, c.out_valid(block));
         look(t + 1, b, block, value);
       };
-      for (long j = mine.begin; j < mine.end; j++) {
-        const Tiles<FORWARD*(GU ? GU : 1)> tiles{rows};
-        for (long k = 0; k < tiles.count; k++) {
-          const Range tile = tiles[k];
-          const real* a[TALLEST];
-          vec sums[TALLEST * FORWARD * GU + 1];
-          for (long row = tile.begin; row < tile.end; row++) {
-            a[row - tile.begin] = input + (b0 + row) * out_width;
-            std::memcpy(sums + (row - tile.begin) * FORWARD * GU, b_h + j * UH, UH * sizeof(real));
-          }
-          multiply<FORWARD * GU>(tile.size(), sums, a, w_h + j * P * UH, k, P);
-          for (long row = tile.begin; row < tile.end; row++)
-            for (long f = 0; f < FORWARD; f++) {
-              const long b = b0 + row, block = j * FORWARD + f, unit = block * WIDTH;
-              if (unit >= H) break;
-              const real* const from = wx + ((j - mine.begin) * places + t % chunk * rows + row) * WX + f * GX * WIDTH;
-              Unit u{};
-              vec next[STATES], kept[SAVED + 1];
+      for_products<FORWARD, GU>(
+          mine, H, {0, rows}, w_h, b_h, P, 1, 0, [&](long row) INLINED { return input + (b0 + row) * out_width; },
+          [&](long row, long block, const vec* uh) INLINED {
+            const long b = b0 + row, unit = block * WIDTH;
+            const real* const from = wx(t % chunk * rows + row, block);
+            Unit u{};
+            vec next[STATES], kept[SAVED + 1];
+            UNROLL
+            for (int g = 0; g < GX; g++) u.wx[g] = load(from + g * WIDTH);
+            UNROLL
+            for (int g = 0; g < GU; g++) u.uh[g] = uh[g];
+            if (!PROJECTED) u.state[0] = load(before + b * out_width + unit);
+            UNROLL
+            for (int k = 1; k < STATES; k++) u.state[k] = load(rest + ((k - 1) * B + b) * width + unit);
+            UNROLL
+            for (int k = 0; k < OWN; k++) u.own[k] = load(own + (block * OWN + k) * WIDTH);
+            c.masks<false>(c, u, t, b, block);
+            update(u, next, kept);
+            UNROLL
+            for (int k = 1; k < STATES; k++) store(rest + ((k - 1) * B + b) * width + unit, next[k]);
+            if (PROJECTED)
+              store(full + b * width + unit, next[0]);
+            else
+              emit(b, block, next[0]);
+            if (c.saved) {
+              real* const to = c.saved + ((t * B + b) * width + unit) * SAVED;
               UNROLL
-              for (int g = 0; g < GX; g++) u.wx[g] = load(from + g * WIDTH);
-              UNROLL
-              for (int g = 0; g < GU; g++) u.uh[g] = sums[((row - tile.begin) * FORWARD + f) * GU + g];
-              if (!PROJECTED) u.state[0] = load(before + b * out_width + unit);
-              UNROLL
-              for (int k = 1; k < STATES; k++) u.state[k] = load(rest + ((k - 1) * B + b) * width + unit);
-              UNROLL
-              for (int k = 0; k < OWN; k++) u.own[k] = load(own + (block * OWN + k) * WIDTH);
-              c.masks<false>(c, u, t, b, block);
-              update(u, next, kept);
-              UNROLL
-              for (int k = 1; k < STATES; k++) store(rest + ((k - 1) * B + b) * width + unit, next[k]);
-              if (PROJECTED)
-                store(full + b * width + unit, next[0]);
-              else
-                emit(b, block, next[0]);
-              if (c.saved) {
-                real* const to = c.saved + ((t * B + b) * width + unit) * SAVED;
-                UNROLL
-                for (int k = 0; k < SAVED; k++) store(to + k * WIDTH, kept[k]);
-              }
+              for (int k = 0; k < SAVED; k++) store(to + k * WIDTH, kept[k]);
             }
-        }
-      }
+          });
       if constexpr (PROJECTED) {
         meeting[me.team].wait(me.members);
-        for (long j = out_mine.begin; j < out_mine.end; j++) {
-          const Tiles<BACKWARD> tiles{rows};
-          for (long k = 0; k < tiles.count; k++) {
-            const Range tile = tiles[k];
-            const real* a[TALLEST];
-            vec sums[TALLEST * BACKWARD] = {};
-            for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = full + (b0 + row) * width;
-            multiply<BACKWARD>(tile.size(), sums, a, w_r + j * H * BACKWARD * WIDTH, k, H);
-            for (long row = tile.begin; row < tile.end; row++)
-              for (long f = 0; f < BACKWARD && c.out_valid(j * BACKWARD + f) > 0; f++) {
-                const long b = b0 + row, block = j * BACKWARD + f;
-                Unit u{};
-                u.out = sums[(row - tile.begin) * BACKWARD + f];
-                u.state[0] = load(before + b * out_width + block * WIDTH);
-                c.masks<true>(c, u, t, b, block);
-                emit(b, block, projected(u));
-              }
-          }
-        }
+        for_products<BACKWARD, 1>(
+            out_mine, P, {0, rows}, w_r, nullptr, H, 1, 0, [&](long row) INLINED { return full + (b0 + row) * width; },
+            [&](long row, long block, const vec* out) INLINED {
+              const long b = b0 + row;
+              Unit u{};
+              u.out = *out;
+              u.state[0] = load(before + b * out_width + block * WIDTH);
+              c.masks<true>(c, u, t, b, block);
+              emit(b, block, projected(u));
+            });
       }
       meeting[me.team].wait(me.members);
     }
