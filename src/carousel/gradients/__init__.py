@@ -2,6 +2,7 @@
 
 from .flow import Flow, flow, memory_length, watch
 from .jacobian import Jacobian, jacobian, largest_singular_values
+from .lyapunov import lyapunov
 
 __all__ = [
     "Flow",
@@ -9,6 +10,7 @@ __all__ = [
     "flow",
     "jacobian",
     "largest_singular_values",
+    "lyapunov",
     "memory_length",
     "watch",
 ]
