@@ -98,6 +98,36 @@ def test_the_same_seed_repeats_a_run_to_the_last_digit_and_alone_or_in_a_sweep_m
     )
 
 
+EXPERIMENT = """
+# @package _global_
+hydra:
+  mode: MULTIRUN
+  sweep: {dir: sweep}
+  sweeper:
+    params: {seed: "0"}
+    grids:
+      - {model: rnn_orthogonal, model.init.gain: "0.6,0.8"}
+      - {model: lstm_forget1, model.init.value: "0,1"}
+"""
+
+
+def test_an_experiment_may_be_a_union_of_grids(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "union.yaml").write_text(EXPERIMENT)
+    searchpath = f"hydra.searchpath=[file://{tmp_path}]"
+    done = call(tmp_path, "train.py", searchpath, "experiment=union", "model.init.gain=choice(0.5)", "seed=1", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sweep" / "multirun.yaml").exists()
+    rows = pd.read_csv(tmp_path / "sweep" / "results.csv")
+    assert rows["label"].tolist() == [
+        "lstm_forget1 model.init.value=0",
+        "lstm_forget1 model.init.value=1",
+        "rnn_orthogonal model.init.gain=0.5",
+    ]
+    assert set(rows["seed"]) == {1}
+    assert rows["run"].iloc[2].startswith("seed=1,model=rnn_orthogonal,gain=0.5")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -109,6 +139,9 @@ def test_the_same_seed_repeats_a_run_to_the_last_digit_and_alone_or_in_a_sweep_m
         (["-m", "model=foo", "seed=1,2"], "error: model=foo does not exist"),
         (["task.seq_len="], "error: task: seq_len must be an integer of at least 2, got"),
         (["-m", "seed=1,2", "hydra.launcher.n_jobs=0"], "error: hydra.launcher.n_jobs must be at least 1, got 0"),
+        (["-m", "hydra.sweeper.grids=5"], "error: hydra.sweeper.grids must be a list of mappings from keys to"),
+        (["-m", "hydra.sweeper.grids=[{model:foo}]"], "error: model=foo does not exist"),
+        (["-m", "hydra.sweeper.grids=[{model:rnn},{task.seq_len:'10,1'}]"], "error: task: seq_len must be an integer"),
         (["logger=null"], "error: Config group override must be a string or a list"),
         (["seed=1,2"], "error: Ambiguous value for argument 'seed=1,2'"),
     ],

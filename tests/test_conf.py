@@ -1,9 +1,13 @@
 """Every config file composes and builds, and says what is wrong when something is."""
 
+import itertools
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import open_dict, read_write
+from sweeps import batches
 
 from carousel.gradients import flow
 from carousel.lab import app
@@ -37,9 +41,11 @@ def test_every_option_of_every_group_builds(tmp_path, group, name):
 def test_every_run_of_every_experiment_builds(tmp_path, name):
     cfg = load(tmp_path, f"experiment={name}")
     assert cfg.hydra.mode.name == "MULTIRUN"
-    for key, values in cfg.hydra.sweeper.params.items():
-        for value in str(values).split(","):
-            app.build(load(tmp_path, f"experiment={name}", f"{key}={value}"))
+    seen = set()
+    for run in itertools.chain(*batches(instantiate(cfg.hydra.sweeper))):
+        if not seen.issuperset(run):  # each value once, for the launcher checks every run
+            app.build(load(tmp_path, f"experiment={name}", *run))
+            seen.update(run)
 
 
 def test_the_headline_sweeps_what_it_should(tmp_path):

@@ -30,6 +30,19 @@ def test_a_label_is_the_model_and_whatever_else_was_varied(tmp_path):
     assert results["label"].tolist() == ["lstm", "rnn optimizer.lr=0.1", "rnn optimizer.lr=0.2"]
 
 
+def test_a_label_names_what_varies_in_one_model_alone_for_that_model_alone(tmp_path):
+    for gain in ("0.6", "0.8"):
+        make_run(tmp_path, "rnn_orthogonal", 10, **{"model.init.gain": gain})
+    for value in ("0", "1"):
+        make_run(tmp_path, "lstm_forget1", 10, **{"model.init.value": value})
+    assert collect(tmp_path)[0]["label"].tolist() == [
+        "lstm_forget1 model.init.value=0",
+        "lstm_forget1 model.init.value=1",
+        "rnn_orthogonal model.init.gain=0.6",
+        "rnn_orthogonal model.init.gain=0.8",
+    ]
+
+
 def test_a_label_tells_apart_what_only_the_configuration_says(tmp_path):
     for name, lr in (("a", 0.1), ("b", 0.2)):
         folder = make_run(tmp_path / name, "rnn", 10)
