@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from ..gradients import flow, gates, memory_length, paths, theory
+from ..gradients import flow, gates, lyapunov, memory_length, paths, theory
 from ..twins import from_torch
 from . import figures
 from .module import SequenceModule
@@ -175,6 +175,15 @@ class GradientPaths(Probe):
         curves = {name: list(getattr(split, name).rms().values())[-1] for name in ("total", "carousel", "gates")}
         lag = (batch[0].size(1) - 1) // 2
         return {f"paths/{name}": float(curves[name][lag] - curves["total"][lag]) for name in ("carousel", "gates")}
+
+
+class LargestLyapunovExponent(Probe):
+    """The mean over sequences of the largest Lyapunov exponent per step, in nats (first layer), as
+    `carousel.gradients.lyapunov` measures it after the first tenth of the steps: above 0 nearby states part."""
+
+    def measure(self, trainer, module, batch) -> dict[str, float]:
+        spectrum = lyapunov(module.recurrent, lambda: module(batch[0]), exponents=1, discard=batch[0].size(1) // 10)
+        return {"lyapunov/largest": float(spectrum[0].mean())}
 
 
 class StopWhenSolved(L.Callback):
