@@ -11,8 +11,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import carousel
-from carousel.gradients import flow, memory_length
-from carousel.lab.callbacks import GradientFlow, KeepGate, LossChart, StopWhenSolved
+from carousel.gradients import flow, lyapunov, memory_length, paths, theory
+from carousel.lab.callbacks import (
+    GateStatistics,
+    GradientFlow,
+    GradientPaths,
+    LargestLyapunovExponent,
+    LossChart,
+    StopWhenSolved,
+)
 from carousel.lab.data import SequenceData
 from carousel.lab.module import SequenceModule
 from carousel.lab.tasks import Adding
@@ -61,12 +68,13 @@ def test_gradient_flow_is_written_to_file_and_to_tensorboard(tmp_path, layer_typ
         assert [e.step for e in memory] == [0, 8, 16, 20]
         assert memory[-1].value == memory_length(now[state])
         assert f"gradient_flow/d{state}" in events.Tags()["images"]
-    assert callback.memory[20] == {state: memory_length(curve) for state, curve in now.items()}
+    assert callback.values[20] == {f"memory_length/{state}": memory_length(curve) for state, curve in now.items()}
 
 
 def test_measuring_does_not_change_the_training(tmp_path):
     weights = []
-    for callbacks in ([], [GradientFlow(tmp_path / "flow.csv", 3, 16), KeepGate(3, 16)]):
+    probes = [kind(3, 16) for kind in (GateStatistics, GradientPaths, LargestLyapunovExponent)]
+    for callbacks in ([], [GradientFlow(tmp_path / "flow.csv", 3, 16, predict=True), *probes]):
         L.seed_everything(0, verbose=False)
         _, module, _, _ = fit(tmp_path / str(len(callbacks)), carousel.LSTM(2, 8, batch_first=True), callbacks)
         weights.append(module.recurrent.weight_hh_l0.detach())
@@ -74,19 +82,79 @@ def test_measuring_does_not_change_the_training(tmp_path):
 
 
 @pytest.mark.parametrize(("layer_type", "gate"), [(carousel.LSTM, "f"), (nn.LSTM, "f"), (carousel.GRU, "z")])
-def test_the_mean_keep_gate(tmp_path, layer_type, gate):
+def test_gates_and_timescales(tmp_path, layer_type, gate):
     layer = layer_type(2, 8, batch_first=True)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()
-        layer.bias_ih_l0[8:16] = 2.0  # both f of an LSTM and z of a GRU are the second block
-    _, _, _, events = fit(tmp_path, layer, [KeepGate(100, 16)], steps=1, lr=0.0)
-    assert events.Scalars(f"gates/{gate}_mean")[0].value == pytest.approx(torch.tensor(2.0).sigmoid().item())
+        layer.bias_ih_l0[8:12] = 1.0  # both f of an LSTM and z of a GRU are the second block
+        layer.bias_ih_l0[12:16] = 3.0
+    _, _, _, events = fit(tmp_path, layer, [GateStatistics(100, 16)], steps=1, lr=0.0)
+
+    def logged(name):
+        return events.Scalars(f"gates/{name}")[0].value
+
+    values = torch.tensor([1.0, 3.0]).sigmoid()
+    assert logged(f"{gate}_mean") == pytest.approx(values.mean().item())
+    assert logged(f"{gate}_open") == 0.5
+    assert logged(f"{gate}_closed") == 0.0
+    assert logged("timescale_median") == pytest.approx(1 / (1 - values[0].item()), rel=1e-5)
+    assert logged("timescale_share_beyond_seq_len") == 0.5  # the sequences have 8 steps, 1 / (1 - sigmoid(3)) is 21
+    assert "gates/log10_timescale_over_seq_len" in events.Tags()["histograms"]
 
 
-def test_a_cell_without_a_keep_gate_logs_none(tmp_path):
-    _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [KeepGate(5, 16)])
+def test_a_cell_without_gates_logs_none(tmp_path):
+    _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [GateStatistics(5, 16)])
     assert not [tag for tag in events.Tags()["scalars"] if tag.startswith("gates")]
+
+
+def test_the_ways_of_the_gradient_are_those_that_paths_measures(tmp_path):
+    torch.manual_seed(0)
+    callback = GradientPaths(None, 16)
+    _, module, data, _ = fit(tmp_path, carousel.LSTM(2, 8, batch_first=True), [callback])
+    assert list(callback.values) == [0, 20]
+    x, y = next(iter(data.val_dataloader()))
+    (split,) = paths(module.recurrent, lambda: module.loss((x[:16], y[:16])))
+    for way in ("carousel", "gates"):
+        curves = [getattr(split, name).rms()["c"] for name in (way, "total")]
+        assert callback.values[20][f"paths/{way}"] == pytest.approx(float(curves[0][3] - curves[1][3]), abs=1e-5)
+
+
+def test_what_has_no_carousel_says_nothing_of_it(tmp_path):
+    callback = GradientPaths(None, 16)
+    fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [callback], steps=1)
+    assert callback.values[0].keys() == {"paths/gates"}  # a logarithm of zero is no number
+
+
+def test_the_largest_lyapunov_exponent(tmp_path):
+    torch.manual_seed(0)
+    callback = LargestLyapunovExponent(10, 8)
+    _, module, data, events = fit(tmp_path, carousel.GRU(2, 8, batch_first=True), [callback])
+    x, _ = next(iter(data.val_dataloader()))
+    (spectrum,) = lyapunov(module.recurrent, lambda: module(x[:8]), exponents=1)
+    logged = events.Scalars("lyapunov/largest")
+    assert [e.step for e in logged] == [0, 10, 20]
+    assert logged[-1].value == pytest.approx(float(spectrum.mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", [carousel.LSTM, carousel.RNN])
+def test_predictions_stand_beside_what_is_measured_at_the_beginning(tmp_path, kind):
+    torch.manual_seed(0)
+    layer = kind(2, 32, batch_first=True)
+    callback = GradientFlow(tmp_path / "flow.csv", None, 16, predict=True)
+    fit(tmp_path, layer, [callback], lr=0.0)
+    table = pd.read_csv(tmp_path / "flow.csv")
+    x, _ = next(iter(SequenceData(Adding(8), 16, 64, 0).val_dataloader()))
+    for state, expected in theory.linearise(layer.cell(), x[:16].mean((0, 1))).curves(8).items():
+        rows = table[(table["step"] == 0) & (table["state"] == state)].set_index("lag")["predicted"]
+        assert rows.tolist() == pytest.approx((expected - expected[0]).tolist(), abs=1e-3)
+    assert table.loc[table["step"] > 0, "predicted"].isna().all()
+
+
+def test_what_cannot_be_predicted_is_left_empty(tmp_path):
+    layer = carousel.LSTM(2, 8, layer_norm=True, batch_first=True)
+    fit(tmp_path, layer, [GradientFlow(tmp_path / "flow.csv", None, 16, predict=True)], steps=1)
+    assert pd.read_csv(tmp_path / "flow.csv")["predicted"].isna().all()
 
 
 def test_stop_when_solved_stops_at_the_first_solved_validation(tmp_path, monkeypatch):
@@ -115,4 +183,4 @@ def test_loss_and_chance_stand_in_one_chart(tmp_path):
 @pytest.mark.parametrize("arguments", [(0, 5), (5, 0), (2.5, 1)])
 def test_bad_schedules_are_refused(arguments):
     with pytest.raises(ValueError, match="must be an integer of at least 1"):
-        KeepGate(*arguments)
+        GateStatistics(*arguments)
