@@ -15,30 +15,40 @@ def make_run(
     rate: float = 0.5,
     val_loss: float = 0.15,
     status: str = "finished",
+    experiment: str | None = None,
+    task: str = "adding",
+    config: dict | None = None,
+    metrics: dict | None = None,
     **overrides,
 ) -> Path:
-    """A run whose gradient decays by `rate` per lag, before and after training."""
-    overrides = {"model": model, "task.seq_len": str(seq_len), "seed": str(seed)} | overrides
+    """A run whose gradient decays by `rate` decades per lag, before and after training."""
+    overrides = {"model": model, "task": task, "task.seq_len": str(seq_len), "seed": str(seed)} | overrides
+    overrides |= {key: str(value) for key, value in (config or {}).items()}
     folder = root / ",".join(f"{k}={v}" for k, v in overrides.items())
     solved = val_loss < 1 / 60
     record = {
         "status": status,
         "error": None if status == "finished" else "ValueError: it broke",
         "model": model,
-        "task": "adding",
+        "task": task,
+        "experiment": experiment,
         "seq_len": seq_len,
         "seed": seed,
         "chance": 1 / 6,
         "solved": solved,
         "steps_to_solve": 100 if solved else None,
         "overrides": overrides,
-        "config": {"batch_size": 32, "seed": seed},
+        "steps": 100,
+        "parameters": {"rnn": 100, "gru": 300}.get(model, 400),
+        "wall_time_s": 2.0,
+        "config": {"batch_size": 32, "seed": seed, "model.hidden_size": 8} | (config or {}),
         "metrics": {
             "val/loss": val_loss,
             "test/loss": val_loss,
             "memory_length_init/h": min(6, seq_len - 1),
             "memory_length_end/h": seq_len - 1,
-        },
+        }
+        | (metrics or {}),
         "versions": {"torch": "2"},
     }
     write_record(folder, record)

@@ -159,8 +159,8 @@ class GateStatistics(Probe):
                 steps = batch[0].size(1)
                 values[f"gates/timescale{suffix}_median"] = timescales.median()
                 values[f"gates/timescale{suffix}_share_beyond_seq_len"] = (timescales >= steps).double().mean()
-                if writer := tensorboard(trainer):
-                    spread = (timescales / steps).log10().clamp(max=10)
+                spread = (timescales / steps).log10().clamp(max=10)
+                if (writer := tensorboard(trainer)) and spread.isfinite().all():
                     writer.add_histogram(f"gates/log10_timescale{suffix}_over_seq_len", spread, trainer.global_step)
         return values
 

@@ -66,11 +66,9 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
             needed[model] = f"{min(enough):.0f}" if len(enough) else None
         solved = [f"{count} (`{model}`)" for model, count in needed.items() if count]
         never = [f"`{model}`" for model, count in needed.items() if not count]
-        said.append(
-            f"At {length} steps most seeds solve it from "
-            + (f"{names(solved)} training sequences" if solved else "no number")
-            + (f"; {names(never)} at no number tried." if never else ".")
-        )
+        parts = [f"from {names(solved)} training sequences"] if solved else []
+        parts += [f"at no number tried with {names(never)}"] if never else []
+        said.append(f"At {length} steps most seeds solve it {' and '.join(parts)}.")
     price = costs(results)
     ratio = price / price.loc["rnn" if "rnn" in price.index else price.index[0]]
     said.append(

@@ -82,8 +82,18 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
         f"{names(f'{gaps[lag][model]:.0%} (`{model}`) at lag {lag}' for lag, model in worst.items())}."
     )
     if {"rnn", "lstm"} <= models.keys():
-        below = (models["lstm"]["measured"].mean(axis=1) < models["rnn"]["measured"].mean(axis=1))[1:]
-        until = below.index[~below][0] - 1 if (~below).any() else below.index[-1]
-        if until:
-            said.append(f"torch's default `lstm` keeps less of its gradient than `rnn` over lags 1 to {until}.")
+        for state in ("c", "h"):
+            lstm, rnn = (curve(flow, *which) for which in (("lstm", state), ("rnn", "h")))
+            if (lstm < rnn)[1]:
+                until = int((lstm < rnn)[1:].idxmin()) - 1 if (lstm >= rnn)[1:].any() else lstm.index[-1]
+                said.append(
+                    f"torch's default `lstm` keeps less of ∂L/∂{state} than `rnn` of ∂L/∂h over lags 1 to {until}."
+                )
     return said
+
+
+def curve(flow: pd.DataFrame, model: str, state: str) -> pd.Series:
+    """The mean over seeds of one state's curve at initialisation, relative to lag 0."""
+    rows = flow[(flow["step"] == 0) & (flow["model"] == model) & (flow["state"] == state)]
+    mean = rows.groupby("lag")["log10_norm"].mean()
+    return mean - mean.loc[0]

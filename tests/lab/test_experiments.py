@@ -1,0 +1,158 @@
+"""What is drawn and said of the named experiments is what stands in the tables."""
+
+import math
+
+import pandas as pd
+import pytest
+from records import make_run
+
+from carousel.gradients import memory_length, theory
+from carousel.lab import app
+from carousel.lab.experiments import EXPERIMENTS
+from carousel.lab.report import write_report
+from carousel.lab.results import collect
+
+
+def report(folder):
+    write_report(folder)
+    (figure,) = [path.stem for path in folder.glob("*.png")]
+    return figure, (folder / "report.md").read_text()
+
+
+def test_every_experiment_that_has_a_figure_has_a_config():
+    configs = {path.stem for path in (app.conf_dir() / "experiment").glob("*.yaml")}
+    assert EXPERIMENTS.keys() <= configs
+    assert configs - EXPERIMENTS.keys() == {"vanishing_gradients"}  # which has the general figures
+
+
+def test_init_decay_holds_predictions_beside_what_is_measured(tmp_path):
+    for model, rate, predicted in (("rnn", 0.3, 0.3), ("lstm", 0.4, 0.35)):
+        for seed in (0, 1):
+            folder = make_run(tmp_path, model, 30, seed, rate, experiment="init_decay")
+            flow = pd.read_csv(folder / "flow.csv")
+            flow["predicted"] = -predicted * flow["lag"].where(flow["step"] == 0)
+            flow.to_csv(folder / "flow.csv", index=False)
+    figure, text = report(tmp_path)
+    assert figure == "init_decay"
+    assert "| `rnn` | 1.00e-03 / 1.00e-03 | 1.00e-06 / 1.00e-06 | 6 / 6 |" in text
+    assert "| `lstm` | 1.00e-04 / 3.16e-04 | 1.00e-08 / 1.00e-07 | 5 / 5 |" in text
+    assert "by at most 68% (`lstm`) at lag 10 and 90% (`lstm`) at lag 20" in text
+    assert "`lstm` keeps less of ∂L/∂c than `rnn` of ∂L/∂h over lags 1 to 29" in text
+    drawn = EXPERIMENTS["init_decay"].figure(*collect(tmp_path)).axes[1]
+    lines = {(line.get_label(), line.get_linestyle()): line.get_ydata() for line in drawn.get_lines()}
+    assert lines["rnn", "None"][2] == pytest.approx(-6)  # every tenth lag has a marker
+    assert [y[20] for (_, style), y in lines.items() if style != "None"] == pytest.approx([-7, -6])
+
+
+def test_horizon_says_which_comes_first(tmp_path):
+    for model, horizon_at, solved_at in (("gru", 100, 200), ("rnn", 100, None), ("lstm", 0, 200)):
+        folder = make_run(tmp_path, model, 11, experiment="horizon")
+        steps = range(0, 400, 100)
+        rows = [(s, "h", k, -k * (0.1 if s >= horizon_at else 1.0)) for s in steps for k in range(11)]
+        pd.DataFrame(rows, columns=["step", "state", "lag", "log10_norm"]).to_csv(folder / "flow.csv", index=False)
+        losses = [0.01 if solved_at and s >= solved_at else 0.17 for s in steps]
+        curve = {"step": [max(s - 1, 0) for s in steps], "train/loss": losses, "val/loss": losses}
+        pd.DataFrame(curve).to_csv(folder / "metrics.csv", index=False)
+    figure, text = report(tmp_path)
+    assert figure == "horizon"
+    assert "| `gru` (seeds 0) | 100 | 200 |" in text
+    assert "The horizon of `gru` gets over half the sequence 100 steps before the loss leaves its plateau" in text
+    assert "The horizon of `lstm` reaches over half the sequence from the start." in text
+    assert "`rnn` never leaves the plateau; its horizon is over half the sequence in 75% of the measurements" in text
+
+
+def test_which_path_learns_counts_by_what_was_barred(tmp_path):
+    ways = {
+        "both ways": (0, 0),
+        "carousel only": (1, 0),
+        "gates only": (0, 1),
+        "neither": (1, 1),
+        "h-detach": (0.25, 0),
+    }
+    for name, (gates, carousel) in ways.items():
+        for seed in (0, 1):
+            config = {"model.detach.gates": gates, "model.detach.carousel": carousel}
+            metrics = {f"paths_{when}/{way}": -1.0 for when in ("init", "end") for way in ("carousel", "gates")}
+            metrics["paths_end/gates"] = -3.0
+            loss = 0.001 if name == "carousel only" or (name == "both ways" and seed == 0) else 0.16
+            make_run(
+                tmp_path,
+                "lstm",
+                20,
+                seed,
+                val_loss=loss,
+                experiment="which_path_learns",
+                config=config,
+                metrics=metrics,
+            )
+    figure, text = report(tmp_path)
+    assert figure == "which_path_learns"
+    for name, count in {"both ways": 1, "carousel only": 2, "gates only": 0, "neither": 0, "h-detach": 0}.items():
+        assert f"| `lstm`, {name} | {count}/2 |" in text
+    assert "1.0e-01 of the whole gradient's norm at initialisation and 1.0e-01 after training" in text
+    assert "the gates 1.0e-01 and 1.0e-03" in text
+
+
+def test_phase_draws_the_lines_of_theory(tmp_path):
+    module = EXPERIMENTS["phase"]
+    for length in (10, 40):
+        for gain in (0.6, 0.9, 1.2):
+            loss = 0.001 if length == 10 and gain == 0.9 else 0.16
+            config = {"model.init.gain": gain}
+            make_run(tmp_path, "rnn_orthogonal", length, val_loss=loss, experiment="phase", config=config)
+        for bias in (0.0, 3.0):
+            config = {"model.init.value": bias}
+            make_run(tmp_path, "lstm_forget1", length, val_loss=0.001, experiment="phase", config=config)
+    figure, text = report(tmp_path)
+    assert figure == "phase"
+    assert module.predicted("rnn_orthogonal", 0.6) == math.floor(math.log(0.01) / math.log(0.6))
+    assert module.predicted("lstm_forget1", 0.0) == memory_length(theory.lstm(100))
+    assert module.predicted("lstm_forget1", 3.0) == math.inf
+    assert module.edge("lstm_forget1") == theory.lstm_edge()
+    assert "| 0.9 | 43 | 10 | 100 |" in text
+    assert "| 1.2 | over 399 | none | never |" in text
+    assert "LSTM: where the gradient is predicted to reach over half the sequence, below the edge, 1 of 1" in text
+    assert "past the edge, 2 of 2 runs solve it" in text
+    left = module.figure(*collect(tmp_path)).axes[0]
+    (edge,) = [line for line in left.get_lines() if line.get_label() == "edge of instability"]
+    assert edge.get_ydata()[0] == pytest.approx(1 + 1 / 3)  # a third of the way from row 0.9 to row 1.2
+
+
+def test_flow_is_not_ability_names_who_fails_with_a_healthy_gradient(tmp_path):
+    reach = {"rnn": (1, 1), "lstm": (2, 18), "gru": (15, 19), "indrnn": (19, 19)}
+    for model, (begin, end) in reach.items():
+        metrics = {"memory_length_init/h": begin, "memory_length_end/h": end}
+        loss = 0.001 if model in ("lstm", "gru") else 0.16
+        make_run(tmp_path, model, 20, val_loss=loss, experiment="flow_is_not_ability", task="parity", metrics=metrics)
+    figure, text = report(tmp_path)
+    assert figure == "flow_is_not_ability"
+    assert "| `lstm` | 1/1; 11% → 95% |" in text
+    assert "initialisation reaches over half the sequence, 1 of 2 solve their task" in text
+    assert "initialisation does not, 1 of 2 solve their task" in text
+    assert "not solved: `indrnn` on parity (1)." in text
+
+
+def test_data_says_who_needs_how_much(tmp_path):
+    for model, enough in (("rnn", 300), ("lstm", 100), ("gru", None)):
+        for size in (100, 300):
+            loss = 0.001 if enough and size >= enough else 0.16
+            make_run(tmp_path, model, 10, val_loss=loss, experiment="data", config={"train_size": size})
+    figure, text = report(tmp_path)
+    assert figure == "data"
+    assert "At 10 steps most seeds solve it from 100 (`lstm`) and 300 (`rnn`) training sequences" in text
+    assert "at no number tried with `gru`" in text
+    assert "3.0 and 1.0 (`gru`), 4.0 and 1.0 (`lstm`) and 1.0 and 1.0 (`rnn`)" in text
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_runs_of_several_experiments_get_the_general_figures(tmp_path, name):
+    make_run(tmp_path, "rnn", 10, experiment=name)
+    make_run(tmp_path, "lstm", 10, experiment="something else")
+    write_report(tmp_path)
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"gradient_flow", "solved", "loss_curves"}
+
+
+def test_an_experiment_of_which_nothing_is_finished_has_a_report(tmp_path):
+    make_run(tmp_path, "rnn", 10, experiment="phase", status="failed")
+    write_report(tmp_path)
+    assert "failed: ValueError: it broke" in (tmp_path / "report.md").read_text()
