@@ -19,7 +19,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import carousel
+from carousel import gradients
 from carousel.cells import MGUCell
+from carousel.gradients import theory
 
 from .results import write
 
@@ -70,8 +72,45 @@ def training_step(layer: nn.Module, x: Tensor, weights: Tensor) -> None:
 
 def watched(layer: nn.Module, x: Tensor, weights: Tensor) -> None:
     """A training step that measures the gradient's way back as well."""
-    with carousel.gradients.watch(layer):
+    with gradients.watch(layer):
         training_step(layer, x, weights)
+
+
+def last_step(layer: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
+    return (layer(x)[0][-1] * weights[-1]).sum()
+
+
+MEASURED = (32, 100, 2, 64)
+MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor], object]] = {
+    "a training step": training_step,
+    "a training step, watched": watched,
+    "flow": lambda layer, x, w: gradients.flow(layer, lambda: last_step(layer, x, w)),
+    "paths": lambda layer, x, w: gradients.paths(layer, lambda: last_step(layer, x, w)),
+    "gates": lambda layer, x, w: gradients.gates(layer, lambda: layer(x)),
+    "lyapunov, the largest": lambda layer, x, w: gradients.lyapunov(layer, lambda: layer(x), 1),
+    "lyapunov, all 128, of 4 sequences": lambda layer, x, w: gradients.lyapunov(layer, lambda: layer(x[:, :4])),
+    "largest_singular_values, 1": lambda layer, x, w: gradients.largest_singular_values(layer, lambda: layer(x)),
+    "jacobian, 10 lags, of 4 sequences": lambda layer, x, w: gradients.jacobian(layer, lambda: layer(x[:, :4]), 10),
+    "theory.linearise, 100 lags": lambda layer, x, w: theory.linearise(layer.cell()).curves(100),
+}
+"""Each of an LSTM's layer, at the shape `MEASURED`."""
+
+
+def measure_measures(repeats: int) -> pd.DataFrame:
+    """What each measure takes, in ms and in training steps: medians, in turns, on one thread of a CPU."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    batch, steps, inputs, hidden = MEASURED
+    layer, x = carousel.LSTM(inputs, hidden), torch.randn(steps, batch, inputs)
+    weights = torch.randn(steps, batch, hidden)
+    times: dict[str, list[float]] = {name: [] for name in MEASURES}
+    for turn in range(repeats + 1):
+        for name, work in MEASURES.items():
+            t = seconds(lambda work=work: work(layer, x, weights), "cpu")
+            if turn > 0:
+                times[name].append(t)
+    table = pd.DataFrame({"ms": {name: 1e3 * statistics.median(taken) for name, taken in times.items()}})
+    return table.assign(training_steps=table.ms / table.ms["a training step"]).rename_axis("measure").reset_index()
 
 
 def seconds(work: Callable[[], None], device: str) -> float:
@@ -202,12 +241,24 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="turns of which the median is taken (%(default)s)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--csv", type=Path, help="also write the rows there")
+    parser.add_argument("--measures", action="store_true", help="time the measures of carousel.gradients instead")
     args = parser.parse_args()
     if min(args.threads) < 1 or args.repeats < 1:
         parser.error("--threads and --repeats must be at least 1")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: there is no GPU here; allowed: cpu")
     console = Console()
+    if args.measures:
+        table = measure_measures(args.repeats)
+        grid = Table(title=f"LSTM, B, T, I, H = {', '.join(map(str, MEASURED))}, one thread")
+        for heading in ("measure", "ms", "training steps"):
+            grid.add_column(heading, justify="left" if heading == "measure" else "right")
+        for row in table.itertuples():
+            grid.add_row(row.measure, f"{row.ms:.1f}", f"{row.training_steps:.1f}")
+        console.print(grid)
+        if args.csv:
+            write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))
+        return
     jobs = [(threads, shape) for threads in dict.fromkeys(args.threads) for shape in SHAPES]
     rows = []
     for threads, shape in track(jobs, "timing", console=console, disable=not console.is_terminal, transient=True):
