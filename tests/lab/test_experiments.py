@@ -45,7 +45,7 @@ def test_init_decay_holds_predictions_beside_what_is_measured(tmp_path):
 
 
 def test_horizon_says_which_comes_first(tmp_path):
-    for model, horizon_at, solved_at in (("gru", 100, 200), ("rnn", 100, None), ("lstm", 0, 200)):
+    for model, horizon_at, solved_at in (("gru", 100, 300), ("mgu", 200, 300), ("rnn", 100, None), ("lstm", 0, 200)):
         folder = make_run(tmp_path, model, 11, experiment="horizon")
         steps = range(0, 400, 100)
         rows = [(s, "h", k, -k * (0.1 if s >= horizon_at else 1.0)) for s in steps for k in range(11)]
@@ -55,8 +55,9 @@ def test_horizon_says_which_comes_first(tmp_path):
         pd.DataFrame(curve).to_csv(folder / "metrics.csv", index=False)
     figure, text = report(tmp_path)
     assert figure == "horizon"
-    assert "| `gru` (seeds 0) | 100 | 200 |" in text
-    assert "The horizon of `gru` gets over half the sequence 100 steps before the loss leaves its plateau" in text
+    assert "| `gru` (seeds 0) | 100 | 300 |" in text
+    assert "The horizon of `gru` gets over half the sequence 200 steps before the loss leaves its plateau" in text
+    assert "The horizon of `mgu` gets over half the sequence just when the loss leaves its plateau" in text
     assert "The horizon of `lstm` reaches over half the sequence from the start." in text
     assert "`rnn` never leaves the plateau; its horizon is over half the sequence in 75% of the measurements" in text
 

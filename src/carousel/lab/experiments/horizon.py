@@ -75,7 +75,8 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
     for model, runs in table.groupby("model"):
         cells = [", ".join("never" if np.isnan(s) else f"{s:.0f}" for s in runs[key]) for key in ("reached", "broken")]
         lines.append(f"| `{model}` (seeds {', '.join(map(str, runs['seed']))}) | {cells[0]} | {cells[1]} |")
-    said = ["\n".join(lines)]
+    every = np.diff(sorted(flow["step"].unique())).min()
+    said = ["\n".join(lines), f"Both are measured every {every} steps; what follows are medians over seeds."]
     for model, runs in table.groupby("model"):
         learnt = runs.dropna(subset="broken")
         if learnt.empty:
@@ -84,10 +85,8 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
             said.append(f"The horizon of `{model}` reaches over half the sequence from the start.")
         else:
             lead = (learnt["broken"] - learnt["reached"]).median()
-            said.append(
-                f"The horizon of `{model}` gets over half the sequence {lead:.0f} steps before the loss leaves "
-                "its plateau (median)."
-            )
+            when = f"{lead:.0f} steps before" if lead > every else "just when"
+            said.append(f"The horizon of `{model}` gets over half the sequence {when} the loss leaves its plateau.")
     return said
 
 

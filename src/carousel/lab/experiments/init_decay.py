@@ -45,8 +45,8 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
     near.set_ylabel("∂L/∂c of an LSTM, ∂L/∂h else: norm relative to lag 0")
     units, seeds = results["config.model.hidden_size"].iloc[0], results["seed"].nunique()
     figure.suptitle(
-        f"The gradient at initialisation ({units:.0f} units): measured (markers; range over {seeds} seeds) and "
-        "predicted from the initialisation alone (lines)",
+        f"The gradient at initialisation ({units:.0f} units): predicted from the initialisation alone (lines) and\n"
+        f"measured (markers; mean and range over {seeds} seeds)",
         fontsize=11,
     )
     figures.legend(figure, near)
