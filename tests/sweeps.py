@@ -3,6 +3,15 @@
 from types import SimpleNamespace
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+
+Plugins.instance()  # its scan loads every plugin's module anew: classes taken before it are other ones
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
+
+from hydra_plugins.grids import Grids  # noqa: E402
+
+__all__ = ["BasicSweeper", "Grids", "batches"]
 
 
 def batches(sweeper, *arguments):

@@ -1,10 +1,7 @@
 """The sweeper for a union of grids."""
 
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from sweeps import batches
-
-from hydra_plugins.grids import Grids
+from sweeps import BasicSweeper, Grids, batches
 
 GRIDS = [{"model": "rnn", "gain": "0.6,0.8"}, {"model": "lstm", "value": "0,1"}]
 UNION = ["model=rnn gain=0.6", "model=rnn gain=0.8", "model=lstm value=0", "model=lstm value=1"]

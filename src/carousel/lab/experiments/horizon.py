@@ -85,7 +85,8 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
             said.append(f"The horizon of `{model}` reaches over half the sequence from the start.")
         else:
             lead = (learnt["broken"] - learnt["reached"]).median()
-            when = f"{lead:.0f} steps before" if lead > every else "just when"
+            side = "before" if lead > 0 else "after"
+            when = "just when" if abs(lead) <= every else f"{abs(lead):.0f} steps {side}"
             said.append(f"The horizon of `{model}` gets over half the sequence {when} the loss leaves its plateau.")
     return said
 
