@@ -106,17 +106,19 @@ def test_phase_draws_the_lines_of_theory(tmp_path):
             make_run(tmp_path, "lstm_forget1", length, val_loss=0.001, experiment="phase", config=config)
     figure, text = report(tmp_path)
     assert figure == "phase"
-    assert module.predicted("rnn_orthogonal", 0.6) == math.floor(math.log(0.01) / math.log(0.6))
-    assert module.predicted("lstm_forget1", 0.0) == memory_length(theory.lstm(100))
-    assert module.predicted("lstm_forget1", 3.0) == math.inf
-    assert module.edge("lstm_forget1") == theory.lstm_edge()
-    assert "| 0.9 | 43 | 10 | 100 |" in text
-    assert "| 1.2 | over 399 | none | never |" in text
-    assert "LSTM: where the gradient is predicted to reach over half the sequence, below the edge, 1 of 1" in text
-    assert "past the edge, 2 of 2 runs solve it" in text
+    growth = theory.rnn_growth(0.6, module.drive(8))
+    assert module.predicted("rnn_orthogonal", 0.6, 8) == pytest.approx(math.log(0.01) / math.log(growth))
+    assert 0 < module.predicted("lstm_forget1", 0.0, 8) - memory_length(theory.lstm(100)) < 1
+    assert module.predicted("lstm_forget1", 3.0, 8) == math.inf
+    assert module.edge("lstm_forget1", 8) == theory.lstm_edge()
+    edge = module.edge("rnn_orthogonal", 8)
+    assert theory.rnn_growth(edge, module.drive(8)) == pytest.approx(1, abs=0.002)
+    assert f"| 0.9 | {module.predicted('rnn_orthogonal', 0.9, 8):.0f} | 10 |" in text
+    assert "LSTM: where the gradient is predicted to reach over half the sequence 1 of 1 runs solve it; " in text
+    assert "where it is not 1 of 1 runs solve it; past the edge, which is at 1.78, 2 of 2 runs solve it." in text
     left = module.figure(*collect(tmp_path)).axes[0]
-    (edge,) = [line for line in left.get_lines() if line.get_label() == "edge of instability"]
-    assert edge.get_ydata()[0] == pytest.approx(1 + 1 / 3)  # a third of the way from row 0.9 to row 1.2
+    (line,) = [line for line in left.get_lines() if "edge" in line.get_label()]
+    assert line.get_ydata()[0] == pytest.approx(1 + (edge - 0.9) / 0.3)  # from row 0.9 to row 1.2
 
 
 def test_flow_is_not_ability_names_who_fails_with_a_healthy_gradient(tmp_path):

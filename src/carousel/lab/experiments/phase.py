@@ -5,80 +5,80 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patheffects import withStroke
 
-from ...gradients import memory_length, theory
+from ...gradients import theory
+from .. import figures
 
 PANELS = {
     "rnn_orthogonal": ("config.model.init.gain", "gain of the recurrent matrix", "RNN, orthogonal matrix"),
     "lstm_forget1": ("config.model.init.value", "forget bias", "LSTM"),
 }
 """The model, the column that was swept, how it is called on the axis and in the title."""
+GREYS = LinearSegmentedColormap.from_list("", ["white", "0.62"])
 LONGEST = 400
 """Lags up to which memory lengths are predicted."""
 
 
-def predicted(model: str, value: float) -> float:
-    """The memory length at initialisation, to 1%, in steps; inf if it is beyond `LONGEST`."""
-    curve = theory.rnn(LONGEST, value) if model == "rnn_orthogonal" else theory.lstm(LONGEST, value)
-    lag = memory_length(curve)
-    return math.inf if lag == LONGEST - 1 else lag
+def drive(units: float) -> float:
+    """The variance of W x + b at the adding problem under torch's initialisation: of the numbers and of two biases."""
+    return (1 / 3 + 2) / (3 * units)
 
 
-def edge(model: str) -> float:
-    """The gain or the forget bias at which small states begin to grow."""
-    return 1.0 if model == "rnn_orthogonal" else theory.lstm_edge()
+def predicted(model: str, value: float, units: float) -> float:
+    """The lag at which 1% of the gradient is left at initialisation; inf if that is beyond `LONGEST`."""
+    curve = theory.rnn(LONGEST, value, drive(units)) if model == "rnn_orthogonal" else theory.lstm(LONGEST, value)
+    curve = curve.numpy()
+    first = int((curve < -2).argmax())
+    return float(np.interp(2, -curve[: first + 1], np.arange(first + 1))) if first else math.inf
+
+
+def edge(model: str, units: float) -> float:
+    """The gain at which an RNN's gradient begins to grow, the forget bias at which an LSTM's small states do."""
+    if model == "lstm_forget1":
+        return theory.lstm_edge()
+    return next(gain for gain in np.linspace(1, 2, 1001) if theory.rnn_growth(gain, drive(units)) > 1)
 
 
 def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> Figure:
     models = [model for model in PANELS if model in set(results["model"])]
-    figure = Figure(figsize=(4.9 * len(models) + 0.6, 4.6), layout="constrained")
+    figure = Figure(figsize=(4.9 * len(models) + 0.6, 4.8), layout="constrained")
     axes = figure.subplots(1, len(models), squeeze=False)[0]
     for ax, model in zip(axes, models, strict=True):
         image = panel(ax, model, results[results["model"] == model])
     figure.colorbar(image, ax=axes, label="share of seeds that solve it", pad=0.01)
-    figure.suptitle(
-        f"Who learns the adding problem ({results['seed'].nunique()} seeds a field; in it the test loss / chance)",
-        fontsize=11,
-    )
+    figures.legend(figure, axes[0])
+    seeds = results["seed"].nunique()
+    figure.suptitle(f"Who learns the adding problem ({seeds} seeds a field; in it the test loss / chance)", fontsize=11)
     return figure
 
 
-def panel(ax: Axes, model: str, runs: pd.DataFrame):
+def panel(ax: Axes, model: str, runs: pd.DataFrame) -> AxesImage:
     column, name, title = PANELS[model]
+    units = runs["config.model.hidden_size"].iloc[0]
     runs = runs.assign(relative=runs["test/loss"] / runs["chance"])
     share = runs.pivot_table(index=column, columns="seq_len", values="solved", aggfunc="mean")
     loss = runs.pivot_table(index=column, columns="seq_len", values="relative", aggfunc="mean")
-    values, lengths = share.index.to_numpy(float), share.columns.to_numpy(float)
-    image = ax.imshow(share.to_numpy(float), cmap="Greys", vmin=0, vmax=1.4, aspect="auto", origin="lower")
-    image.set_clim(0, 1)
+    image = ax.imshow(share.to_numpy(float), cmap=GREYS, vmin=0, vmax=1, aspect="auto", origin="lower")
     for i, j in np.ndindex(share.shape):
-        color = "white" if share.iat[i, j] > 0.6 else "black"
-        ax.text(j, i, f"{loss.iat[i, j]:.2f}", ha="center", va="center", fontsize=8, color=color)
-    ax.set_xticks(range(len(lengths)), [f"{length:.0f}" for length in lengths])
-    ax.set_yticks(range(len(values)), [f"{value:g}" for value in values])
-    fine = np.linspace(values[0], values[-1], 200)
-    rows = np.interp(fine, values, np.arange(len(values)))
-    memory = np.array([min(predicted(model, value), 10 * lengths[-1]) for value in fine])
-    columns = np.interp(
-        np.log(np.maximum(memory, 1)), np.log(lengths), np.arange(len(lengths)), left=-1, right=len(lengths)
-    )
-    ax.plot(columns, rows, color="#0072B2", linewidth=2, label="predicted memory length (1%) at initialisation")
-    ax.axhline(
-        np.interp(edge(model), values, np.arange(len(values))),
-        color="#D55E00",
-        linestyle="--",
-        linewidth=1.5,
-        label="edge of instability",
-    )
-    ax.set(
-        xlim=(-0.5, len(lengths) - 0.5),
-        ylim=(-0.5, len(values) - 0.5),
-        title=title,
-        xlabel="seq_len (time steps)",
-        ylabel=name,
-    )
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize=8)
+        ax.text(j, i, f"{loss.iat[i, j]:.2f}", ha="center", va="center", fontsize=9)
+    rows, fields = np.arange(len(share.index)), np.arange(len(share.columns))
+    ax.set_xticks(fields, share.columns)
+    ax.set_yticks(rows, [f"{value:g}" for value in share.index])
+    ax.set(title=title, xlabel="seq_len (time steps)", ylabel=name)
+
+    values = np.linspace(share.index[0], share.index[-1], 200)
+    memory = [predicted(model, value, units) for value in values]
+    within = np.clip(memory, share.columns[0], share.columns[-1])
+    at = np.interp(np.log(within), np.log(share.columns), fields)
+    inside = at[at < fields[-1]], np.interp(values, share.index, rows)[at < fields[-1]]
+    halo = [withStroke(linewidth=4, foreground="white")]
+    ax.plot(*inside, color="#0072B2", linewidth=2, path_effects=halo, label="predicted: 1% of the gradient left")
+    height = np.interp(edge(model, units), share.index, rows)
+    ax.axhline(height, color="#D55E00", linestyle="--", path_effects=halo, label="predicted: edge of instability")
     return image
 
 
@@ -87,37 +87,30 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
     for model in [model for model in PANELS if model in set(results["model"])]:
         column, name, title = PANELS[model]
         runs = results[results["model"] == model]
-        heads = [f"{title}: {name}", "predicted memory length", "longest seq_len that most seeds solve"]
-        heads.append("median steps to solve the shortest")
-        lines = ["| " + " | ".join(heads) + " |", "| ---: | ---: | ---: | ---: |"]
+        units = runs["config.model.hidden_size"].iloc[0]
+        runs = runs.assign(memory=runs[column].map(lambda value, m=model, h=units: predicted(m, value, h)))
+        lines = [f"| {title}: {name} | predicted memory length | longest seq_len that most seeds solve |"]
+        lines.append("| ---: | ---: | ---: |")
         for value, group in runs.groupby(column):
             share = group.groupby("seq_len")["solved"].mean()
             solved = share.index[share > 0.5]
-            memory = predicted(model, value)
-            shortest = group[group["seq_len"] == group["seq_len"].min()]["steps_to_solve"].median()
-            cells = [f"{value:g}", f"over {LONGEST - 1}" if math.isinf(memory) else f"{memory:.0f}"]
-            cells += [
-                str(max(solved)) if len(solved) else "none",
-                f"{shortest:.0f}" if shortest == shortest else "never",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        said.append("\n".join(lines))
-        said.append(verdict(model, runs))
+            memory = group["memory"].iloc[0]
+            cells = ["beyond " + str(LONGEST - 1) if math.isinf(memory) else f"{memory:.0f}"]
+            cells.append(str(max(solved)) if len(solved) else "none")
+            lines.append(f"| {value:g} | {' | '.join(cells)} |")
+        said += ["\n".join(lines), f"{title}: {verdict(runs, runs[column] > edge(model, units), edge(model, units))}."]
     return said
 
 
-def verdict(model: str, runs: pd.DataFrame) -> str:
-    """How far the predicted memory length tells success."""
-    column, _, title = PANELS[model]
-    memory = runs[column].map(lambda value: predicted(model, value))
-    enough = memory >= runs["seq_len"] / 2  # the first of the two numbers stands in the first half
-    stable = runs[column] <= edge(model)
+def verdict(runs: pd.DataFrame, unstable: pd.Series, edge: float) -> str:
+    """How far the predicted memory length tells success; the first of the two numbers stands in the first half."""
+    enough = runs["memory"] >= runs["seq_len"] / 2
     parts = []
-    for said, rows in (
-        ("where the gradient is predicted to reach over half the sequence, below the edge", runs[enough & stable]),
-        ("where it is not", runs[~enough & stable]),
-        ("past the edge", runs[~stable]),
+    for where, rows in (
+        ("where the gradient is predicted to reach over half the sequence", runs[enough & ~unstable]),
+        ("where it is not", runs[~enough & ~unstable]),
+        (f"past the edge, which is at {edge:.2f},", runs[unstable]),
     ):
         if len(rows):
-            parts.append(f"{said}, {rows['solved'].sum()} of {len(rows)} runs solve it")
-    return f"{title}: " + "; ".join(parts) + "."
+            parts.append(f"{where} {rows['solved'].sum()} of {len(rows)} runs solve it")
+    return "; ".join(parts)
