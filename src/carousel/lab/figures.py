@@ -20,6 +20,9 @@ STYLES = {
     "nn_gru": {"color": "#7F3F6A", "linestyle": ":", "marker": "+"},
     "nn_rnn": {"color": "#7A3600", "linestyle": ":", "marker": "*"},
     "rnn_orthogonal": {"color": "#E69F00", "linestyle": "--", "marker": "P"},
+    "mgu": {"color": "#117733", "linestyle": "-.", "marker": "<"},
+    "janet": {"color": "#332288", "linestyle": "--", "marker": ">"},
+    "indrnn": {"color": "#999933", "linestyle": ":", "marker": "h"},
 }
 _OTHERS = [
     {"color": color, "linestyle": line, "marker": marker}

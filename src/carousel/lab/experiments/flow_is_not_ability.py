@@ -25,33 +25,34 @@ def points(results: pd.DataFrame) -> pd.DataFrame:
 
 def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> Figure:
     table = points(results)
-    style = figures.styles(table["model"].unique())
-    tasks = sorted(table["task"].unique())
-    figure = Figure(figsize=(2.9 * len(tasks) + 0.6, 4.6), layout="constrained")
+    models, tasks = sorted(table["model"].unique(), reverse=True), sorted(table["task"].unique())
+    style = figures.styles(models)
+    figure = Figure(figsize=(2.6 * len(tasks) + 1.2, 0.42 * len(models) + 2.0), layout="constrained")
     axes = figure.subplots(1, len(tasks), sharey=True, sharex=True, squeeze=False)[0]
     for ax, task in zip(axes, tasks, strict=True):
-        for model, runs in table[table["task"] == task].groupby("model"):
-            look = {"color": style[model]["color"], "marker": style[model]["marker"]}
-            middle = runs[["init", "end", "score"]].median()
-            spread = [[middle["score"] - runs["score"].min()], [runs["score"].max() - middle["score"]]]
-            ax.errorbar(middle["init"], middle["score"], yerr=spread, color=look["color"], linewidth=0.8)
-            ax.plot(
-                [middle["init"], middle["end"]], [middle["score"]] * 2, color=look["color"], linewidth=0.8, alpha=0.6
-            )
-            ax.plot(middle["init"], middle["score"], linestyle="", markersize=7, label=model, **look)
-            ax.plot(middle["end"], middle["score"], linestyle="", markersize=5, markerfacecolor="white", **look)
-        ax.axhline(0.9, color="0.5", linewidth=0.8, linestyle=":")
+        for y, model in enumerate(models):
+            runs = table[(table["task"] == task) & (table["model"] == model)]
+            color, marker = style[model]["color"], style[model]["marker"]
+            for height, when, fill in ((y - 0.14, "init", "none"), (y + 0.14, "end", "full")):
+                ax.plot([runs[when].min(), runs[when].max()], [height] * 2, color=color, linewidth=1)
+                ax.plot(runs[when].median(), height, color=color, marker=marker, fillstyle=fill, markersize=6)
+            solved = runs["solved"].sum()
+            text = f"{solved}/{len(runs)}  {max(runs['score'].median(), 0):.2f}"
+            weight = "bold" if 2 * solved > len(runs) else "normal"
+            ax.text(1.08, y, text, va="center", fontsize=9, fontweight=weight)
         ax.axvline(HEALTHY, color="0.5", linewidth=0.8, linestyle=":")
         length = results.loc[results["task"] == task, "seq_len"].iloc[0]
-        ax.set(title=f"{task}, {length} steps", xlabel="memory length / seq_len", xlim=(-0.05, 1.05))
+        ax.set(title=f"{task}, {length} steps", xlabel="memory length / seq_len", xlim=(-0.05, 1.55))
+        ax.set_xticks([0, 0.5, 1])
         ax.grid(alpha=0.25)
-    axes[0].set_ylabel("share of the chance level's loss that is gone")
+    axes[0].set_yticks(range(len(models)), models)
+    seeds = results["seed"].nunique()
     figure.suptitle(
-        f"The gradient's reach and what is learnt (median of {results['seed'].nunique()} seeds; filled: at "
-        "initialisation, with the range; open: after training; above the dotted line: solved)",
+        f"The gradient's reach (median and range of {seeds} seeds; below, open: at initialisation; above, filled: "
+        "after training)\nand beside it what is learnt: seeds that solve the task, and the share of the chance level's loss "
+        "that is gone (median)",
         fontsize=11,
     )
-    figures.legend(figure, axes[0])
     return figure
 
 
@@ -73,6 +74,14 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
         said.append(
             f"Of the runs whose gradient at initialisation {condition}, {rows['solved'].sum()} of {len(rows)} solve "
             "their task."
+        )
+    forgetful = table[(table["end"] < HEALTHY) & table["solved"]]
+    if len(forgetful):
+        pairs = forgetful.groupby(["task", "model"]).size()
+        said.append(
+            "Solved, although in the trained model the gradient reaches over less than half the sequence: "
+            + names(f"`{model}` on {task} ({count})" for (task, model), count in pairs.items())
+            + "."
         )
     both = table[(table[["init", "end"]] >= HEALTHY).all(axis=1) & ~table["solved"]]
     if len(both):
