@@ -92,3 +92,5 @@ def test_what_is_no_recurrent_layer_is_refused(tokens):
     model = build(carousel.LSTM)
     with pytest.raises(TypeError, match=r"expected torch\.nn\.LSTM, GRU or RNN, or one of their cells, got Linear"):
         gradients.gates(model.readout[0], lambda: model.readout[0](torch.zeros(2, 8).double()))
+    with pytest.raises(TypeError, match="expected a layer over time, got one step of it, LSTMCell"):
+        gradients.flow(nn.LSTMCell(2, 3), lambda: model(tokens).sum())

@@ -144,7 +144,7 @@ def test_data_says_who_needs_how_much(tmp_path):
     assert figure == "data"
     assert "At 10 steps most seeds solve it from 100 (`lstm`) and 300 (`rnn`) training sequences" in text
     assert "at no number tried with `gru`" in text
-    assert "3.0 and 1.0 (`gru`), 4.0 and 1.0 (`lstm`) and 1.0 and 1.0 (`rnn`)" in text
+    assert "Parameters: 300 (`gru`), 400 (`lstm`) and 100 (`rnn`)." in text
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

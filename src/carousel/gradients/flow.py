@@ -111,6 +111,7 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
         One `Flow` for each layer and direction, in the order of torch's states.
 
     Raises:
+        TypeError: `layer` is no such layer.
         ValueError: the model ran the layer not exactly once, or does not depend on it, or nothing requires a gradient.
     """
     return [Flow(walk_back(run, *direct)) for run, *direct in arrivals(layer, loss)]

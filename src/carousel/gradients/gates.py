@@ -52,7 +52,7 @@ def gates(layer: nn.Module, model: Callable[[], Any]) -> list[Gates]:
         One `Gates` for each layer and direction, in the order of torch's states; a cell without gates has no values.
 
     Raises:
-        ValueError: the model ran the layer not exactly once.
+        TypeError, ValueError: `layer` is no such layer, or the model ran it not exactly once.
     """
     found = []
     for run in runs(layer, model):

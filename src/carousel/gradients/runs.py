@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..cells import Cell
 from ..cells.cell import State
 from ..engine import Masks, rows, step
+from ..layer import Recurrent
 from ..twins import from_torch
 
 
@@ -48,7 +49,7 @@ class Call:
         """The same once more, in the plain loop; `hook` is a forward hook for each loop. A layer of torch.nn runs as
         its twin. Returns the layer's result, and a `Run` for each layer and direction in the order of torch's states.
         """
-        twin = copy.copy(from_torch(self.layer))
+        twin = copy.copy(_recurrent(self.layer))
         twin.backend = "eager"
         runs = []
 
@@ -67,12 +68,21 @@ class Call:
             return twin(*self.args, **self.kwargs), runs
 
 
+def _recurrent(layer: nn.Module) -> Recurrent:
+    twin = from_torch(layer)
+    if not isinstance(twin, Recurrent):
+        raise TypeError(f"expected a layer over time, got one step of it, {type(layer).__name__}")
+    return twin
+
+
 def observe(layer: nn.Module, model: Callable[[], Any]) -> tuple[Any, Call]:
     """Run a model that contains `layer`, once: what it returns, and the layer's call.
 
     Raises:
-        ValueError: it ran the layer not exactly once, or the layer is none that `from_torch` takes.
+        TypeError: the layer is neither ours nor one that `from_torch` takes.
+        ValueError: the model ran it not exactly once.
     """
+    _recurrent(layer)
     calls, draws = [], []
 
     def before(*_):
@@ -92,7 +102,7 @@ def runs(layer: nn.Module, model: Callable[[], Any]) -> list[Run]:
     """Run a model that contains `layer`: a `Run` for each layer and direction, in the order of torch's states.
 
     Raises:
-        ValueError: as `observe`.
+        TypeError, ValueError: as `observe`.
     """
     with torch.no_grad():
         return observe(layer, model)[1].again()[1]

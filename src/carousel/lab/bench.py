@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -23,6 +25,7 @@ from carousel import gradients
 from carousel.cells import MGUCell
 from carousel.gradients import theory
 
+from .figures import STYLES
 from .results import write
 
 SHAPES = ((32, 100, 2, 128), (20, 1000, 2, 128), (64, 50, 256, 512), (8, 1000, 64, 256), (32, 200, 2, 32))
@@ -234,13 +237,37 @@ def costs(rows: pd.DataFrame) -> Table:
     return grid
 
 
+def figure(rows: pd.DataFrame) -> Figure:
+    """What a training step of each cell costs: its time over that of our RNN, at each shape, on one thread."""
+    threads = rows.threads.min()
+    rows = rows[(rows.threads == threads) & (rows.work == "training_step")]
+    names = ["RNN", "GRU", "LSTM", "nn.RNN", "nn.GRU", "nn.LSTM"]
+    times = rows.pivot_table(index=[*"BTIH"], columns="layer", values="ms", sort=False)[names]
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    ax = figure.subplots()
+    for k, name in enumerate(names):
+        model = name.lower().replace(".", "_")
+        at = [shape + 0.13 * (k - 2.5) for shape in range(len(times))]
+        hatch = "//" if name.startswith("nn.") else ""
+        bars = ax.bar(at, times[name] / times["RNN"], 0.12, label=name, color=STYLES[model]["color"], hatch=hatch)
+        for bar in bars:
+            bar.set_edgecolor("white")
+    ax.axhline(1, color="0.5", linewidth=0.8)
+    ax.set_xticks(range(len(times)), [", ".join(map(str, shape)) for shape in times.index])
+    ax.set(xlabel="B, T, I, H", ylabel="time over our RNN's", yscale="log", title=f"A training step, {threads} thread")
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.grid(axis="y", alpha=0.25)
+    ax.legend(frameon=False, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    return figure
+
+
 def main() -> None:
     """Time forward and training step of our layers beside torch's, over six shapes."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()], help="%(default)s")
     parser.add_argument("--repeats", type=int, default=9, help="turns of which the median is taken (%(default)s)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--csv", type=Path, help="also write the rows there")
+    parser.add_argument("--csv", type=Path, help="also write the rows there, and a figure beside it")
     parser.add_argument("--measures", action="store_true", help="time the measures of carousel.gradients instead")
     args = parser.parse_args()
     if min(args.threads) < 1 or args.repeats < 1:
@@ -278,3 +305,4 @@ def main() -> None:
         console.print(f"first result of a new cell: {cold:.2f} s, {1e3 * warm:.0f} ms from the cache", highlight=False)
     if args.csv:
         write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))
+        write(args.csv.with_suffix(".png"), lambda part: figure(table).savefig(part, dpi=150, format="png"))

@@ -74,7 +74,8 @@ def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         results, one row a run; gradient_flow, one row for each run, training step, state and lag; loss_curves, one for
         each run and logged training step. The last two hold finished runs only.
 
-    If there are no runs but the tables of an earlier call, as in outputs/reference/, those.
+    If there are no runs but the tables of an earlier call, as in outputs/reference/, those; the last two may be
+    missing.
 
     Raises:
         FileNotFoundError: there is neither.
@@ -105,6 +106,8 @@ def _read_table(folder: Path, name: str) -> pd.DataFrame:
     for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
         if path.exists():
             return pd.read_csv(path) if path.stat().st_size > 1 else pd.DataFrame()
+    if name != "results" and (folder / "results.csv").exists():
+        return pd.DataFrame()
     raise FileNotFoundError(f"no run ({RECORD}) under {folder}")
 
 

@@ -49,8 +49,8 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
     seeds = results["seed"].nunique()
     figure.suptitle(
         f"The gradient's reach (median and range of {seeds} seeds; below, open: at initialisation; above, filled: "
-        "after training)\nand beside it what is learnt: seeds that solve the task, and the share of the chance level's loss "
-        "that is gone (median)",
+        "after training)\nand beside it what is learnt: seeds that solve the task, and the share of the chance "
+        "level's loss that is gone (median)",
         fontsize=11,
     )
     return figure

@@ -36,7 +36,7 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
         for ax, every in ((near, 2), (far, 10)):
             ax.plot(curves["predicted"].mean(axis=1), color=color, linestyle=line, linewidth=1.2)
             dots = measured.mean(axis=1)[::every]
-            ax.plot(dots, color=color, linestyle="", marker=marker, markersize=4.5, label=model)
+            ax.plot(dots, color=color, linestyle="", marker=marker, markersize=5.5, fillstyle="none", label=model)
             ax.fill_between(curves.index, measured.min(axis=1), measured.max(axis=1), color=color, alpha=0.2, lw=0)
     for ax, lags, floor in ((near, min(20, last), -5), (far, last, figures.FLOOR)):
         ax.set(xlim=(-0.02 * lags, lags * 1.02), ylim=(floor, 0.3), xlabel="lag k (time steps back from the loss)")

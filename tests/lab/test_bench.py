@@ -1,0 +1,29 @@
+"""What the bench computes of its times; the times themselves are no test's business."""
+
+import pandas as pd
+import pytest
+
+from carousel.lab import bench
+
+
+def test_measures_are_counted_in_training_steps(monkeypatch):
+    monkeypatch.setattr(bench, "MEASURED", (4, 11, 2, 3))
+    table = bench.measure_measures(1).set_index("measure")
+    assert set(table.index) == set(bench.MEASURES)
+    assert table.ms.gt(0).all()
+    assert table.training_steps["flow"] == pytest.approx(table.ms["flow"] / table.ms["a training step"])
+
+
+def test_the_figure_shows_times_over_the_rnns():
+    names = ["RNN", "GRU", "LSTM", "nn.RNN", "nn.GRU", "nn.LSTM"]
+    rows = [
+        {"B": b, "T": 5, "I": 2, "H": 8, "threads": threads, "layer": name, "work": work, "ms": threads * b * (k + 1)}
+        for b in (1, 2)
+        for threads in (1, 2)
+        for work in ("forward", "training_step")
+        for k, name in enumerate(names)
+    ]
+    (ax,) = bench.figure(pd.DataFrame(rows)).axes
+    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in ax.containers}
+    assert heights == {name: [k + 1, k + 1] for k, name in enumerate(names)}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1, 5, 2, 8", "2, 5, 2, 8"]
