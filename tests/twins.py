@@ -1,7 +1,9 @@
 """The pairs of ours and torch's, every cell there is, and how to compare two modules."""
 
+import shutil
 import warnings
 
+import pytest
 import torch
 from torch import nn
 
@@ -33,6 +35,8 @@ CATALOGUE = {
     **{f"lstm_{name}": (LSTMVariantCell, options) for name, options in ABLATIONS.items()},
 }
 """Every cell of the project, with the options that change its equations."""
+
+needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no compiler")
 
 
 def tensors(nested) -> list[torch.Tensor]:

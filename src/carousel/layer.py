@@ -78,6 +78,8 @@ class Recurrent(LoadsFromTorch):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size, self.residual = bidirectional, proj_size, residual
+        if not isinstance(detach, Detach | None):
+            raise TypeError(f"detach should be a carousel.Detach, got {detach!r}")
         self.regularization, self.detach = regularization or Regularization(), detach or Detach()
         self.backend = backend
         options |= {"proj_size": proj_size} if proj_size else {}
@@ -250,7 +252,8 @@ class Recurrent(LoadsFromTorch):
             reset=reset,
             recurrent=noise.recurrent_mask(state[0], self.training),
             share=tuple(share) if any(s is not None for s in share) else (),
-            **self.detach.masks(x.size(0), x.device),
+            real=real,
+            **(self.detach.masks(x.size(0), x.device) if self.training or torch.is_grad_enabled() else {}),
         )
         norms = None
         if self._norms is not None:

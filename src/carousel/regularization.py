@@ -78,8 +78,9 @@ class Detach:
     The ways are the hidden map, by which h_{t-1} reaches the gates, and the carousel: all that an update takes
     directly of the old states, such as f * c in an LSTM and z * h in a GRU. `Detach(gates=1)` leaves the carousel
     alone, which is Hochreiter & Schmidhuber's truncated gradient (1997, appendix A.1); `Detach(carousel=1)` leaves the
-    gates alone; `Detach(gates=0.25)` is h-detach (Arpit et al. 2019, section 2.3). What comes out of a step stays the
-    same, and so does the gradient with respect to the weights within a step.
+    gates alone; `Detach(gates=0.25)` is h-detach (Arpit et al. 2019, section 2). What comes out of a step stays the
+    same, and so does the gradient with respect to the weights within a step. What peepholes read of c counts to the
+    carousel; the share of a state that zoneout keeps, or padding, is barred by neither.
 
     Args:
         gates: probability that the way through the hidden map is barred, drawn anew for each step, for all sequences.
@@ -94,7 +95,7 @@ class Detach:
 
     def __post_init__(self) -> None:
         for name in ("gates", "carousel"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not isinstance(getattr(self, name), numbers.Real) or not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} should be a probability in range [0, 1], got {getattr(self, name)}")
 
     def masks(self, steps: int, device: torch.device | None = None) -> dict[str, bool | Tensor]:

@@ -1,16 +1,14 @@
 """Which engine a call takes: never another one in silence."""
 
 import copy
-import shutil
 
 import pytest
 import torch
 from torch import nn
+from twins import needs_compiler
 
 import carousel
 from carousel.gradients import watch
-
-needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no compiler")
 
 
 class Sorted(carousel.Cell):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import carousel
-from carousel.gradients import gates
+from carousel.gradients import gates, watch
 from carousel.initialization import Chrono
 
 
@@ -82,3 +82,18 @@ def test_without_a_gate_that_keeps_there_is_no_timescale():
     assert seen.keep_gate is None
     with pytest.raises(ValueError, match="no gate that keeps the old state"):
         seen.timescales()
+
+
+def test_a_unit_that_zoneout_holds_back_is_no_padding():
+    torch.manual_seed(0)
+    layer = carousel.LSTM(3, 5, regularization=carousel.Regularization(zoneout=(1.0, 0.0)))
+    (seen,) = gates(layer, lambda: layer(torch.randn(6, 2, 3)))
+    assert seen.values["f"].shape == (12, 5)
+
+
+def test_watching_goes_on_beside_other_measures():
+    layer, x = carousel.LSTM(3, 5), torch.randn(6, 2, 3)
+    with watch(layer) as flows:
+        layer(x)[0].sum().backward()
+        gates(layer, lambda: layer(x))
+    assert len(flows) == 2  # the step, and the model's own run; not the measure's

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from twins import needs_compiler
 
 import carousel
-from carousel import Detach, cells
-from carousel.gradients import flow, paths
+from carousel import Detach, Regularization, cells
+from carousel.gradients import flow, jacobian, lyapunov, paths
 
 
 def layer_and_input(seed=0, kind=carousel.LSTM, size=6, **options):
@@ -99,26 +100,68 @@ def test_truncated_gradients_are_those_of_hochreiter_and_schmidhuber():
     torch.testing.assert_close(found["weight_hh_l0"][12:18], expected)  # the rows of g
 
 
+CALLS = {
+    "plain": ({}, {}),
+    "lengths, both directions, two layers": ({"bidirectional": True, "num_layers": 2}, {"lengths": [12, 7, 3, 1]}),
+    "recurrent dropout and zoneout": ({"regularization": Regularization(recurrent=0.3, zoneout=0.2)}, {}),
+    "resets": ({}, {"reset": torch.arange(48).view(12, 4) % 5 == 0}),
+}
+
+
+@needs_compiler
 @pytest.mark.parametrize("detach", [Detach(gates=1), Detach(carousel=1), Detach(1, 1)], ids=str)
-@pytest.mark.parametrize("name", ["LSTMCell", "GRUCell", "RNNCell", "IndRNNCell", "JANETCell", "MGUCell"])
-def test_the_kernel_detaches_as_the_loop_does(name, detach):
-    found = []
-    for backend in ("eager", "auto"):
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("name", ["LSTMCell", "GRUCell", "RNNCell", "IndRNNCell", "JANETCell", "MGUCell", "projected"])
+def test_the_kernel_detaches_as_the_loop_does(name, call, detach):
+    options, arguments = CALLS[call]
+    options = options | ({"proj_size": 4} if name == "projected" else {})
+    kind, found = getattr(cells, "LSTMCell" if name == "projected" else name), []
+    for backend in ("eager", "fused"):
         torch.manual_seed(7)
-        layer = carousel.Recurrent(
-            getattr(cells, name),
-            3,
-            6,
-            dtype=torch.float64,
-            backend=backend,
-            detach=detach,
-            regularization=carousel.Regularization(recurrent=0.3),
-        )
+        layer = carousel.Recurrent(kind, 3, 6, dtype=torch.float64, backend=backend, detach=detach, **options)
         x = torch.randn(12, 4, 3, dtype=torch.float64, requires_grad=True)
-        y, last = layer(x)
-        (y.square().sum() + sum(s.sum() for s in last)).backward()
+        y, last = layer(x, **arguments)
+        (y.square().sum() + sum(s.sum() for s in (last if isinstance(last, tuple) else (last,)))).backward()
         found.append([y, x.grad, *(p.grad for p in layer.parameters())])
     torch.testing.assert_close(*found, rtol=0, atol=1e-10)
+
+
+def test_stacked_layers_are_attached_for_the_measure_throughout():
+    found = []
+    for detach in (Detach(), Detach(gates=1)):
+        layer, x = layer_and_input(8, num_layers=2, detach=detach)
+        found.append(paths(layer, lambda layer=layer, x=x: layer(x)[0][-1].square().sum()))
+    for whole, cut in zip(*found, strict=True):
+        for way in ("total", "carousel", "gates"):
+            torch.testing.assert_close(getattr(whole, way).log10_norm, getattr(cut, way).log10_norm)
+
+
+def test_what_is_detached_is_the_gradient_and_not_the_map():
+    found = []
+    for detach in (Detach(), Detach(gates=1), Detach(carousel=1)):
+        layer, x = layer_and_input(9, detach=detach)
+        exponents = lyapunov(layer, lambda layer=layer, x=x: layer(x))
+        singular = jacobian(layer, lambda layer=layer, x=x: layer(x), 3)[0].log10_singular
+        found.append((exponents, singular))
+    torch.testing.assert_close(found[1], found[0], equal_nan=True)
+    torch.testing.assert_close(found[2], found[0], equal_nan=True)
+
+
+def test_nothing_is_drawn_where_there_is_no_gradient():
+    layer, x = layer_and_input(10, detach=Detach(gates=0.5))
+    layer.eval()
+    stream = torch.get_rng_state()
+    with torch.no_grad():
+        layer(x)
+        (choice,) = carousel.explain(layer, x)
+    assert torch.equal(stream, torch.get_rng_state())
+    assert "what the gradient is detached from" not in choice.reason
+
+
+@pytest.mark.parametrize("detach", [0.5, "gates", {"gates": 1}])
+def test_anything_but_a_detach_is_refused(detach):
+    with pytest.raises(TypeError, match=r"detach should be a carousel\.Detach, got"):
+        carousel.LSTM(2, 3, detach=detach)
 
 
 def test_what_is_drawn_anew_for_each_step_runs_in_the_loop():
@@ -142,7 +185,7 @@ def test_h_detach_bars_the_gates_in_a_share_of_the_steps():
 
 
 @pytest.mark.parametrize("name", ["gates", "carousel"])
-@pytest.mark.parametrize("value", [-0.1, 1.5])
+@pytest.mark.parametrize("value", [-0.1, 1.5, "half", None])
 def test_impossible_probabilities_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} should be a probability in range"):
         Detach(**{name: value})

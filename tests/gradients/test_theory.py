@@ -50,7 +50,7 @@ def test_rates_of_the_rnn(gain, orthogonal):
     rate = 10 ** float(curve[lags - 1] / (lags - 1))
     assert rate == pytest.approx(theory.rnn_growth(gain, 64 / (3 * 256)), rel=0.025)
     predicted = theory.rnn(lags, gain, 64 / (3 * 256))
-    assert 10 ** float(predicted[-1] / (lags - 1)) == pytest.approx(theory.rnn_growth(gain, 64 / (3 * 256)))
+    assert_agree(curve, predicted, {lag: 1.025**lag - 1 for lag in (1, 5, 10, 20)})
 
 
 def with_biases(layer, **biases):
@@ -110,7 +110,7 @@ def test_any_cell_linearised_is_predicted_in_every_state(make):
     predicted = theory.linearise(make().cell()).curves(11)
     assert set(predicted) == set(curves)
     for name, curve in curves.items():
-        assert_agree(curve, predicted[name] - predicted[name][0], dict.fromkeys((1, 2, 5), 0.05) | {10: 0.12})
+        assert_agree(curve, predicted[name], dict.fromkeys((1, 2, 5), 0.05) | {10: 0.12})
 
 
 @settings(max_examples=25, deadline=None)
@@ -121,7 +121,7 @@ def test_the_formula_of_the_lstm_is_a_case_of_the_general_one(f, i, o):
     linear = theory.linearise(layer.cell())
     gain = float(linear.variance[2].sqrt())
     curve = linear.curves(30)["c"]
-    torch.testing.assert_close(curve - curve[0], theory.lstm(30, f, i, o, gain), rtol=0, atol=1e-9)
+    torch.testing.assert_close(curve, theory.lstm(30, f, i, o, gain), rtol=0, atol=1e-9)
     sigmoid = torch.tensor([f, i, o], dtype=torch.float64).sigmoid()
     assert linear.growth() == pytest.approx(float(sigmoid[0] + sigmoid[1] * sigmoid[2] * gain), rel=1e-9)
 
@@ -133,7 +133,7 @@ def test_the_formula_of_the_gru_is_a_case_of_the_general_one(z, r):
     linear = theory.linearise(layer.cell())
     curve = linear.curves(30)["h"]
     gain = float(linear.variance[2].sqrt())
-    torch.testing.assert_close(curve - curve[0], theory.gru(30, z, r, gain), rtol=0, atol=1e-9)
+    torch.testing.assert_close(curve, theory.gru(30, z, r, gain), rtol=0, atol=1e-9)
     assert linear.growth() < 1
 
 
@@ -157,6 +157,7 @@ def test_the_edge_is_where_the_growth_is_one():
     layer = with_biases(carousel.LSTM(2, 512), f=theory.lstm_edge(), i=0.0)
     assert theory.linearise(layer.cell()).growth() == pytest.approx(1, abs=0.002)
     assert theory.lstm_edge(gain=4.0) == -math.inf
+    assert theory.lstm_edge(gain=0.0) == math.inf
     assert theory.rnn_growth(1.0, 0.0) == pytest.approx(1, abs=0.002)
     assert theory.rnn_growth(0.9, 0.0) == pytest.approx(0.9, abs=1e-6)
     assert theory.rnn_growth(3.0, 0.0) > 1 > theory.rnn_growth(1.0, 0.5)
@@ -193,5 +194,27 @@ def test_what_cannot_be_linearised_is_refused():
     ):
         with pytest.raises(ValueError, match="linearise needs"):
             theory.linearise(cell)
+    torch.manual_seed(0)
+    restless = carousel.RNN(2, 100, init=Orthogonal(3.0)).cell()
+    with pytest.raises(ValueError, match="comes to rest"):
+        theory.linearise(restless)
+
+    class Halved(type(carousel.RNN(1, 1).cell())):
+        def hidden_map(self, h):
+            return super().hidden_map(0.5 * h)
+
+    with pytest.raises(ValueError, match="around one recurrent matrix"):
+        theory.linearise(Halved(2, 8))
+    with pytest.raises(ValueError, match="t_max must be at least 2"):
+        theory.chrono(5, 1)
     with pytest.raises(ValueError, match=r"x should have the shape \(2,\), got \(3,\)"):
         theory.linearise(carousel.RNN(2, 8).cell(), torch.zeros(3))
+
+
+def test_it_works_without_gradients_and_with_parametrised_weights():
+    torch.manual_seed(0)
+    layer = carousel.RNN(2, 16)
+    with torch.no_grad():
+        growth = theory.linearise(layer.cell()).growth()
+    torch.nn.utils.parametrizations.spectral_norm(layer, "weight_hh_l0")
+    assert 0 < theory.linearise(layer.cell()).growth() < growth + 1

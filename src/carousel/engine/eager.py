@@ -17,6 +17,8 @@ class Masks(NamedTuple):
     """(B, H): multiplies h_{t-1} on its way into the hidden map."""
     share: tuple[Tensor | None, ...] = ()
     """For each state (T, B, 1 or H) in [0, 1]: how far it moves to its new value. Empty: all the way."""
+    real: Tensor | None = None
+    """(T, B, 1): 0 in padding, else 1; for the measures, since `share` holds it already."""
     detach_gates: bool | Tensor = False
     """Whether no gradient goes back through the hidden map; if that changes from step to step, (T, 1, 1) bool."""
     detach_carousel: bool | Tensor = False

@@ -40,13 +40,6 @@ class Chain:
         draw = torch.randn(s.size(-1), k, dtype=s.dtype, generator=torch.Generator().manual_seed(0))
         return torch.linalg.qr(draw.to(s.device)).Q.expand(len(s), -1, -1)
 
-    def moves(self, t: int) -> Tensor:
-        """(B, 1): whether step t moves any of the states, which a step of padding does not."""
-        s, shares = self.states[t], self.run.masks.share
-        if not shares or any(share is None for share in shares):
-            return s.new_ones(len(s), 1, dtype=torch.bool)
-        return torch.cat([share[t] for share in shares], -1).any(-1, keepdim=True)
-
     def push(self, t: int, v: Tensor) -> Tensor:
         """J_t v: (B, n, k) -> (B, n, k), at the cost of one step on k*B rows."""
         step = partial(self._step, t)
@@ -72,4 +65,6 @@ def growth(r: Tensor) -> Tensor:
 def _double(run: Run) -> Run:
     named = [*run.cell.named_parameters(remove_duplicate=False), *run.cell.named_buffers(remove_duplicate=False)]
     cell = lend(run.cell, {name: t.double() if t.is_floating_point() else t for name, t in named})
-    return replace(run, cell=cell, rows=tuple(r.double() for r in run.rows), state=tuple(s.double() for s in run.state))
+    masks = run.masks._replace(detach_gates=False, detach_carousel=False)  # these change the gradient, not the map
+    rows, state = (tuple(t.double() for t in tensors) for tensors in (run.rows, run.state))
+    return replace(run, cell=cell, rows=rows, state=state, masks=masks)

@@ -40,7 +40,7 @@ class Flow:
         return {name: norm.mean(1) for name, norm in self.log10_norm.items()}
 
     def quantiles(self, *shares: float) -> dict[str, Tensor]:
-        """The quantiles over the batch of each logarithm: (len(shares), T) for each state.
+        """The quantiles over the batch of each logarithm: (len(shares), T) for each state; nan beside a zero gradient.
 
         Raises:
             RuntimeError: a share is not in [0, 1].
@@ -72,8 +72,8 @@ def decay_rate(log10_norm: Tensor, first: int = 0, last: int | None = None) -> R
     """The factor per step of the norms (T, B) of `Flow.log10_norm`, fitted over the lags `first` to `last`.
 
     A straight line is fitted to each sequence's logarithms by least squares. The interval is that of the mean of the
-    slopes, 1.96 standard errors over the B sequences, which see the same weights: it tells how sure the rate of this
-    layer is, not that of its initialisation. With one sequence it is nan.
+    slopes, 1.96 standard errors over the B sequences, which is too narrow for fewer than some 30. They see the same
+    weights: it tells how sure the rate of this layer is, not that of its initialisation. With one sequence it is nan.
 
     Raises:
         ValueError: the lags are not two or more of those that there are, or a gradient in between is zero.
@@ -117,9 +117,10 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
     return [Flow(walk_back(run, *direct)) for run, *direct in arrivals(layer, loss)]
 
 
-def arrivals(layer: nn.Module, loss: Callable[[], Tensor]) -> list[tuple[Run, Tensor, State]]:
+def arrivals(layer: nn.Module, loss: Callable[[], Tensor], attached: bool = False) -> list[tuple[Run, Tensor, State]]:
     """What a loss gives directly to each layer and direction: its run, the gradient with respect to its outputs
-    (T, B, H), in the order of its steps, and with respect to each last state (B, H).
+    (T, B, H), in the order of its steps, and with respect to each last state (B, H). If `attached`, then without what
+    the layer detaches in training.
 
     Raises:
         ValueError: as `flow`.
@@ -143,7 +144,7 @@ def arrivals(layer: nn.Module, loss: Callable[[], Tensor]) -> list[tuple[Run, Te
         return y, last, kept
 
     with torch.enable_grad():
-        again, runs = call.again(clone)
+        again, runs = call.again(clone, attached)
     nodes = [node for nodes in clones for node in nodes]
     direct = torch.autograd.grad(_leaves(again), nodes, arriving, allow_unused=True, materialize_grads=True)
     found = []

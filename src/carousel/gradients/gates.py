@@ -60,10 +60,9 @@ def gates(layer: nn.Module, model: Callable[[], Any]) -> list[Gates]:
         with torch.no_grad():
             for t in range(len(run.rows)):
                 _, state, values = run.step(t, state)
-                share = run.masks.share[0][t] if run.masks.share and run.masks.share[0] is not None else None
-                real.append(torch.ones_like(state[0][:, 0]) if share is None else share.amax(-1))
+                real.append(run.real(t).squeeze(-1))
                 seen.append(values)
-        rows = torch.stack(real) > 0  # (T, B)
+        rows = torch.stack(real)  # (T, B)
         values = {name: torch.stack([step[name] for step in seen])[rows] for name in seen[0]}
         found.append(Gates(values, run.cell.keep_gate))
     return found

@@ -51,6 +51,6 @@ def _exponents(chain: Chain, exponents: int | None, discard: int) -> Tensor:
     for t in range(len(chain)):
         frame, r = torch.linalg.qr(chain.push(t, frame))
         if t >= discard:
-            moved = chain.moves(t)
-            total, counted = total + torch.where(moved, growth(r), 0.0), counted + moved
+            real = chain.run.real(t)
+            total, counted = total + torch.where(real, growth(r), 0.0), counted + real
     return total / counted

@@ -17,7 +17,8 @@ class Paths:
     states directly (the carousel: f on c in an LSTM, z on h in a GRU), G what goes through the hidden map into the
     gates. `carousel` is what the product of the C alone carries, for an LSTM's c :math:`\prod f_t`; `gates` that of the
     G alone; `total` that of the sums, which holds all the ways that change between the two as well. So the three norms
-    do not add up.
+    do not add up. What peepholes read of c counts to the carousel; what zoneout and padding keep of a state is neither
+    way's, and in all three.
     """
 
     total: Flow
@@ -26,8 +27,8 @@ class Paths:
 
 
 def paths(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Paths]:
-    """Split the gradient's way back by the ways that it may take (Hochreiter & Schmidhuber 1997, section 4.1, for c;
-    Arpit et al. 2019, section 2.2).
+    """Split the gradient's way back by the ways that it may take (Hochreiter & Schmidhuber 1997, section 3.2, for the
+    carousel; Arpit et al. 2019, section 2, for both).
 
     What is detached in training, by `Detach`, is attached for this measure. Arguments, order and errors as in `flow`.
 
@@ -35,7 +36,7 @@ def paths(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Paths]:
         ValueError: also if a cell has a forward of its own, which has no hidden map that could be told apart.
     """
     split = []
-    for run, *direct in arrivals(layer, loss):
+    for run, *direct in arrivals(layer, loss, attached=True):
         flows = []
         for detach in (Detach(), Detach(gates=1), Detach(carousel=1)):
             masks = run.masks._replace(**detach.masks(len(run.rows)))

@@ -13,6 +13,7 @@ from ..cells import Cell
 from ..cells.cell import State
 from ..engine import Masks, rows, step
 from ..layer import Recurrent
+from ..regularization import Detach
 from ..twins import from_torch
 
 
@@ -26,6 +27,11 @@ class Run:
     state: State
     """Before the first step: (B, H) for each of the cell's states."""
     masks: Masks
+
+    def real(self, t: int) -> Tensor:
+        """(B, 1) bool: whether step t is none of padding."""
+        here = torch.ones_like(self.state[0][:, :1], dtype=torch.bool)
+        return here if self.masks.real is None else self.masks.real[t] > 0
 
     def step(self, t: int, state: State) -> tuple[State, State, dict[str, Tensor]]:
         """What the cell makes of a state in step t, the state after it, and the gates. The first two differ where a
@@ -45,12 +51,15 @@ class Call:
     result: Any
     draws: list[Tensor]
 
-    def again(self, hook: Callable | None = None) -> tuple[Any, list[Run]]:
+    def again(self, hook: Callable | None = None, attached: bool = False) -> tuple[Any, list[Run]]:
         """The same once more, in the plain loop; `hook` is a forward hook for each loop. A layer of torch.nn runs as
-        its twin. Returns the layer's result, and a `Run` for each layer and direction in the order of torch's states.
+        its twin, and if `attached` nothing is detached that is in training. Returns the layer's result, and a `Run` for
+        each layer and direction in the order of torch's states.
         """
         twin = copy.copy(_recurrent(self.layer))
-        twin.backend = "eager"
+        twin.backend, twin._norms = "eager", None
+        if attached:
+            twin.detach = Detach()
         runs = []
 
         def keep(loop, args, _):

@@ -1,18 +1,20 @@
 r"""What to expect of a gradient's way back: curves that follow from the initialisation alone.
 
 All curves are decimal logarithms of the norm relative to lag 0, (lags,) in float64, to hold beside `Flow.rms`, for a
-loss on the last output of a long sequence. They are averages over the recurrent matrices, exact for many units; what a
-single layer of H units shows scatters around them, the more the larger the lag.
+loss on the last output of a long sequence. They are averages over the recurrent matrices in the limit of many units.
+What a layer of H units shows scatters around them, the more the larger the lag, and over many lags it comes to lie
+above them: the largest eigenvalue of a finite matrix is not that of an infinite one.
 """
 
-import copy
 import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..cells import Cell
+from ..cells.cell import lend
 
 TORCH_GAIN = 1 / math.sqrt(3)
 """sqrt(H) times the standard deviation of a recurrent weight, as torch draws it: from U(-1/sqrt(H), 1/sqrt(H))."""
@@ -85,9 +87,12 @@ def lstm(
 
 def lstm_edge(input_bias: float = 0.0, output_bias: float = 0.0, gain: float = TORCH_GAIN) -> float:
     """The forget bias at the edge of instability, where the rate of `lstm` is 1. Past it small states grow until they
-    saturate the gates, and the linear theory no longer holds. Infinite if the way through the gates is 1 by itself."""
-    keep = 1 - _sigmoid(input_bias) * _sigmoid(output_bias) * gain
-    return math.log(keep / (1 - keep)) if keep > 0 else -math.inf
+    saturate the gates, and the linear theory no longer holds. inf if nothing goes through the gates, -inf if that way
+    carries 1 or more by itself."""
+    through = _sigmoid(input_bias) * _sigmoid(output_bias) * gain
+    if not 0 < through < 1:
+        return math.inf if through <= 0 else -math.inf
+    return math.log((1 - through) / through)
 
 
 def gru(lags: int, update_bias: float = 0.0, reset_bias: float = 0.0, gain: float = TORCH_GAIN) -> Tensor:
@@ -111,7 +116,12 @@ def chrono(lags: int, t_max: int, gain: float = TORCH_GAIN) -> Tensor:
         lags: how many, from 0.
         t_max: of the initialisation.
         gain: of the candidate's recurrent matrix, as in `rnn`.
+
+    Raises:
+        ValueError: `t_max` is under 2.
     """
+    if t_max < 2:
+        raise ValueError(f"t_max must be at least 2, got {t_max}")
     u = 1 + (t_max - 2) * (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
     f = u / (1 + u)
     zero, one, o = torch.zeros_like(f), torch.ones_like(f), torch.full_like(f, 0.5)
@@ -122,8 +132,7 @@ def chrono(lags: int, t_max: int, gain: float = TORCH_GAIN) -> Tensor:
         made=_matrices([[one, zero], [o, one]]),
         variance=torch.tensor([gain**2], dtype=torch.float64),
     )
-    curve = linear.curves(lags)["c"]
-    return curve - curve[0]
+    return linear.curves(lags)["c"]
 
 
 def _matrices(rows: list[list[Tensor]]) -> Tensor:
@@ -145,11 +154,11 @@ class Linear:
 
     states: tuple[str, ...]
     keep: Tensor
-    """(V, S, S): A, each new state with respect to each old one of the same unit."""
+    """(V, new, old): A, each new state with respect to each old one of the same unit."""
     write: Tensor
-    """(V, S, G): w, each new state with respect to each gate's hidden map."""
+    """(V, new, gate): w, each new state with respect to each gate's hidden map."""
     made: Tensor
-    """(V, S, S): each new state with respect to each, within the step: h of an LSTM to c."""
+    """(V, to, of): each new state with respect to each, within the step: of h of an LSTM, to c."""
     variance: Tensor
     """(G,): H times the variance of the recurrent weights."""
 
@@ -157,8 +166,8 @@ class Linear:
         r"""The factor per step for long lags, the spectral radius of the step's Jacobian.
 
         The :math:`\rho` with :math:`\sum_g \sigma_g^2 E_v|w_{vg}\cdot(\rho-A_v^T)^{-1}e_h|^2 = 1`: the edge of the
-        spectrum of a random matrix with independent columns plus a diagonal one (Ahmadian, Fumarola & Miller 2015,
-        eq. 2.6). At 1 lies the edge of instability. None of the points may be without influence on h.
+        spectrum of a matrix M + L J R with J random (Ahmadian, Fumarola & Miller 2015). At 1 lies the edge of
+        instability. None of the points may be without influence on h.
         """
         low = torch.linalg.eigvals(self.keep).abs().max().item()
         high = low + 1 + 10 * (self.write.abs().amax() * self.variance.sum().sqrt()).item()
@@ -183,7 +192,7 @@ class Linear:
         return torch.stack(steps)
 
     def curves(self, lags: int) -> dict[str, Tensor]:
-        r"""The norm of the gradient with respect to every state, by its name; lag 0 is that of the last step.
+        r"""The decimal logarithm of the gradient's norm with respect to every state, by its name, relative to lag 0.
 
         With d the gradient of a unit's states, going back is :math:`d(k+1) = A^T d(k) + e_h\,\xi(k)`, where what comes
         from other units, :math:`\xi`, is Gaussian with a covariance over *two* lags,
@@ -204,7 +213,8 @@ class Linear:
         for name, unit in zip(self.states, seen.unbind(-1), strict=True):
             own = unit @ unit.mT / unit.size(1)
             squares = [own[k, k] + (gamma[:k, :k].flip(0, 1) * own[:k, :k]).sum() for k in range(lags)]
-            curves[name] = torch.stack(squares).log10() / 2
+            curve = torch.stack(squares).log10() / 2
+            curves[name] = curve - curve[0]
         return curves
 
 
@@ -216,30 +226,40 @@ def _unit(keep: Tensor) -> Tensor:
 def _antidiagonals(matrix: Tensor) -> Tensor:
     """The sums over (i, j) of equal i + j: (n, n) -> (2n - 1,)."""
     n = matrix.size(0)
-    return torch.nn.functional.pad(matrix, (0, n)).flatten()[: n * (2 * n - 1)].view(n, 2 * n - 1).sum(0)
+    return F.pad(matrix, (0, n)).flatten()[: n * (2 * n - 1)].view(n, 2 * n - 1).sum(0)
 
 
+@torch.enable_grad()
 def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
     """A cell's step around the state in which it comes to rest, with the weights that it has.
 
     For any cell whose step is `update`, of which autograd gives the slopes; no formula is needed for a new one. Inputs
-    that vary are not taken into account: what strong ones do to an RNN, `rnn` knows.
+    that vary are not taken into account: what strong ones do to an RNN, `rnn` knows. Recurrent weights count by their
+    variance alone.
 
     Args:
         cell: with any initialisation.
         x: (input_size,), a constant input, such as a task's mean; zeros if None.
 
     Raises:
-        ValueError: the cell's step is not a pointwise `update` around one recurrent matrix; or `x` does not fit.
+        ValueError: the cell's step is not a pointwise `update` around one recurrent matrix, or the cell never comes to
+            rest, or `x` does not fit.
     """
+    named = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
+    cell = lend(cell, {name: tensor.detach().double().cpu() for name, tensor in named})
+    weight, bias, units = (getattr(cell, name, None) for name in ("weight_hh", "bias_hh", "hidden_size"))
     plain = type(cell).forward is Cell.forward and type(cell).step is Cell.step and not cell.proj_size
-    if not plain or cell._parameters["weight_hh"].dim() != 2 or cell.weight_hh.size(0) % cell.hidden_size:
+    probe = torch.linspace(-1, 1, units, dtype=torch.float64)
+    if (
+        not plain
+        or weight is None
+        or weight.dim() != 2
+        or not torch.allclose(cell.hidden_map(probe[None])[0], F.linear(probe, weight, bias))
+    ):
         raise ValueError(f"linearise needs a cell whose step is update around one recurrent matrix, got {cell}")
-    cell = copy.deepcopy(cell).double().cpu()
     x = torch.zeros(cell.input_size) if x is None else x.detach().cpu()
     if x.shape != (cell.input_size,):
         raise ValueError(f"x should have the shape ({cell.input_size},), got {tuple(x.shape)}")
-    units = cell.hidden_size
     with torch.no_grad():
         wx, state = cell.input_map(x.double()[None]), cell.initial_state(x.double()[None])
         for _ in range(REST):
@@ -247,8 +267,10 @@ def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
             state, _ = cell.step(wx, before)
             if all(torch.equal(a, b) for a, b in zip(before, state, strict=True)):
                 break
+        if any((a - b).abs().max() > 1e-4 for a, b in zip(before, state, strict=True)):
+            raise ValueError(f"linearise needs a cell that comes to rest; this one has not after {REST} steps")
         uh = cell.hidden_map(before[0])
-        variance = cell.weight_hh.view(-1, units, units).square().mean((1, 2)) * units
+        variance = weight.view(-1, units, units).square().mean((1, 2)) * units
     uh, *before = (t.requires_grad_() for t in (uh, *before))
     new, _ = cell.update(wx, uh, tuple(before))
 

@@ -44,7 +44,7 @@ class Probe(L.Callback):
         for name, value in (("every_n_steps", every_n_steps), ("num_sequences", num_sequences)):
             if value is None and name == "every_n_steps":
                 continue
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value}")
         self.every_n_steps, self.num_sequences = every_n_steps, num_sequences
         self.values: dict[int, dict[str, float]] = {}  # training step -> name -> value
@@ -81,8 +81,8 @@ class GradientFlow(Probe):
 
     Args:
         path: the file.
-        predict: also write, in a column `predicted` and for the beginning, what `gradients.theory` expects of the first
-            layer's cell around the mean input; empty where it expects nothing.
+        predict: also write, in a column `predicted` and for the beginning, what `gradients.theory` expects of the cell
+            around the mean input; empty where it expects nothing, as of several layers.
     """
 
     def __init__(self, path: str | Path, every_n_steps: int | None, num_sequences: int, predict: bool = False) -> None:
@@ -100,11 +100,10 @@ class GradientFlow(Probe):
             self.history.setdefault(state, {})[step] = curve
         if step == 0:
             self._write_curves(trainer, "at_init", curves)
-            if self.predict:
+            if self.predict and len(flows) == 1:  # in layers below the last, errors arrive at every step
                 with contextlib.suppress(ValueError):
                     linear = theory.linearise(from_torch(module.recurrent).cell(), batch[0].mean((0, 1)))
-                    expected = linear.curves(batch[0].size(1))
-                    self.predicted = {f"{s}{layers[0]}": curve for s, curve in expected.items()}
+                    self.predicted = linear.curves(batch[0].size(1))
         if trainer.is_global_zero:
             write(self.path, self._save)
         return {f"memory_length/{state}": memory_length(curve) for state, curve in curves.items()}
@@ -118,7 +117,7 @@ class GradientFlow(Probe):
                     columns = [[f"{y:.4f}" for y in curve.tolist()]]
                     if self.predict:
                         expected = self.predicted.get(state) if step == 0 else None
-                        relative = [] if expected is None else (expected - expected[0]).tolist()
+                        relative = [] if expected is None else expected.tolist()
                         columns.append([f"{y:.4f}" for y in relative] or [""] * len(curve))
                     rows.writerows((step, state, lag, *row) for lag, row in enumerate(zip(*columns, strict=True)))
 

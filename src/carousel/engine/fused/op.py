@@ -84,7 +84,7 @@ class Fused:
         queue = iter(given)
         reset, recurrent = (next(queue) if there else None for there in self.kinds[:2])
         share = tuple(next(queue) if kind else None for kind in self.kinds.share)
-        return Masks(reset, recurrent, share, self.kinds.detach_gates, self.kinds.detach_carousel)
+        return Masks(reset, recurrent, share, None, self.kinds.detach_gates, self.kinds.detach_carousel)
 
     def blocks(self, tensor: Tensor) -> Tensor:
         """One of the cell's further parameters as the trace counts it: blocks of H, or a single number."""

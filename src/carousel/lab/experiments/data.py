@@ -42,7 +42,9 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
         for model, runs in of_length.groupby("model"):
             median = runs.groupby("config.train_size")["relative"].median()
             lines.append(
-                f"| `{model}`, seq_len {length} | " + " | ".join(f"{median[size]:.3f}" for size in sizes) + " |"
+                f"| `{model}`, seq_len {length} | "
+                + " | ".join(f"{value:.3f}" for value in median.reindex(sizes))
+                + " |"
             )
             share = runs.groupby("config.train_size")["solved"].mean()
             enough = share.index[share > 0.5]

@@ -32,6 +32,8 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
     for ax, task in zip(axes, tasks, strict=True):
         for y, model in enumerate(models):
             runs = table[(table["task"] == task) & (table["model"] == model)]
+            if runs.empty:
+                continue
             color, marker = style[model]["color"], style[model]["marker"]
             for height, when, fill in ((y - 0.14, "init", "none"), (y + 0.14, "end", "full")):
                 ax.plot([runs[when].min(), runs[when].max()], [height] * 2, color=color, linewidth=1)
@@ -65,6 +67,9 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
         cells = []
         for task in tasks:
             group = runs[runs["task"] == task]
+            if group.empty:
+                cells.append("")
+                continue
             reach = [f"{group[when].median():.0%}" for when in ("init", "end")]
             cells.append(f"{group['solved'].sum()}/{len(group)}; {reach[0]} → {reach[1]}")
         lines.append(f"| `{model}` | " + " | ".join(cells) + " |")

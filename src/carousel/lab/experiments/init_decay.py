@@ -1,5 +1,6 @@
 """The gradient against the lag at initialisation: what is measured, beside what theory says."""
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -9,20 +10,39 @@ from ...gradients import memory_length
 from .. import figures
 from ..results import names
 
-LAGS = (10, 20, 40)
+LAGS = (10, 20, 40, 100, 200)
 """Those at which measurement and prediction are compared in words."""
 
 
-def relative(flow: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """For each model its innermost state's curve, of c or else h: log10 of the norm relative to lag 0, indexed by lag,
-    columns (kind, run); the kinds are "measured" and "predicted"."""
-    flow = flow[flow["step"] == 0].rename(columns={"log10_norm": "measured"})
+def curves(flow: pd.DataFrame, state: str | None = None) -> dict[str, pd.DataFrame]:
+    """For each model the curve of one state, by default of c or else h, relative to lag 0, as decimal logarithms: the
+    root mean square over runs, measured and predicted, and the least and the largest of the measured."""
+    flow = flow[flow["step"] == 0].assign(predicted=flow.get("predicted"))
     found = {}
     for model, runs in flow.groupby("model"):
-        inner = runs[runs["state"] == ("c" if "c" in set(runs["state"]) else "h")]
-        table = inner.pivot_table(index="lag", columns="run", values=["measured", "predicted"])
-        found[model] = table - table.loc[0]
+        runs = runs[runs["state"] == (state or ("c" if "c" in set(runs["state"]) else "h"))]
+        if runs.empty:
+            continue
+        measured, predicted = (
+            runs.pivot_table(index="lag", columns="run", values=kind, dropna=False).astype(float)
+            for kind in ("log10_norm", "predicted")
+        )
+        measured = measured - measured.loc[0]
+        found[model] = pd.DataFrame(
+            {
+                "measured": rms(measured),
+                "predicted": rms(predicted),
+                "least": measured.min(axis=1),
+                "largest": measured.max(axis=1),
+            }
+        )
     return found
+
+
+def rms(table: pd.DataFrame) -> pd.Series:
+    """Over the columns, of decimal logarithms; relative to the largest, for 10**-200 squared is no number."""
+    top = table.max(axis=1)
+    return top + np.log10((10 ** (2 * table.sub(top, axis=0))).mean(axis=1)) / 2
 
 
 def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> Figure:
@@ -30,14 +50,13 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     near, far = figure.subplots(1, 2, width_ratios=(1, 1.25))
     last = flow["lag"].max()
-    for model, curves in relative(flow).items():
+    for model, curve in curves(flow).items():
         color, line, marker = (style[model][key] for key in ("color", "linestyle", "marker"))
-        measured = curves["measured"]
         for ax, every in ((near, 2), (far, 10)):
-            ax.plot(curves["predicted"].mean(axis=1), color=color, linestyle=line, linewidth=1.2)
-            dots = measured.mean(axis=1)[::every]
+            ax.plot(curve["predicted"], color=color, linestyle=line, linewidth=1.2)
+            dots = curve["measured"][::every]
             ax.plot(dots, color=color, linestyle="", marker=marker, markersize=5.5, fillstyle="none", label=model)
-            ax.fill_between(curves.index, measured.min(axis=1), measured.max(axis=1), color=color, alpha=0.2, lw=0)
+            ax.fill_between(curve.index, curve["least"], curve["largest"], color=color, alpha=0.2, lw=0)
     for ax, lags, floor in ((near, min(20, last), -5), (far, last, figures.FLOOR)):
         ax.set(xlim=(-0.02 * lags, lags * 1.02), ylim=(floor, 0.3), xlabel="lag k (time steps back from the loss)")
         ax.yaxis.set_major_formatter(FuncFormatter(figures.power_of_ten))
@@ -53,47 +72,32 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
     return figure
 
 
-def rms(curves: pd.DataFrame, lag: int) -> float:
-    """Over the runs, at one lag."""
-    return float((10 ** (2 * curves.loc[lag])).mean() ** 0.5)
-
-
 def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
-    models = relative(flow)
+    models = curves(flow)
     lags = [lag for lag in LAGS if lag <= flow["lag"].max()]
     heads = [*(f"lag {lag}" for lag in lags), "memory length"]
     lines = ["| measured / predicted | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
-    for model, curves in models.items():
-        kinds = curves["measured"], curves["predicted"]
-        cells = [" / ".join(f"{rms(kind, lag):.2e}" for kind in kinds) for lag in lags]
-        cells.append(" / ".join(str(memory_length(torch.tensor(kind.mean(axis=1).to_numpy()))) for kind in kinds))
+    for model, curve in models.items():
+        kinds = [curve[kind] for kind in ("measured", "predicted") if curve[kind].notna().all()]
+        cells = [" / ".join(f"{10 ** kind[lag]:.2e}" for kind in kinds) for lag in lags]
+        cells.append(" / ".join(str(memory_length(torch.tensor(kind.to_numpy()))) for kind in kinds))
         lines.append(f"| `{model}` | " + " | ".join(cells) + " |")
     said = ["\n".join(lines)]
-    gaps = {
-        lag: {
-            model: abs(rms(curves["measured"], lag) / rms(curves["predicted"], lag) - 1)
-            for model, curves in models.items()
-        }
-        for lag in lags
-    }
-    worst = {lag: max(gap, key=gap.get) for lag, gap in gaps.items()}
-    said.append(
-        "Nothing is fitted. The root mean square over seeds is off from the prediction by at most "
-        f"{names(f'{gaps[lag][model]:.0%} (`{model}`) at lag {lag}' for lag, model in worst.items())}."
-    )
-    if {"rnn", "lstm"} <= models.keys():
-        for state in ("c", "h"):
-            lstm, rnn = (curve(flow, *which) for which in (("lstm", state), ("rnn", "h")))
-            if (lstm < rnn)[1]:
-                until = int((lstm < rnn)[1:].idxmin()) - 1 if (lstm >= rnn)[1:].any() else lstm.index[-1]
-                said.append(
-                    f"torch's default `lstm` keeps less of ∂L/∂{state} than `rnn` of ∂L/∂h over lags 1 to {until}."
-                )
+    ratios = {model: 10 ** (curve["measured"] - curve["predicted"]) for model, curve in models.items()}
+    ratios = {model: ratio for model, ratio in ratios.items() if ratio.notna().all()}
+    if ratios:
+        said.append("Nothing is fitted. What is measured, over what is predicted, lies furthest from 1 as follows:")
+        worst = []
+        for lag in lags:
+            model = max(ratios, key=lambda model: abs(np.log(ratios[model][lag])))
+            worst.append(f"{ratios[model][lag]:.2f} (`{model}`) at lag {lag}")
+        said[-1] += f" {names(worst)}."
+    for state in ("c", "h"):
+        lstm, rnn = curves(flow, state).get("lstm"), curves(flow, "h").get("rnn")
+        if lstm is None or rnn is None:
+            continue
+        below = (lstm["measured"] < rnn["measured"])[1:]
+        if below.iloc[0]:
+            until = below.index[-1] if below.all() else below.idxmin() - 1
+            said.append(f"torch's default `lstm` keeps less of ∂L/∂{state} than `rnn` of ∂L/∂h over lags 1 to {until}.")
     return said
-
-
-def curve(flow: pd.DataFrame, model: str, state: str) -> pd.Series:
-    """The mean over seeds of one state's curve at initialisation, relative to lag 0."""
-    rows = flow[(flow["step"] == 0) & (flow["model"] == model) & (flow["state"] == state)]
-    mean = rows.groupby("lag")["log10_norm"].mean()
-    return mean - mean.loc[0]

@@ -72,9 +72,9 @@ def panel(ax: Axes, model: str, runs: pd.DataFrame) -> AxesImage:
 
     values = np.linspace(share.index[0], share.index[-1], 200)
     memory = [predicted(model, value, units) for value in values]
-    within = np.clip(memory, share.columns[0], share.columns[-1])
-    at = np.interp(np.log(within), np.log(share.columns), fields)
-    inside = at[at < fields[-1]], np.interp(values, share.index, rows)[at < fields[-1]]
+    within = (np.array(memory) >= share.columns[0]) & (np.array(memory) <= share.columns[-1])
+    at = np.interp(np.log(np.clip(memory, *share.columns[[0, -1]])), np.log(share.columns), fields)
+    inside = np.where(within, at, np.nan), np.interp(values, share.index, rows)
     halo = [withStroke(linewidth=4, foreground="white")]
     ax.plot(*inside, color="#0072B2", linewidth=2, path_effects=halo, label="predicted: 1% of the gradient left")
     height = np.interp(edge(model, units), share.index, rows)
