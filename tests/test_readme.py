@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from carousel.lab.bench import LAYERS
+from carousel.lab.bench import LAYERS, MEASURES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -97,3 +97,10 @@ def test_what_is_said_of_the_bench_is_so():
     assert " and ".join(quoted) in README
     others = reached.drop(most.index)
     assert f"at the others it is at {others.min():.0%} to {others.max():.0%}" in README
+
+
+def test_the_table_of_the_measures_is_the_benchs():
+    measures = pd.read_csv(ROOT / "outputs" / "reference" / "measures.csv")
+    assert set(measures.measure) == set(MEASURES)
+    for row in measures[measures.measure != "a training step"].itertuples():
+        assert f"| {row.measure} | {row.training_steps:.1f} |" in README

@@ -42,13 +42,30 @@ def test_every_link_and_figure_of_the_page_is_there():
     assert [t for t in targets if not t.startswith("http") and not (REFERENCE / t).exists()] == []
 
 
+def numbers(text: str) -> set[str]:
+    """All but single digits, years, and what stands in code or in links."""
+    text = re.sub(r"\]\([^)]*\)|\b(19|20)\d\d\b", "", text)
+    found = re.findall(r"\d+/\d+|\d[\d,]*(?:\.\d+)?(?:e-\d+)?%?", text)
+    return {number for number in (number.strip(",") for number in found) if len(number) > 1}
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_numbers_of_the_page_are_the_reports(name):
-    """All that has a decimal point, a percent sign, a slash (seeds) or three digits, in what is said to have come out
-    under the experiment's name."""
+def test_what_is_said_to_have_come_out_is_in_the_report(name):
     (part,) = re.findall(rf"^## [^\n]*`{name}`\n.*?^\*Came out\*(.*?)^\*Means:\*", PAGE, re.M | re.S)
-    report = (REFERENCE / name / "report.md").read_text()
-    text = re.sub(r"\]\([^)]*\)|`[^`]*`|\b(19|20)\d\d\b", "", part)
-    numbers = re.findall(r"\d[\d.]*e-\d+|\d+\.\d+|\d+%|\d+/\d+|\b\d[\d,]{2,}\b", text)
-    assert len(numbers) > 2
-    assert [number for number in numbers if number not in report] == []
+    said = numbers(part)
+    assert len(said) > 3
+    assert said - numbers((REFERENCE / name / "report.md").read_text()) == set()
+
+
+def test_the_four_answers_are_in_the_reports():
+    (part,) = re.findall(r"^## Four answers\n(.*?)^## ", PAGE, re.M | re.S)
+    rows = pd.read_csv(REFERENCE / "bench.csv")
+    rows = rows[(rows.threads == 1) & (rows.work == "training_step")]
+    ms = rows.pivot_table(index=[*"BTIH"], columns="layer", values="ms")
+    for cell in ("LSTM", "GRU"):
+        ratio = ms[cell] / ms["RNN"]
+        answer = f"{ratio.min():.1f} to {ratio.max():.1f} times"
+        assert answer in " ".join(part.split())
+        part = " ".join(part.split()).replace(answer, "")
+    reports = "".join((REFERENCE / name / "report.md").read_text() for name in EXPERIMENTS)
+    assert numbers(part) - numbers(reports) - {"64"} == set()  # that many units each model has

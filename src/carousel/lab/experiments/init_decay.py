@@ -65,7 +65,7 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
     units, seeds = results["config.model.hidden_size"].iloc[0], results["seed"].nunique()
     figure.suptitle(
         f"The gradient at initialisation ({units:.0f} units): predicted from the initialisation alone (lines) and\n"
-        f"measured (markers; mean and range over {seeds} seeds)",
+        f"measured (markers: root mean square over {seeds} seeds; shaded: range)",
         fontsize=11,
     )
     figures.legend(figure, near)

@@ -64,7 +64,9 @@ def panel(ax: Axes, model: str, runs: pd.DataFrame) -> AxesImage:
     loss = runs.pivot_table(index=column, columns="seq_len", values="relative", aggfunc="mean")
     image = ax.imshow(share.to_numpy(float), cmap=GREYS, vmin=0, vmax=1, aspect="auto", origin="lower")
     for i, j in np.ndindex(share.shape):
-        ax.text(j, i, f"{loss.iat[i, j]:.2f}", ha="center", va="center", fontsize=9)
+        halo = [withStroke(linewidth=3, foreground=GREYS(share.iat[i, j]))]
+        text = f"{loss.iat[i, j]:.2f}"
+        ax.text(j, i, text, ha="center", va="center", fontsize=9, path_effects=halo, zorder=5)
     rows, fields = np.arange(len(share.index)), np.arange(len(share.columns))
     ax.set_xticks(fields, share.columns)
     ax.set_yticks(rows, [f"{value:g}" for value in share.index])
