@@ -101,6 +101,8 @@ def test_gates_and_timescales(tmp_path, layer_type, gate):
     assert logged("timescale_median") == pytest.approx(1 / (1 - values[0].item()), rel=1e-5)
     assert logged("timescale_share_beyond_seq_len") == 0.5  # the sequences have 8 steps, 1 / (1 - sigmoid(3)) is 21
     assert "gates/log10_timescale_over_seq_len" in events.Tags()["histograms"]
+    candidate = {"f": "g", "z": "n"}[gate]
+    assert f"gates/{candidate}_mean" in events.Tags()["scalars"]
 
 
 def test_a_cell_without_gates_logs_none(tmp_path):

@@ -139,8 +139,9 @@ class GradientFlow(Probe):
 class GateStatistics(Probe):
     """How far each gate stands open, and how long the units remember, as `carousel.gradients.gates` measures it.
 
-    The mean of each gate, and the shares under 0.1 and over 0.9; the median timescale of the units in steps, the share
-    of units that remember at least a sequence, and in TensorBoard the histogram of the timescales over seq_len.
+    The mean of each gate and candidate, and of the gates the shares under 0.1 and over 0.9; the median timescale of the
+    units in steps, the share of units that remember at least a sequence, and in TensorBoard the histogram of the
+    timescales over seq_len.
     """
 
     def measure(self, trainer, module, batch) -> dict[str, float]:
@@ -151,8 +152,9 @@ class GateStatistics(Probe):
             closed, opened = seen.closed(), seen.open()
             for name, value in seen.values.items():
                 values[f"gates/{name}{suffix}_mean"] = value.mean()
-                values[f"gates/{name}{suffix}_closed"] = closed[name].mean()
-                values[f"gates/{name}{suffix}_open"] = opened[name].mean()
+                if (value >= 0).all():  # no candidate
+                    values[f"gates/{name}{suffix}_closed"] = closed[name].mean()
+                    values[f"gates/{name}{suffix}_open"] = opened[name].mean()
             if seen.keep_gate:
                 timescales = seen.timescales().cpu()
                 steps = batch[0].size(1)
