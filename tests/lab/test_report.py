@@ -1,10 +1,13 @@
 """The sentences follow from the numbers: other numbers, other sentences."""
 
+import io
+
 import pandas as pd
 import pytest
 from records import make_run
+from rich.console import Console
 
-from carousel.lab.report import decay, names, write_report
+from carousel.lab.report import decay, names, table, write_report
 
 FILES = {"results.csv", "gradient_flow.csv", "loss_curves.csv", "report.md"}
 FIGURES = {"gradient_flow.png", "solved.png", "loss_curves.png"}
@@ -70,3 +73,15 @@ def test_decay_is_the_factor_per_step():
 
 def test_names():
     assert [names(x) for x in (["a"], ["a", 2], ["a", "b", "c"])] == ["a", "a and 2", "a, b and c"]
+
+
+def test_the_table_fits_a_narrow_terminal_with_all_its_numbers(tmp_path):
+    for length in (10, 20, 40, 80, 160):
+        config = {"model.init.gain": 1.6, "optimizer.lr": 0.001, "trainer.max_steps": 2000}
+        make_run(tmp_path, "rnn_orthogonal", length, val_loss=0.1234, config=config)
+        make_run(tmp_path, "lstm", length, val_loss=0.001)
+    console = Console(width=80, file=io.StringIO())
+    console.print(table(write_report(tmp_path)))
+    shown = console.file.getvalue()
+    assert shown.count("✗ 0.1234") == 5
+    assert shown.count("100") == 5

@@ -167,9 +167,9 @@ def table(results: pd.DataFrame) -> Table:
     """One row a model, one column a length: the training steps until solved, or the loss reached."""
     lengths = sorted(results["seq_len"].unique())
     grid = Table()
-    grid.add_column("model", no_wrap=True)
+    grid.add_column("model", overflow="fold")
     for length in lengths:
-        grid.add_column(str(length), justify="right")
+        grid.add_column(str(length), justify="right", no_wrap=True)
     for label, runs in results.groupby("label"):
         cells = [[_cell(run) for _, run in runs[runs["seq_len"] == length].iterrows()] for length in lengths]
         grid.add_row(label, *("\n".join(cell) for cell in cells))
