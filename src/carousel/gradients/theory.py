@@ -2,8 +2,8 @@ r"""What to expect of a gradient's way back: curves that follow from the initial
 
 All curves are decimal logarithms of the norm relative to lag 0, (lags,) in float64, to hold beside `Flow.rms`, for a
 loss on the last output of a long sequence. They are averages over the recurrent matrices in the limit of many units.
-What a layer of H units shows scatters around them, the more the larger the lag, and over many lags it comes to lie
-above them: the largest eigenvalue of a finite matrix is not that of an infinite one.
+What a layer of H units shows scatters around them, the more the larger the lag, and over many lags it leaves them: the
+largest eigenvalue of a finite matrix is not that of an infinite one.
 """
 
 import math
