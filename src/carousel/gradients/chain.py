@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
+from ..cells import Cell
 from ..cells.cell import lend
 from .runs import Run
 
@@ -62,9 +63,14 @@ def growth(r: Tensor) -> Tensor:
     return torch.where(grown > rounding, grown, 0.0).log()
 
 
+def double(cell: Cell, device: str | None = None) -> Cell:
+    """A cell with copies of its parameters and buffers in float64, apart from any graph, there or where they are."""
+    named = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
+    tensors = {name: t.detach().to(device=device) for name, t in named}
+    return lend(cell, {name: t.double() if t.is_floating_point() else t for name, t in tensors.items()})
+
+
 def _double(run: Run) -> Run:
-    named = [*run.cell.named_parameters(remove_duplicate=False), *run.cell.named_buffers(remove_duplicate=False)]
-    cell = lend(run.cell, {name: t.double() if t.is_floating_point() else t for name, t in named})
     masks = run.masks._replace(detach_gates=False, detach_carousel=False)  # these change the gradient, not the map
     rows, state = (tuple(t.double() for t in tensors) for tensors in (run.rows, run.state))
-    return replace(run, cell=cell, rows=rows, state=state, masks=masks)
+    return replace(run, cell=double(run.cell), rows=rows, state=state, masks=masks)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cells import Cell
-from ..cells.cell import lend
+from .chain import double
 
 TORCH_GAIN = 1 / math.sqrt(3)
 """sqrt(H) times the standard deviation of a recurrent weight, as torch draws it: from U(-1/sqrt(H), 1/sqrt(H))."""
@@ -245,8 +245,7 @@ def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
         ValueError: the cell's step is not a pointwise `update` around one recurrent matrix, or the cell never comes to
             rest, or `x` does not fit.
     """
-    named = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
-    cell = lend(cell, {name: tensor.detach().double().cpu() for name, tensor in named})
+    cell = double(cell, "cpu")
     weight, bias, units = (getattr(cell, name, None) for name in ("weight_hh", "bias_hh", "hidden_size"))
     plain = type(cell).forward is Cell.forward and type(cell).step is Cell.step and not cell.proj_size
     probe = torch.linspace(-1, 1, units, dtype=torch.float64)

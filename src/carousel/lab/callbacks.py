@@ -4,6 +4,7 @@ import contextlib
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -25,6 +26,11 @@ def log(trainer: L.Trainer, values: dict[str, float]) -> None:
 
 def tensorboard(trainer: L.Trainer) -> SummaryWriter | None:
     return next((lg.experiment for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
+
+
+def numbered(found: list) -> list[tuple[str, Any]]:
+    """What is measured of each layer and direction, with the end of its name: _0, _1, ..., none if there is but one."""
+    return [("" if len(found) == 1 else f"_{k}", one) for k, one in enumerate(found)]
 
 
 class Probe(L.Callback):
@@ -94,8 +100,7 @@ class GradientFlow(Probe):
     def measure(self, trainer, module, batch) -> dict[str, float]:
         step = trainer.global_step
         flows = flow(module.recurrent, lambda: module.loss(batch))
-        layers = [""] if len(flows) == 1 else [f"_{k}" for k in range(len(flows))]
-        curves = {f"{s}{k}": c.cpu() for k, f in zip(layers, flows, strict=True) for s, c in f.rms().items()}
+        curves = {f"{s}{k}": c.cpu() for k, f in numbered(flows) for s, c in f.rms().items()}
         for state, curve in curves.items():
             self.history.setdefault(state, {})[step] = curve
         if step == 0:
@@ -117,8 +122,9 @@ class GradientFlow(Probe):
                     columns = [[f"{y:.4f}" for y in curve.tolist()]]
                     if self.predict:
                         expected = self.predicted.get(state) if step == 0 else None
-                        relative = [] if expected is None else expected.tolist()
-                        columns.append([f"{y:.4f}" for y in relative] or [""] * len(curve))
+                        columns.append(
+                            [""] * len(curve) if expected is None else [f"{y:.4f}" for y in expected.tolist()]
+                        )
                     rows.writerows((step, state, lag, *row) for lag, row in enumerate(zip(*columns, strict=True)))
 
     def _write_curves(self, trainer: L.Trainer, when: str, curves: dict[str, Tensor]) -> None:
@@ -146,9 +152,7 @@ class GateStatistics(Probe):
 
     def measure(self, trainer, module, batch) -> dict[str, float]:
         values = {}
-        found = gates(module.recurrent, lambda: module(batch[0]))
-        for k, seen in enumerate(found):
-            suffix = "" if len(found) == 1 else f"_{k}"
+        for suffix, seen in numbered(gates(module.recurrent, lambda: module(batch[0]))):
             closed, opened = seen.closed(), seen.open()
             for name, value in seen.values.items():
                 values[f"gates/{name}{suffix}_mean"] = value.mean()
@@ -175,7 +179,7 @@ class GradientPaths(Probe):
         split = paths(module.recurrent, lambda: module.loss(batch))[0]
         curves = {name: list(getattr(split, name).rms().values())[-1] for name in ("total", "carousel", "gates")}
         lag = (batch[0].size(1) - 1) // 2
-        return {f"paths/{name}": float(curves[name][lag] - curves["total"][lag]) for name in ("carousel", "gates")}
+        return {f"paths/{name}": curves[name][lag] - curves["total"][lag] for name in ("carousel", "gates")}
 
 
 class LargestLyapunovExponent(Probe):
@@ -184,7 +188,7 @@ class LargestLyapunovExponent(Probe):
 
     def measure(self, trainer, module, batch) -> dict[str, float]:
         spectrum = lyapunov(module.recurrent, lambda: module(batch[0]), exponents=1, discard=batch[0].size(1) // 10)
-        return {"lyapunov/largest": float(spectrum[0].mean())}
+        return {"lyapunov/largest": spectrum[0].mean()}
 
 
 class StopWhenSolved(L.Callback):

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from . import figures
 from .experiments import EXPERIMENTS
-from .results import collect, names, write
+from .results import collect, memory_lengths, names, write
 
 SHORT = 10
 """The lags over which the decay at initialisation is quoted."""
@@ -140,9 +140,7 @@ def memory_sentences(runs: pd.DataFrame) -> list[str]:
     """What training makes of the memory length, on c where there is one, for runs of one length."""
     if "memory_length_end/h" not in runs:
         return []
-    lengths = {when: runs[f"memory_length_{when}/h"] for when in ("init", "end")}
-    if "memory_length_end/c" in runs:
-        lengths = {when: runs[f"memory_length_{when}/c"].fillna(on_h) for when, on_h in lengths.items()}
+    lengths = {when: memory_lengths(runs, when) for when in ("init", "end")}
     said = []
     for label, group in runs.groupby("label"):
         init, end = (lengths[when].loc[group.index].median() for when in ("init", "end"))

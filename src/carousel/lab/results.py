@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,6 +40,25 @@ def names(values) -> str:
     """`a`, `b` and `c`."""
     words = [str(value) for value in values]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def markdown_table(heads: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """The first column to the left, the others to the right."""
+    heads = list(heads)
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def innermost(flow: pd.DataFrame) -> pd.DataFrame:
+    """Of gradient_flow the rows of each model's innermost state, c or else h."""
+    has_c = flow.groupby("model")["state"].transform(lambda states: "c" in set(states))
+    return flow[flow["state"] == has_c.map({True: "c", False: "h"})]
+
+
+def memory_lengths(results: pd.DataFrame, when: str) -> pd.Series:
+    """Of each run, "init" or "end": of c where there is a c, or else of h."""
+    on_h = results[f"memory_length_{when}/h"]
+    return results[f"memory_length_{when}/c"].fillna(on_h) if f"memory_length_{when}/c" in results else on_h
 
 
 def environment() -> dict[str, str | None]:

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import names
+from ..results import markdown_table, names
 
 
 def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> Figure:
@@ -18,12 +18,10 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
             curves = runs.pivot_table(index="config.train_size", columns="seed", values="relative")
             label = f"{model} ({runs['parameters'].iloc[0]:,.0f} parameters)"
             figures.band(ax, label, curves, style[model], None)
-        ax.axhline(0.1, color="0.5", linewidth=0.8, linestyle=":")
+        for level, name in ((1, "chance"), (0.1, "solved")):
+            figures.mark(ax, level, name if ax is panels[-1] else "")
         ax.set(xscale="log", yscale="log", xlabel="training sequences", title=f"seq_len {length}")
         ax.grid(alpha=0.25)
-    for level, name in ((1, "chance"), (0.1, "solved")):
-        figures.mark(panels[-1], level, name)
-    panels[0].axhline(1, color="0.5", linewidth=0.8)
     panels[0].set_ylabel("test loss / chance")
     figures.legend(figure, panels[0])
     seeds = results["seed"].nunique()
@@ -33,19 +31,14 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
 
 def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
     sizes = sorted(results["config.train_size"].unique())
-    lines = ["| median test loss / chance | " + " | ".join(f"{size:.0f}" for size in sizes) + " |"]
-    lines.append("| --- |" + " ---: |" * len(sizes))
+    rows = []
     results = results.assign(relative=results["test/loss"] / results["chance"])
     said = []
     for length, of_length in results.groupby("seq_len"):
         needed = {}
         for model, runs in of_length.groupby("model"):
             median = runs.groupby("config.train_size")["relative"].median()
-            lines.append(
-                f"| `{model}`, seq_len {length} | "
-                + " | ".join(f"{value:.3f}" for value in median.reindex(sizes))
-                + " |"
-            )
+            rows.append([f"`{model}`, seq_len {length}", *(f"{value:.3f}" for value in median.reindex(sizes))])
             share = runs.groupby("config.train_size")["solved"].mean()
             enough = share.index[share > 0.5]
             needed[model] = f"{min(enough):.0f}" if len(enough) else None
@@ -56,4 +49,4 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
         said.append(f"At {length} steps most seeds solve it {' and '.join(parts)}.")
     parameters = results.groupby("model")["parameters"].first()
     said.append(f"Parameters: {names(f'{count:,.0f} (`{model}`)' for model, count in parameters.items())}.")
-    return ["\n".join(lines), *said]
+    return [markdown_table(["median test loss / chance", *(f"{size:.0f}" for size in sizes)], rows), *said]

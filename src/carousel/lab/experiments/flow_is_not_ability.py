@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import names
+from ..results import markdown_table, memory_lengths, names
 
 HEALTHY = 0.5
 """The share of the sequence that a healthy gradient's memory length reaches over."""
@@ -15,10 +15,7 @@ def points(results: pd.DataFrame) -> pd.DataFrame:
     is a c, and `score`, the share of the chance level's loss that is gone."""
     table = results[["model", "task", "seed", "solved"]].copy()
     for when in ("init", "end"):
-        lengths = results[f"memory_length_{when}/h"]
-        if f"memory_length_{when}/c" in results:
-            lengths = results[f"memory_length_{when}/c"].fillna(lengths)
-        table[when] = lengths / (results["seq_len"] - 1)
+        table[when] = memory_lengths(results, when) / (results["seq_len"] - 1)
     table["score"] = (1 - results["test/loss"] / results["chance"]).clip(-0.1, 1)
     return table
 
@@ -61,39 +58,30 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
 def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
     table = points(results)
     tasks = sorted(table["task"].unique())
-    lines = ["| solved; memory length at initialisation → after training | " + " | ".join(tasks) + " |"]
-    lines.append("| --- |" + " ---: |" * len(tasks))
+    rows = []
     for model, runs in table.groupby("model"):
-        cells = []
+        row = [f"`{model}`"]
         for task in tasks:
             group = runs[runs["task"] == task]
-            if group.empty:
-                cells.append("")
-                continue
-            reach = [f"{group[when].median():.0%}" for when in ("init", "end")]
-            cells.append(f"{group['solved'].sum()}/{len(group)}; {reach[0]} → {reach[1]}")
-        lines.append(f"| `{model}` | " + " | ".join(cells) + " |")
-    said = ["\n".join(lines)]
+            reach = " → ".join(f"{group[when].median():.0%}" for when in ("init", "end"))
+            row.append(f"{group['solved'].sum()}/{len(group)}; {reach}" if len(group) else "")
+        rows.append(row)
+    said = [markdown_table(["solved; memory length at initialisation → after training", *tasks], rows)]
     healthy = table["init"] >= HEALTHY
     for condition, rows in (("reaches over half the sequence", table[healthy]), ("does not", table[~healthy])):
         said.append(
             f"Of the runs whose gradient at initialisation {condition}, {rows['solved'].sum()} of {len(rows)} solve "
             "their task."
         )
-    forgetful = table[(table["end"] < HEALTHY) & table["solved"]]
-    if len(forgetful):
-        pairs = forgetful.groupby(["task", "model"]).size()
-        said.append(
-            "Solved, although in the trained model the gradient reaches over less than half the sequence: "
-            + names(f"`{model}` on {task} ({count})" for (task, model), count in pairs.items())
-            + "."
-        )
-    both = table[(table[["init", "end"]] >= HEALTHY).all(axis=1) & ~table["solved"]]
-    if len(both):
-        pairs = both.groupby(["task", "model"]).size()
-        said.append(
-            "A healthy gradient before and after training, and not solved: "
-            + names(f"`{model}` on {task} ({count})" for (task, model), count in pairs.items())
-            + "."
-        )
+    short = table["end"] < HEALTHY
+    for condition, rows in (
+        (
+            "Solved, although in the trained model the gradient reaches over less than half the sequence",
+            table[short & table["solved"]],
+        ),
+        ("A healthy gradient before and after training, and not solved", table[healthy & ~short & ~table["solved"]]),
+    ):
+        if len(rows):
+            counts = rows.groupby(["task", "model"]).size().items()
+            said.append(f"{condition}: {names(f'`{model}` on {task} ({n})' for (task, model), n in counts)}.")
     return said

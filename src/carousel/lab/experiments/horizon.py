@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
+from ..results import innermost, markdown_table
 
 BROKEN = 0.5
 """The share of the chance level under which the loss has left its plateau."""
@@ -13,9 +14,8 @@ REACHED = -2.0
 
 
 def relative(flow: pd.DataFrame) -> pd.DataFrame:
-    """The innermost state's curves, c or else h: columns as `flow`, log10_norm relative to lag 0."""
-    inner = flow.groupby("model")["state"].transform(lambda states: "c" if "c" in set(states) else "h")
-    flow = flow[flow["state"] == inner].sort_values(["run", "step", "lag"])
+    """The innermost state's curves: columns as `flow`, log10_norm relative to lag 0."""
+    flow = innermost(flow).sort_values(["run", "step", "lag"])
     first = flow.groupby(["run", "step"])["log10_norm"].transform("first")
     return flow.assign(log10_norm=flow["log10_norm"] - first)
 
@@ -70,13 +70,16 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
         broken = first(loss[loss < BROKEN * chance]) + 1  # Lightning counts the step that a validation follows from 0
         rows.append({"model": run.model, "seed": run.seed, "reached": first(lags[lags > half]), "broken": broken})
     table = pd.DataFrame(rows)
-    lines = ["| training step | the horizon is over half the sequence | the loss is under half of chance |"]
-    lines.append("| --- | ---: | ---: |")
+    lines = []
     for model, runs in table.groupby("model"):
-        cells = [", ".join("never" if np.isnan(s) else f"{s:.0f}" for s in runs[key]) for key in ("reached", "broken")]
-        lines.append(f"| `{model}` (seeds {', '.join(map(str, runs['seed']))}) | {cells[0]} | {cells[1]} |")
+        steps = [", ".join("never" if np.isnan(s) else f"{s:.0f}" for s in runs[key]) for key in ("reached", "broken")]
+        lines.append([f"`{model}` (seeds {', '.join(map(str, runs['seed']))})", *steps])
+    heads = ["training step", "the horizon is over half the sequence", "the loss is under half of chance"]
     every = np.diff(sorted(flow["step"].unique())).min()
-    said = ["\n".join(lines), f"Both are measured every {every} steps; what follows are medians over seeds."]
+    said = [
+        markdown_table(heads, lines),
+        f"Both are measured every {every} steps; what follows are medians over seeds.",
+    ]
     for model, runs in table.groupby("model"):
         learnt = runs.dropna(subset="broken")
         if learnt.empty:

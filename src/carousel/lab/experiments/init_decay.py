@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter
 
 from ...gradients import memory_length
 from .. import figures
-from ..results import names
+from ..results import innermost, markdown_table, names
 
 LAGS = (10, 20, 40, 100, 200)
 """Those at which measurement and prediction are compared in words."""
@@ -19,10 +19,7 @@ def curves(flow: pd.DataFrame, state: str | None = None) -> dict[str, pd.DataFra
     root mean square over runs, measured and predicted, and the least and the largest of the measured."""
     flow = flow[flow["step"] == 0].assign(predicted=flow.get("predicted"))
     found = {}
-    for model, runs in flow.groupby("model"):
-        runs = runs[runs["state"] == (state or ("c" if "c" in set(runs["state"]) else "h"))]
-        if runs.empty:
-            continue
+    for model, runs in (flow[flow["state"] == state] if state else innermost(flow)).groupby("model"):
         measured, predicted = (
             runs.pivot_table(index="lag", columns="run", values=kind, dropna=False).astype(float)
             for kind in ("log10_norm", "predicted")
@@ -75,23 +72,24 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
 def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
     models = curves(flow)
     lags = [lag for lag in LAGS if lag <= flow["lag"].max()]
-    heads = [*(f"lag {lag}" for lag in lags), "memory length"]
-    lines = ["| measured / predicted | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
+    rows = []
     for model, curve in models.items():
         kinds = [curve[kind] for kind in ("measured", "predicted") if curve[kind].notna().all()]
-        cells = [" / ".join(f"{10 ** kind[lag]:.2e}" for kind in kinds) for lag in lags]
-        cells.append(" / ".join(str(memory_length(torch.tensor(kind.to_numpy()))) for kind in kinds))
-        lines.append(f"| `{model}` | " + " | ".join(cells) + " |")
-    said = ["\n".join(lines)]
+        row = [" / ".join(f"{10 ** kind[lag]:.2e}" for kind in kinds) for lag in lags]
+        row.append(" / ".join(str(memory_length(torch.tensor(kind.to_numpy()))) for kind in kinds))
+        rows.append([f"`{model}`", *row])
+    said = [markdown_table(["measured / predicted", *(f"lag {lag}" for lag in lags), "memory length"], rows)]
     ratios = {model: 10 ** (curve["measured"] - curve["predicted"]) for model, curve in models.items()}
     ratios = {model: ratio for model, ratio in ratios.items() if ratio.notna().all()}
     if ratios:
-        said.append("Nothing is fitted. What is measured, over what is predicted, lies furthest from 1 as follows:")
         worst = []
         for lag in lags:
             model = max(ratios, key=lambda model: abs(np.log(ratios[model][lag])))
             worst.append(f"{ratios[model][lag]:.2f} (`{model}`) at lag {lag}")
-        said[-1] += f" {names(worst)}."
+        said.append(
+            "Nothing is fitted. What is measured, over what is predicted, lies furthest from 1 as follows: "
+            f"{names(worst)}."
+        )
     for state in ("c", "h"):
         lstm, rnn = curves(flow, state).get("lstm"), curves(flow, "h").get("rnn")
         if lstm is None or rnn is None:

@@ -12,6 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from ...gradients import theory
 from .. import figures
+from ..results import markdown_table
 
 PANELS = {
     "rnn_orthogonal": ("config.model.init.gain", "gain of the recurrent matrix", "RNN, orthogonal matrix"),
@@ -91,16 +92,16 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
         runs = results[results["model"] == model]
         units = runs["config.model.hidden_size"].iloc[0]
         runs = runs.assign(memory=runs[column].map(lambda value, m=model, h=units: predicted(m, value, h)))
-        lines = [f"| {title}: {name} | predicted memory length | longest seq_len that most seeds solve |"]
-        lines.append("| ---: | ---: | ---: |")
+        rows = []
         for value, group in runs.groupby(column):
             share = group.groupby("seq_len")["solved"].mean()
             solved = share.index[share > 0.5]
             memory = group["memory"].iloc[0]
-            cells = ["beyond " + str(LONGEST - 1) if math.isinf(memory) else f"{memory:.0f}"]
-            cells.append(str(max(solved)) if len(solved) else "none")
-            lines.append(f"| {value:g} | {' | '.join(cells)} |")
-        said += ["\n".join(lines), f"{title}: {verdict(runs, runs[column] > edge(model, units), edge(model, units))}."]
+            reach = f"beyond {LONGEST - 1}" if math.isinf(memory) else f"{memory:.0f}"
+            rows.append([f"{value:g}", reach, max(solved) if len(solved) else "none"])
+        heads = [f"{title}: {name}", "predicted memory length", "longest seq_len that most seeds solve"]
+        border = edge(model, units)
+        said += [markdown_table(heads, rows), f"{title}: {verdict(runs, runs[column] > border, border)}."]
     return said
 
 

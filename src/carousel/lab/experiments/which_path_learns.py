@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
+from ..results import markdown_table
 
 LOOKS = {
     "both ways": {"color": "#000000", "linestyle": "-", "marker": "o"},
@@ -39,8 +40,7 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
             reach = [mean - curves.min(axis=1), curves.max(axis=1) - mean]
             beside = curves.index * 1.02 ** (k - 2)  # or the bars would cover one another
             loss.errorbar(beside, mean, yerr=reach, label=name, linewidth=1.4, elinewidth=0.9, markersize=5, **look)
-        loss.axhline(0.1, color="0.5", linewidth=0.8, linestyle=":")
-        loss.annotate("solved", (1.01, 0.1), xycoords=("axes fraction", "data"), color="0.4", va="center", fontsize=8)
+        figures.mark(loss, 0.1, "solved")
         loss.set(yscale="log", ylabel="test loss / chance", title=f"{model}: what is learnt")
         whole = runs[runs["ways"] == "both ways"]
         for name, way in (("carousel only", "carousel"), ("gates only", "gates")):
@@ -75,11 +75,11 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
 def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
     results = results.assign(ways=ways(results))
     lengths = sorted(results["seq_len"].unique())
-    lines = ["| seeds that solve it | " + " | ".join(map(str, lengths)) + " |", "| --- |" + " ---: |" * len(lengths)]
+    rows = []
     for (model, name), runs in results.groupby(["model", "ways"], sort=False):
-        cells = [runs.loc[runs["seq_len"] == length, "solved"] for length in lengths]
-        lines.append(f"| `{model}`, {name} | " + " | ".join(f"{c.sum()}/{len(c)}" for c in cells) + " |")
-    said = ["\n".join(lines)]
+        solved = [runs.loc[runs["seq_len"] == length, "solved"] for length in lengths]
+        rows.append([f"`{model}`, {name}", *(f"{s.sum()}/{len(s)}" for s in solved)])
+    said = [markdown_table(["seeds that solve it", *lengths], rows)]
     for model, runs in results[results["ways"] == "both ways"].groupby("model"):
         longest = runs[runs["seq_len"] == max(lengths)]
         carried = [
