@@ -114,16 +114,15 @@ class Recurrent(LoadsFromTorch):
         return lend(loop.cell, self._lent(suffix, loop.cell))
 
     def reset_parameters(self) -> None:
-        """Initialise anew."""
+        """Initialise anew, as the cell's `reset_parameters` does."""
         for suffix, loop in self._loops:
-            lent = self._lent(suffix, loop.cell)
-            fresh = {name: nn.Parameter(torch.empty_like(tensor.detach())) for name, tensor in lent.items()}
+            fresh = {name: tensor.detach().clone() for name, tensor in self._lent(suffix, loop.cell).items()}
             lend(loop.cell, fresh).reset_parameters()
-            for name, _ in loop.cell.named_parameters():
+            for name, tensor in fresh.items():
                 if is_parametrized(self, _flat(name, suffix)):
-                    setattr(self, _flat(name, suffix), fresh[name].detach())
+                    setattr(self, _flat(name, suffix), tensor)
                 else:
-                    lent[name].data.copy_(fresh[name])
+                    getattr(self, _flat(name, suffix)).data.copy_(tensor)
 
     def train(self, mode: bool = True) -> "Recurrent":
         """As `nn.Module.train`, for the cells as well."""

@@ -35,6 +35,30 @@ def lend(module: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> nn.
     return view
 
 
+def signed(gate: str) -> tuple[str, bool]:
+    """The gate that is named by `Cell.keep_gate` or `write_gate`, and whether it is one minus that gate."""
+    name = gate.replace(" ", "")
+    return name.removeprefix("1-"), name.startswith("1-")
+
+
+def _initializers(init: Initializer | Iterable[Initializer]) -> tuple[Initializer, ...]:
+    several = (init,) if callable(init) or not isinstance(init, Iterable) or isinstance(init, str) else tuple(init)
+    for one in several:
+        if isinstance(one, type) or not callable(one):
+            shown = f"the class {one.__name__}; write {one.__name__}(...)" if isinstance(one, type) else repr(one)
+            raise TypeError(f"init should be an initializer, such as initialization.Orthogonal(), got {shown}")
+    return several
+
+
+def _reset(module: nn.Module) -> None:
+    """Reset a module by its own `reset_parameters`, or if it has none what is in it."""
+    if hasattr(module, "reset_parameters"):
+        module.reset_parameters()
+        return
+    for child in module.children():
+        _reset(child)
+
+
 class Cell(LoadsFromTorch):
     r"""One step of a recurrent network, in three parts that an engine may schedule as it likes.
 
@@ -55,8 +79,8 @@ class Cell(LoadsFromTorch):
         input_size: features of x_t.
         hidden_size: units, H.
         bias: whether the two linear maps have biases.
-        init: an initializer, or several applied in turn, from `carousel.initialization`; they run after
-            torch's default, U(-1/sqrt(H), 1/sqrt(H)) for every parameter.
+        init: an initializer, or several applied in turn, such as `carousel.initialization.ForgetBias(1.0)`; they run
+            after `draw`, which is torch's default, U(-1/sqrt(H), 1/sqrt(H)) for every parameter.
         proj_size: if not 0, h is projected to this size at the end of each step (Sak et al. 2014, eq. 7), for cells
             whose `update` does not read the old h.
 
@@ -64,7 +88,7 @@ class Cell(LoadsFromTorch):
     a projection to P units `weight_hh` is (G*H, P), `weight_hr` (P, H), and h (B, P).
 
     Raises:
-        TypeError: `input_size` or `hidden_size` is no integer.
+        TypeError: `input_size` or `hidden_size` is no integer, or `init` no initializer.
         ValueError: one of them is not greater than zero, or an initializer does not apply to this cell.
     """
 
@@ -73,9 +97,12 @@ class Cell(LoadsFromTorch):
     states: ClassVar[tuple[str, ...]] = ("h",)
     """The names of the state's tensors; the first is the output, and what `hidden_map` sees."""
     keep_gate: ClassVar[str | None] = None
-    """The gate that multiplies the old state (f in an LSTM, z in torch's GRU), if there is one."""
+    """What multiplies the old state, if there is such a thing: a gate by its name ("f" in an LSTM, "z" in torch's GRU),
+    or one minus a gate ("1 - f" in an MGU)."""
     write_gate: ClassVar[str | None] = None
-    """The gate that multiplies the new content, where it is a gate of its own (i in an LSTM)."""
+    """What multiplies the new content, in the same way, where that is a gate of its own ("i" in an LSTM)."""
+    gate_biases: ClassVar[tuple[str, str]] = ("bias_ih", "bias_hh")
+    """The two parameters (G*H,) of which the sum is what a gate opens to at zero input and state."""
     projectable: ClassVar[bool] = False
     """Whether `update` leaves the old h alone, so that h may be projected to another size."""
     twins: ClassVar[tuple[type[nn.Module], type[nn.Module]] | None] = None
@@ -105,7 +132,7 @@ class Cell(LoadsFromTorch):
         if proj_size >= hidden_size:
             raise ValueError("proj_size has to be smaller than hidden_size")
         self.input_size, self.hidden_size, self.bias, self.proj_size = input_size, hidden_size, bias, proj_size
-        self.init = (init,) if callable(init) else tuple(init)
+        self.init = _initializers(init)
         for name, shape in self.shapes().items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         if not bias:
@@ -125,15 +152,33 @@ class Cell(LoadsFromTorch):
         return self.proj_size or self.hidden_size
 
     def reset_parameters(self) -> None:
-        """Draw every parameter as torch does, in torch's order, then apply `init`."""
-        bound = 1 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        """Draw the parameters of `shapes` anew, in torch's order, then apply `init`.
+
+        Modules within the cell are reset by their own `reset_parameters`. Whatever else a cell's author has registered
+        keeps its value, unless the author overrides this.
+        """
+        shapes = self.shapes()
+        for name, parameter in self.named_parameters():
+            if name in shapes or name.startswith("parametrizations."):
+                self.draw(name, parameter)
+        for child in self.children():
+            _reset(child)
         for initializer in self.init:
             initializer(self)
 
+    def draw(self, name: str, parameter: Tensor) -> None:
+        """Give one parameter of `shapes` its first value, in place: here torch's, U(-1/sqrt(H), 1/sqrt(H))."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        nn.init.uniform_(parameter, -bound, bound)
+
     def rows(self, gate: str) -> slice:
-        """The rows of the weights and biases that belong to `gate`."""
+        """The rows of the weights and biases that belong to `gate`.
+
+        Raises:
+            ValueError: the cell has no such gate.
+        """
+        if gate not in self.gates:
+            raise ValueError(f"{type(self).__name__} has no gate {gate!r}, only {', '.join(self.gates)}")
         k = self.gates.index(gate)
         return slice(k * self.hidden_size, (k + 1) * self.hidden_size)
 

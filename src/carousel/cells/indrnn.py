@@ -10,8 +10,8 @@ class IndRNNCell(Cell):
 
     .. math:: h_t = \mathrm{relu}(W x_t + b_W + u \odot h_{t-1} + b_U)
 
-    The error of a unit decays by exactly :math:`u` per step while it is active. u starts as torch's default; the paper
-    keeps :math:`|u| \le 2^{1/T}` and starts from U(0, that).
+    The error of a unit decays by exactly :math:`u` per step while it is active. u starts as torch's default;
+    `initialization.RecurrentUniform` starts it as the paper, which also keeps :math:`|u| \le 2^{1/T}` in training.
 
     Shapes: `weight_hh` is u, (H,). State: h, (B, H). Arguments and errors: see `Cell`.
     """

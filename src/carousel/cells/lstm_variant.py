@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .cell import Cell, State
 
@@ -46,7 +46,6 @@ class LSTMVariantCell(Cell):
     """
 
     gates = ("i", "f", "g", "o")
-    keep_gate, write_gate = "f", "i"
     projectable = True
 
     def __init__(
@@ -66,6 +65,11 @@ class LSTMVariantCell(Cell):
             raise ValueError(f"without: no part {', '.join(sorted(unknown))}; allowed: {', '.join(PARTS)}")
         if coupled and {"input_gate", "forget_gate"} & set(self.without):
             raise ValueError("coupled needs both the input gate and the forget gate")
+        gates = self._gates_that_are_there()
+        self.keep_gate = "1 - i" if coupled else "f" if "f" in gates else None
+        self.write_gate = "i" if "i" in gates and not coupled else None
+        if layer_norm:  # which takes the scale off what comes before it
+            self.gate_biases = ("shift_ih", "shift_hh")
         super().__init__(*arguments, **options)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -77,12 +81,10 @@ class LSTMVariantCell(Cell):
             shapes |= {f"gain_{name}": (size,), f"shift_{name}": (size,)}
         return shapes
 
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if name.startswith(("weight_c", "weight_gg", "gain", "shift")):
-                    parameter.fill_(name.startswith("gain"))
+    def draw(self, name: str, parameter: Tensor) -> None:
+        super().draw(name, parameter)  # drawn in any case, so that all variants take as many random numbers
+        if name.startswith(("weight_c", "weight_gg", "gain", "shift")):
+            nn.init.constant_(parameter, name.startswith("gain"))
 
     def input_map(self, x: Tensor) -> Tensor:
         return self._norm("ih", super().input_map(x))
