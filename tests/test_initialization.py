@@ -199,7 +199,7 @@ def test_heads_are_matrices_of_their_own(shape):
 
 def test_a_weight_that_is_no_matrix_is_refused():
     for init in (Orthogonal(), Identity()):
-        with pytest.raises(ValueError, match=r"needs recurrent matrices.*IndRNNCell has the shape \(3,\)"):
+        with pytest.raises(ValueError, match=r"needs recurrent matrices.*IndRNNCell has the shape \(3, 1\)"):
             carousel.Recurrent(cells.IndRNNCell, 2, 3, init=init)
 
 

@@ -32,8 +32,8 @@ class LSTMVariantCell(Cell):
         coupled: :math:`f_t = 1 - i_t` (Greff et al. 2017, CIFG).
         layer_norm: W x and U h, each over its 4H rows, and c on its way out are normalised (Ba et al. 2016, eqs.
             20-22).
-        without: parts to leave out, of "input_gate", "forget_gate", "output_gate" (then 1), "input_activation",
-            "output_activation" (then the identity).
+        without: one or more parts to leave out, of "input_gate", "forget_gate", "output_gate" (then 1),
+            "input_activation", "output_activation" (then the identity).
         full_gate_recurrence: the gates also see all gates of the step before (Greff et al. 2017, FGR).
 
     An nn.LSTM's weights load into any of these. Peepholes and gate recurrence start at zero, gains at one: with the
@@ -54,12 +54,13 @@ class LSTMVariantCell(Cell):
         peephole: bool = False,
         coupled: bool = False,
         layer_norm: bool = False,
-        without: Iterable[str] = (),
+        without: str | Iterable[str] = (),
         full_gate_recurrence: bool = False,
         **options,
     ) -> None:
         self.peephole, self.coupled, self.layer_norm = peephole, coupled, layer_norm
-        self.without, self.full_gate_recurrence = tuple(without), full_gate_recurrence
+        self.without = (without,) if isinstance(without, str) else tuple(without)
+        self.full_gate_recurrence = full_gate_recurrence
         self.states = ("h", "c", "i", "f", "o") if full_gate_recurrence else ("h", "c")
         if unknown := set(self.without) - set(PARTS):
             raise ValueError(f"without: no part {', '.join(sorted(unknown))}; allowed: {', '.join(PARTS)}")
@@ -75,7 +76,7 @@ class LSTMVariantCell(Cell):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         H = self.hidden_size
         shapes = super().shapes()
-        shapes |= {f"weight_c{gate}": (H,) for gate in self._gates_that_are_there()} if self.peephole else {}
+        shapes |= {f"weight_c{gate}": (H, 1) for gate in self._gates_that_are_there()} if self.peephole else {}
         shapes |= {"weight_gg": (3 * H, 3 * H)} if self.full_gate_recurrence else {}
         for name, size in (("ih", 4 * H), ("hh", 4 * H), ("c", H)) if self.layer_norm else ():
             shapes |= {f"gain_{name}": (size,), f"shift_{name}": (size,)}
@@ -114,7 +115,7 @@ class LSTMVariantCell(Cell):
     def _gate(self, gate: str, a: Tensor, c: Tensor) -> Tensor:
         if gate not in self._gates_that_are_there():
             return torch.ones_like(a)
-        return (a + getattr(self, f"weight_c{gate}") * c if self.peephole else a).sigmoid()
+        return (a + getattr(self, f"weight_c{gate}").squeeze(-1) * c if self.peephole else a).sigmoid()
 
     def _squash(self, part: str, a: Tensor) -> Tensor:
         return a if part in self.without else a.tanh()
