@@ -83,7 +83,9 @@ def test_noise_does_not_touch_padding_and_every_kind_trains():
     assert all(p.grad is not None for p in layer.parameters())
 
 
-@pytest.mark.parametrize("rates", [{"input": -0.1}, {"recurrent": 1.1}, {"zoneout": (0.1, 2.0)}, {"weight": 7}])
+@pytest.mark.parametrize(
+    "rates", [{"input": -0.1}, {"recurrent": 1.1}, {"zoneout": (0.1, 2.0)}, {"weight": 7}, {"input": "0.5"}]
+)
 def test_what_is_no_probability_is_refused(rates):
     with pytest.raises(ValueError, match=f"{next(iter(rates))} should be a probability in range"):
         Regularization(**rates)
@@ -92,3 +94,21 @@ def test_what_is_no_probability_is_refused(rates):
 def test_zoneout_needs_a_rate_for_each_state():
     with pytest.raises(ValueError, match="one for each of the cell's 2 states"):
         carousel.LSTM(2, 3, regularization=Regularization(zoneout=(0.1, 0.1, 0.1)))
+
+
+def test_weight_dropout_needs_a_recurrent_weight():
+    class Leaky(carousel.Cell):
+        gates = ("a",)
+
+        def shapes(self):
+            return {name: shape for name, shape in super().shapes().items() if name != "weight_hh"}
+
+        def hidden_map(self, h):
+            return h
+
+        def update(self, wx, uh, state):
+            return ((wx + 0.5 * uh).tanh(),), {}
+
+    layer = carousel.Recurrent(Leaky, 2, 3, regularization=Regularization(weight=0.5))
+    with pytest.raises(ValueError, match="weight dropout needs a cell with a recurrent weight"):
+        layer(torch.randn(4, 1, 2))

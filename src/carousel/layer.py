@@ -1,28 +1,37 @@
 """Any cell as a layer with the interface of `torch.nn.LSTM`."""
 
-import numbers
-import warnings
+import copy
+import operator
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.stateless import _reparametrize_module
 
 from . import engine, layout, packing
+from .base import Base, check_arguments, flat
 from .cells import Cell
-from .cells.cell import LoadsFromTorch, State, lend
+from .cells.cell import State, lend
+from .cells.module import fill, options_of, refreshed, show_options
 from .engine import Loop, Masks
 from .regularization import Detach, Regularization
 
 
-class Recurrent(LoadsFromTorch):
+class Recurrent(Base):
     """A recurrent layer: the cell knows one step, the layer owns time.
 
     Everything that `torch.nn.LSTM` documents, for any cell. The parameters are the layer's own, under torch's names
     (`weight_ih_l0`, `weight_ih_l0_reverse`, ...) and in torch's order, so that the `state_dict` of the twin in
     `torch.nn` loads as it is, both ways; with the same seed the two also start from the same numbers.
+
+    It is an `nn.RNNBase`, with the names that code for these goes by: `all_weights`, `_all_weights`, `_flat_weights`,
+    `check_input`, `permute_hidden`, ... They only read the module: a weight is replaced by its name, and overriding one
+    of the checks changes nothing. It is no `nn.LSTM`, `nn.GRU` or `nn.RNN`, which torch.compile refuses to trace: what
+    asks for one of these by its class, as quantization, pruning by structure and `call_for_per_sample_grads` do, is
+    given `to_torch()`.
 
     Args:
         cell: a subclass of `Cell`.
@@ -68,18 +77,25 @@ class Recurrent(LoadsFromTorch):
         backend: str = "auto",
         **options,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         if not (isinstance(cell, type) and issubclass(cell, Cell)):
             raise TypeError(f"cell should be a subclass of carousel.Cell, got {cell}")
-        widths = list(hidden_size) if isinstance(hidden_size, Sequence) else [hidden_size] * num_layers
-        _check_arguments(num_layers, widths, bias, batch_first, dropout)
+        allowed = options_of(type(self)) | options_of(cell)
+        if unknown := options.keys() - allowed.keys():
+            names = [name for name in allowed if name != "cell" and (name != "proj_size" or cell.projectable)]
+            wrong = ", ".join(sorted(unknown))
+            raise TypeError(f"{type(self).__name__} has no option {wrong}; it takes {', '.join(names)}")
+        several = isinstance(hidden_size, Sequence) and not isinstance(hidden_size, str)
+        widths = list(hidden_size) if several else [hidden_size] * operator.index(num_layers)
+        check_arguments(input_size, num_layers, widths, bias, batch_first, dropout)
         if backend not in engine.BACKENDS:
             raise ValueError(f"backend should be one of {', '.join(engine.BACKENDS)}, got {backend!r}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size, self.residual = bidirectional, proj_size, residual
-        if not isinstance(detach, Detach | None):
-            raise TypeError(f"detach should be a carousel.Detach, got {detach!r}")
+        for name, value, kind in (("regularization", regularization, Regularization), ("detach", detach, Detach)):
+            if not isinstance(value, kind | None):
+                raise TypeError(f"{name} should be a carousel.{kind.__name__}, got {value!r}")
         self.regularization, self.detach = regularization or Regularization(), detach or Detach()
         self.backend = backend
         options |= {"proj_size": proj_size} if proj_size else {}
@@ -88,58 +104,20 @@ class Recurrent(LoadsFromTorch):
         for k, width in enumerate(widths):
             for suffix in (f"_l{k}", f"_l{k}_reverse") if bidirectional else (f"_l{k}",):
                 made = cell(size, width, bias=bias, device=device, dtype=dtype, **options)
-                for name, parameter in made.named_parameters():
-                    self.register_parameter(_flat(name, suffix), parameter)
-                for name, buffer in made.named_buffers():
-                    self.register_buffer(_flat(name, suffix), buffer)
-                loops[suffix] = Loop(made.to("meta"))
+                loops[suffix] = Loop(self._adopt(made, suffix))
             self.regularization.zoneouts(len(made.states))
             above = (1 + bidirectional) * made.output_size
             if residual and k > 0 and above != size:
                 raise ValueError(f"residual needs layers of one width, got {widths}")
             size = above
-        # In a tuple the loops are no submodules: their tensors stand in the layer alone and are lent at each call.
         self._loops = tuple(loops.items())
         # How many loops' states are stacked in one tensor: all, unless the layers differ in width.
-        self._group = 1 + bidirectional if isinstance(hidden_size, Sequence) else len(loops)
-
-    def _lent(self, suffix: str, cell: Cell) -> dict[str, Tensor]:
-        """The layer's tensors that a cell is to use, by their names in the cell."""
-        names = [name for tensors in (cell.named_parameters(), cell.named_buffers()) for name, _ in tensors]
-        return {name: getattr(self, _flat(name, suffix)) for name in names}
-
-    def cell(self, layer: int = 0, reverse: bool = False) -> Cell:
-        """The cell of one layer and direction, with the layer's own parameters (not copies), to take steps with."""
-        suffix, loop = self._loops[layer * (1 + self.bidirectional) + reverse]
-        return lend(loop.cell, self._lent(suffix, loop.cell))
-
-    def reset_parameters(self) -> None:
-        """Initialise anew."""
-        for suffix, loop in self._loops:
-            lent = self._lent(suffix, loop.cell)
-            fresh = {name: nn.Parameter(torch.empty_like(tensor.detach())) for name, tensor in lent.items()}
-            lend(loop.cell, fresh).reset_parameters()
-            for name, _ in loop.cell.named_parameters():
-                if is_parametrized(self, _flat(name, suffix)):
-                    setattr(self, _flat(name, suffix), fresh[name].detach())
-                else:
-                    lent[name].data.copy_(fresh[name])
-
-    def train(self, mode: bool = True) -> "Recurrent":
-        """As `nn.Module.train`, for the cells as well."""
-        for _, loop in self._loops:
-            loop.train(mode)
-        return super().train(mode)
-
-    def flatten_parameters(self) -> None:
-        """Nothing to do; here for code written for `torch.nn.LSTM`."""
+        self._group = 1 + bidirectional if several else len(loops)
 
     @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
-        """The parameters of each layer and direction, as `torch.nn.LSTM.all_weights`."""
-        return [
-            [getattr(self, _flat(n, suffix)) for n, _ in loop.cell.named_parameters()] for suffix, loop in self._loops
-        ]
+    def output_size(self) -> int:
+        """Features of the output: of h, for each direction."""
+        return (1 + self.bidirectional) * self._loops[-1][1].cell.output_size
 
     def forward(
         self,
@@ -154,22 +132,29 @@ class Recurrent(LoadsFromTorch):
         Args:
             input: (T, B, input_size), or (B, T, input_size) with `batch_first`, or (T, input_size) for one sequence,
                 or a PackedSequence.
-            hx: the state before the first step, zeros if None: (L * D, B, H) for L layers and D directions, or
-                (L * D, H) for one sequence; a tuple of them, in the order of the cell's `states`, if it has several, as
-                nn.LSTM's (h_0, c_0). If the layers differ in width, a tuple of L such things, each (D, B, H_l).
+            hx: the state before the first step; if None, the cell's `initial_state`, mostly zeros. (L * D, B, H) for L
+                layers and D directions, or (L * D, H) for one sequence; a tuple of them, in the order of the cell's
+                `states`, if it has several, as nn.LSTM's (h_0, c_0). If the layers differ in width, a tuple of L such
+                things, each (D, B, H_l).
             lengths: (B,), the steps of each sequence; what lies beyond is padding: it is not read, the output there is
                 zero, and the last state is that of the last real step. The same as packing the input.
             reset: (T, B) bool, laid out as the input: where True, a new sequence begins, with zero state, in both
                 directions.
 
         Returns:
-            h_t of every step, laid out as the input, and the last state, laid out as `hx`.
+            h_t of every step, laid out as the input, and the last state, laid out as `hx`: forwards that after the last
+            step, backwards that after the first. In a batch padded on the left, with `reset` where the sequences begin,
+            the last state backwards is therefore the padding's; a sequence's own is the output at its first step.
 
         Raises:
-            ValueError: `input` is neither 2D nor 3D, or not of the weights' dtype; `lengths` or `reset` do not fit it.
+            ValueError: `input` is neither 2D nor 3D, or not of the weights' dtype; `lengths` or `reset` do not fit it,
+                or the latter not the cell, which begins with other states than zeros.
             RuntimeError: the number of features or the state's shape is wrong, or the sequence is empty; or
                 `backend` is "fused", and that cannot run this.
         """
+        if isinstance(input, Proxy) and type(self).forward is Recurrent.forward:  # torch.fx: a leaf, as torch's own
+            path = input.tracer.path_of_module(self)
+            return input.tracer.create_proxy("call_module", path, *_arguments(input, hx, lengths, reset))
         output, state, _ = self._run(input, hx, lengths, reset)
         return output, state
 
@@ -185,8 +170,20 @@ class Recurrent(LoadsFromTorch):
 
         For an LSTM: i, f, g, o, h and c. One dictionary for each layer and direction, in the order of torch's states:
         layer 0, layer 0 reversed, layer 1, ... Arguments and errors as in `forward`; for packed input give `lengths`.
+        The module's hooks see a call of it, and do to it what they do.
         """
-        return self._run(input, hx, lengths, reset, record=True)[2]
+        seen = []
+
+        def forward(input, hx=None, *, lengths=None, reset=None):
+            output, state, records = view._run(input, hx, lengths, reset, record=True)
+            seen.extend(records)
+            return output, state
+
+        view = copy.copy(self)  # so that other threads may call the layer meanwhile
+        view.forward = forward
+        args, kwargs = _arguments(input, hx, lengths, reset)
+        nn.Module._call_impl(view, *args, **kwargs)  # as it is, where `__call__` may have been compiled
+        return seen
 
     def _run(self, input, hx, lengths, reset, record: bool = False):
         packed = isinstance(input, PackedSequence)
@@ -206,6 +203,9 @@ class Recurrent(LoadsFromTorch):
             packing.check_reset(reset, input)
             reset = self._flip(reset) if batched else reset.unsqueeze(1)  # (T, B)
         cells = [loop.cell for _, loop in self._loops]
+        if reset is not None and type(cells[0]).initial_state is not Cell.initial_state:
+            kind = type(cells[0]).__name__
+            raise ValueError(f"reset begins anew with zeros, {kind} with an initial_state: run its sequences apart")
         states = layout.split_states(hx, cells, self._group, x, batched)
 
         lasts, records = [], []
@@ -223,7 +223,7 @@ class Recurrent(LoadsFromTorch):
         def arrange(y: Tensor) -> Tensor:  # (T, B, H), laid out as the input
             return self._flip(y) if batched else y.squeeze(1)
 
-        if self._returns_autocast_dtype and torch.is_autocast_enabled(x.device.type):
+        if self._returns_autocast_dtype and _autocasts(x):
             x = x.to(torch.get_autocast_dtype(x.device.type))
             lasts = [tuple(s.to(x.dtype) for s in last) for last in lasts]
         output = packing.pack(x, input) if packed else arrange(x)
@@ -233,19 +233,20 @@ class Recurrent(LoadsFromTorch):
             [{n: arrange(y) for n, y in kept.items()} for kept in records],
         )
 
-    def _run_one(self, k: int, x: Tensor, state: State, lengths, reset, reverse: bool, record: bool):
+    def _run_one(self, k: int, x: Tensor, state: State | None, lengths, reset, reverse: bool, record: bool):
         """One layer in one direction: (T, B, I) -> (T, B, H), its last state, its record."""
         suffix, loop = self._loops[k]
         noise = self.regularization
         lent = noise.drop_weight(self._lent(suffix, loop.cell), self.training)
         x = noise.drop_input(x, self.training)
+        if reverse:
+            x = packing.reverse(x, lengths)
+            reset = None if reset is None else packing.reverse_reset(reset, lengths)
+        state = _first_state(loop.cell, lent, x[0]) if state is None else state
         share = noise.share(state, x.size(0), self.training)
         real = None if lengths is None else packing.active(lengths, x.size(0), x.dtype)  # (T, B, 1)
         if real is not None:
             share = [real if s is None else real * s for s in share]
-        if reverse:
-            x = packing.reverse(x, lengths)
-            reset = None if reset is None else packing.reverse_reset(reset, lengths)
         if reset is not None:
             reset = reset.unsqueeze(-1) if real is None else reset.unsqueeze(-1) & real.bool()  # never in the padding
         masks = Masks(
@@ -275,8 +276,8 @@ class Recurrent(LoadsFromTorch):
 
     def _check_input(self, x: Tensor) -> None:
         """What torch.nn.LSTM refuses, in its words."""
-        dtype = getattr(self, _flat("weight_ih", "_l0"), x).dtype
-        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        dtype = getattr(self, flat("weight_ih", "_l0"), x).dtype
+        if x.dtype != dtype and not _autocasts(x):
             raise ValueError(
                 f"RNN input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
                 f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
@@ -301,14 +302,9 @@ class Recurrent(LoadsFromTorch):
         if lacks := [what for what, present in extras.items() if present]:
             raise ValueError(f"torch.nn has no {' or '.join(lacks)}")
         options = {name: getattr(self, name) for name in ("num_layers", "batch_first", "dropout", "bidirectional")}
-        weight = self.all_weights[0][0]
-        twin = cell.torch_twin(1, **options, device=weight.device, dtype=weight.dtype)
-        lent = {
-            _flat(name, suffix): t for suffix, loop in self._loops for name, t in self._lent(suffix, loop.cell).items()
-        }
-        twin.load_state_dict(lent)
-        for name, parameter in twin.named_parameters():
-            parameter.requires_grad_(lent[name].requires_grad)
+        twin, view = cell.torch_twin(1, **options, device="meta"), refreshed(self)
+        fill(twin, {name: getattr(view, name) for name in twin.state_dict()})
+        twin.flatten_parameters()
         return twin.train(self.training)
 
     def extra_repr(self) -> str:
@@ -322,31 +318,31 @@ class Recurrent(LoadsFromTorch):
         }
         shown |= {"residual": False, "regularization": Regularization(), "detach": Detach(), "backend": "auto"}
         parts = [f"{k}={getattr(self, k)}" for k, default in shown.items() if getattr(self, k) != default]
-        cell = [] if hasattr(self, "mode") else [type(self._loops[0][1].cell).__name__]
-        return ", ".join([*cell, f"{self.input_size}, {self.hidden_size}", *parts])
+        cell = self._loops[0][1].cell
+        parts += [option for option in show_options(cell) if not hasattr(self, option.partition("=")[0])]
+        kind = [] if hasattr(self, "mode") else [type(cell).__name__]
+        return ", ".join([*kind, f"{self.input_size}, {self.hidden_size}", *parts])
 
 
-def _flat(name: str, suffix: str) -> str:
-    return name.replace(".", "_") + suffix
+def _arguments(input, hx, lengths, reset) -> tuple[tuple, dict]:
+    """A call's arguments as one would write it."""
+    kwargs = {name: value for name, value in (("lengths", lengths), ("reset", reset)) if value is not None}
+    return ((input,) if hx is None else (input, hx)), kwargs
 
 
-def _check_arguments(num_layers, widths, bias, batch_first, dropout) -> None:
-    """What torch.nn.LSTM refuses, in its words; the cell refuses the rest."""
-    float(dropout)
-    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
-        raise ValueError(
-            "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
-        )
-    if dropout > 0 and num_layers == 1:
-        warnings.warn(
-            "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
-            f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
-            stacklevel=3,
-        )
-    for name, value in (("bias", bias), ("batch_first", batch_first)):
-        if not isinstance(value, bool):
-            raise TypeError(f"{name} should be of type bool, got: {type(value).__name__}")
-    if num_layers <= 0:
-        raise ValueError("num_layers must be greater than zero")
-    if len(widths) != num_layers:
-        raise ValueError(f"hidden_size should be one number or one for each of {num_layers} layers, got {widths}")
+def _autocasts(x: Tensor) -> bool:
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def _first_state(cell: Cell, lent: dict[str, Tensor], x: Tensor) -> State:
+    """What a cell with an `initial_state` of its own begins with, given its first input (B, I)."""
+    if torch.compiler.is_dynamo_compiling():  # it cannot follow the making of a view
+        with _reparametrize_module(cell, lent):
+            state = cell.initial_state(x)
+    else:
+        state = lend(cell, lent).initial_state(x)
+    got, right = [tuple(s.shape) for s in state], [(x.size(0), size) for size in cell.state_sizes]
+    if got != right:
+        raise RuntimeError(f"{type(cell).__name__}.initial_state should give tensors of shapes {right}, got {got}")
+    return state

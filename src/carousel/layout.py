@@ -7,8 +7,9 @@ from .cells import Cell
 from .cells.cell import State
 
 
-def split_states(hx, cells: list[Cell], group: int, x: Tensor, batched: bool) -> list[State]:
-    """`hx`, as the caller gives it, to (B, H) for each state of each loop; zeros for the batch of x (T, B, I) if None.
+def split_states(hx, cells: list[Cell], group: int, x: Tensor, batched: bool) -> list[State | None]:
+    """`hx`, as the caller gives it, to (B, H) for each state of each loop; zeros for the batch of x (T, B, I) if None,
+    or None for a cell that begins otherwise, for which it takes its weights and its own input.
 
     `group` is how many loops' states are stacked in one tensor: with all of them in one, hx is that; otherwise hx is a
     tuple with one such thing for each group.
@@ -17,7 +18,8 @@ def split_states(hx, cells: list[Cell], group: int, x: Tensor, batched: bool) ->
         RuntimeError: the states are not as many, or not of the rank or size, as the cells want; torch's words.
     """
     if hx is None:
-        return [cell.initial_state(x[0]) for cell in cells]
+        zeros = Cell.initial_state
+        return [cell.initial_state(x[0]) if type(cell).initial_state is zeros else None for cell in cells]
     parts = [hx] if group == len(cells) else hx
     if len(parts) * group != len(cells) or (parts is hx and len(cells[0].states) > 1 and isinstance(hx[0], Tensor)):
         raise RuntimeError(f"layers of different widths need the state of each of {len(cells) // group}, one by one")

@@ -48,15 +48,40 @@ def check_lengths(lengths: Tensor | list[int], x: Tensor) -> Tensor:
     lengths = lengths.long() if lengths.numel() == 0 else lengths
     if lengths.shape != x.shape[1:2] or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(f"lengths should be {x.size(1)} integers, one for each sequence, got {lengths.tolist()}")
-    if not torch.compiler.is_compiling() and lengths.numel() and not 1 <= lengths.min() <= lengths.max() <= x.size(0):
-        raise ValueError(f"lengths should be from 1 to {x.size(0)}, got {lengths.tolist()}")
-    return lengths
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # what has to consist of torch's own operations
+        torch._assert_async(((lengths >= 1) & (lengths <= x.size(0))).all(), "lengths should be from 1 to T")
+        return lengths
+    return within(lengths, x.size(0))
+
+
+@torch.library.custom_op("carousel::within", mutates_args=())
+def within(lengths: Tensor, steps: int) -> Tensor:
+    """The lengths, of which a compiler or vmap has not seen the numbers, once they are known to be from 1 to `steps`.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if lengths.numel() and not 1 <= lengths.min() <= lengths.max() <= steps:
+        raise ValueError(f"lengths should be from 1 to {steps}, got {lengths.tolist()}")
+    return lengths.clone()
+
+
+@within.register_fake
+def _(lengths, steps):
+    return torch.empty_like(lengths)
+
+
+@within.register_vmap
+def _(info, in_dims, lengths, steps):
+    return within(lengths, steps), in_dims[0]
 
 
 def check_reset(reset: Tensor, input: Tensor | PackedSequence) -> None:
     """Raise a ValueError if `reset` is not bool, or not laid out as the input."""
     if isinstance(input, PackedSequence):
         raise ValueError("reset goes with padded input and lengths, not with a PackedSequence")
+    if not isinstance(reset, Tensor):
+        raise ValueError(f"reset should be a tensor, got {type(reset).__name__}")
     if reset.dtype != torch.bool or reset.shape != input.shape[:-1]:
         raise ValueError(
             f"reset should be bool of shape {list(input.shape[:-1])}, got {reset.dtype} of shape {list(reset.shape)}"

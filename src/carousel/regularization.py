@@ -1,6 +1,7 @@
 """What is done to a recurrent layer in training: noise, as `regularization=`, and ways barred to the gradient."""
 
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,8 @@ class Regularization:
         recurrent: units of h_{t-1} on their way into the gates, one mask for all steps (the same).
         zoneout: units that keep their state for a step, drawn anew for each step; in evaluation the state moves by
             the mean (Krueger et al. 2017, eq. 4). One probability for all states, or one for each, as (0.05, 0.5).
-        weight: entries of the recurrent weights, one mask for all steps (DropConnect: Merity et al. 2018, section 2).
+        weight: entries of the recurrent weights, `weight_hh`, one mask for all steps (DropConnect: Merity et al. 2018,
+            section 2).
 
     Raises:
         ValueError: a probability is not in [0, 1].
@@ -31,11 +33,12 @@ class Regularization:
     weight: float = 0.0
 
     def __post_init__(self) -> None:
-        zoneout = self.zoneout if isinstance(self.zoneout, numbers.Real) else tuple(self.zoneout)
+        zoneout = tuple(self.zoneout) if isinstance(self.zoneout, Sequence) else self.zoneout
         object.__setattr__(self, "zoneout", zoneout)
         for name in ("input", "recurrent", "zoneout", "weight"):
             rates = getattr(self, name)
-            if not all(0 <= rate <= 1 for rate in (rates if isinstance(rates, tuple) else (rates,))):
+            several = rates if isinstance(rates, tuple) else (rates,)
+            if not all(isinstance(rate, numbers.Real) and 0 <= rate <= 1 for rate in several):
                 raise ValueError(f"{name} should be a probability in range [0, 1], got {rates}")
 
     def zoneouts(self, states: int) -> tuple[float, ...]:
@@ -50,8 +53,15 @@ class Regularization:
         return rates
 
     def drop_weight(self, lent: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
-        if not self.weight or "weight_hh" not in lent:
+        """A cell's tensors, those of its recurrent weight dropped.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if not self.weight:
             return lent
+        if "weight_hh" not in lent:
+            raise ValueError("weight dropout needs a cell with a recurrent weight, weight_hh")
         return lent | {"weight_hh": F.dropout(lent["weight_hh"], self.weight, training)}
 
     def drop_input(self, x: Tensor, training: bool) -> Tensor:

@@ -1,14 +1,17 @@
 """The layers of torch.nn, by their names, and the way between the two."""
 
 import warnings
-from collections.abc import Sequence
-from inspect import signature
+from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils import parametrize
 
 from .cells import Cell, GRUCell, LSTMCell, LSTMVariantCell, RNNCell
+from .cells.cell import Initializer
+from .cells.module import REFRESHERS
 from .layer import Recurrent
+from .regularization import Detach, Regularization
 
 
 class LSTM(Recurrent):
@@ -19,10 +22,48 @@ class LSTM(Recurrent):
 
     mode = "LSTM"
     _returns_autocast_dtype = True  # as torch's LSTM, unlike its GRU
+    get_expected_cell_size, check_forward_args = nn.LSTM.get_expected_cell_size, nn.LSTM.check_forward_args
 
-    def __init__(self, input_size: int, hidden_size: int | Sequence[int], *args, **options) -> None:
-        variant = options.keys() & signature(LSTMVariantCell).parameters.keys()
-        super().__init__(LSTMVariantCell if variant else LSTMCell, input_size, hidden_size, *args, **options)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        peephole: bool = False,
+        coupled: bool = False,
+        layer_norm: bool = False,
+        without: str | Iterable[str] = (),
+        full_gate_recurrence: bool = False,
+        init: Initializer | Iterable[Initializer] = (),
+        residual: bool = False,
+        regularization: Regularization | None = None,
+        detach: Detach | None = None,
+        backend: str = "auto",
+        **unknown,
+    ) -> None:
+        variant = {
+            "peephole": peephole,
+            "coupled": coupled,
+            "layer_norm": layer_norm,
+            "without": without,
+            "full_gate_recurrence": full_gate_recurrence,
+        }
+        super().__init__(
+            LSTMVariantCell if any(variant.values()) else LSTMCell,
+            *(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype),
+            **{name: value for name, value in variant.items() if value},
+            **{"init": init, "residual": residual, "regularization": regularization, "detach": detach},
+            backend=backend,
+            **unknown,
+        )
 
 
 class GRU(Recurrent):
@@ -30,9 +71,33 @@ class GRU(Recurrent):
 
     mode = "GRU"
 
-    def __init__(self, input_size: int, hidden_size: int | Sequence[int], *args, **options) -> None:
-        _refuse_projection(options)
-        super().__init__(GRUCell, input_size, hidden_size, *args, **options)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        init: Initializer | Iterable[Initializer] = (),
+        residual: bool = False,
+        regularization: Regularization | None = None,
+        detach: Detach | None = None,
+        backend: str = "auto",
+        **unknown,
+    ) -> None:
+        _refuse_projection(unknown)
+        super().__init__(
+            GRUCell,
+            *(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype),
+            **{"init": init, "residual": residual, "regularization": regularization, "detach": detach},
+            backend=backend,
+            **unknown,
+        )
 
 
 class RNN(Recurrent):
@@ -48,12 +113,30 @@ class RNN(Recurrent):
         hidden_size: int | Sequence[int],
         num_layers: int = 1,
         nonlinearity: str = "tanh",
-        *args,
-        **options,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        init: Initializer | Iterable[Initializer] = (),
+        residual: bool = False,
+        regularization: Regularization | None = None,
+        detach: Detach | None = None,
+        backend: str = "auto",
+        **unknown,
     ) -> None:
-        _refuse_projection(options)
+        _refuse_projection(unknown)
         self.nonlinearity, self.mode = nonlinearity, f"RNN_{nonlinearity.upper()}"
-        super().__init__(RNNCell, input_size, hidden_size, num_layers, *args, nonlinearity=nonlinearity, **options)
+        super().__init__(
+            RNNCell,
+            *(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype),
+            **{"init": init, "residual": residual, "regularization": regularization, "detach": detach},
+            backend=backend,
+            nonlinearity=nonlinearity,
+            **unknown,
+        )
 
     def _check_rank(self, input: Tensor) -> None:
         if input.dim() not in (2, 3):
@@ -68,27 +151,44 @@ def _refuse_projection(options: dict) -> None:
 def from_torch(module: nn.Module) -> Recurrent | Cell:
     """Our twin of an `nn.LSTM`, `nn.GRU`, `nn.RNN` or of one of their cells.
 
-    The two share the weights' memory: train one and the other follows (`copy.deepcopy` makes it independent). What is
-    ours already is returned as it is.
+    The two have the same parameters, tied, frozen, parametrized or refreshed by a hook as they are: train one and the
+    other follows (`copy.deepcopy` makes it independent). What is ours already is returned as it is.
 
     Raises:
-        TypeError: `module` is none of these.
+        TypeError: `module` is none of these, or a subclass with a `forward` of its own.
     """
     if isinstance(module, Recurrent | Cell):
         return module
     layers = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
     cells = {nn.LSTMCell: LSTMCell, nn.GRUCell: GRUCell, nn.RNNCell: RNNCell}
-    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
-    if kind not in layers | cells:
-        raise TypeError(f"expected torch.nn.LSTM, GRU or RNN, or one of their cells, got {kind.__name__}")
+    kind = next((kind for kind in layers | cells if isinstance(module, kind)), None)
+    if kind is None:
+        name = type(module).__name__
+        raise TypeError(f"expected torch.nn.LSTM, GRU or RNN, or one of their cells, got {name}")
+    if getattr(module.forward, "__func__", None) is not kind.forward:
+        raise TypeError(f"{type(module).__name__} has another forward than torch.nn.{kind.__name__}, which it extends")
     names = ["input_size", "hidden_size", "bias", "nonlinearity"]
     if kind in layers:
         names += ["num_layers", "batch_first", "dropout", "bidirectional", *["proj_size"] * bool(module.proj_size)]
     options = {name: getattr(module, name) for name in names if hasattr(module, name)}
     with warnings.catch_warnings(action="ignore"):  # torch has warned of an idle dropout already
-        twin = (layers | cells)[kind](**options, device="meta", dtype=next(module.parameters()).dtype)
-    tensors = {name: getattr(module, name) for name in twin.state_dict()}  # these take the places of those on meta
-    twin.load_state_dict(tensors, assign=True)
-    for name, parameter in twin.named_parameters():
-        parameter.requires_grad_(tensors[name].requires_grad)
-    return twin.train(module.training)
+        twin = (layers | cells)[kind](**options, device="meta").train(module.training)
+    _share(module, twin)
+    return twin
+
+
+def _share(module: nn.Module, twin: nn.Module) -> None:
+    """Give the twin the module's own parameters, with what computes its weights from them."""
+    weights = list(twin.state_dict())
+    for kind in ("_parameters", "_buffers", "_modules"):
+        setattr(twin, kind, dict(getattr(module, kind)))
+    if parametrize.is_parametrized(module):
+        parametrize._inject_new_class(twin)
+        for name in module.parametrizations:
+            parametrize._inject_property(twin, name)
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, REFRESHERS):
+            twin.register_forward_pre_hook(hook)
+    for name in weights:
+        if name in vars(module):  # a hook keeps it there
+            setattr(twin, name, vars(module)[name])

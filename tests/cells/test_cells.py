@@ -1,5 +1,6 @@
 """Each cell against its twin in torch.nn, and against its own equations."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -71,19 +72,23 @@ def test_the_error_on_the_carousel_is_the_forget_gate():
     torch.testing.assert_close(gradient, gates["f"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((0, 4), ValueError, "input_size must be greater than zero"),
-        ((4, 0), ValueError, "hidden_size must be greater than zero"),
-        ((4, -1), ValueError, "hidden_size must be greater than zero"),
-        ((4, 2.0), TypeError, "hidden_size should be of type int, got: float"),
-    ],
-)
-def test_bad_sizes_are_refused_as_torch_refuses_them(arguments, error, message):
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("sizes", [(3, 0), (0, 4), (np.int64(3), np.int64(4)), (True, 4)])
+def test_sizes_that_torchs_cells_take(name, sizes):
+    ours_type, theirs_type, options = CELLS[name]
+    ours, theirs = ours_type(*sizes, **options), theirs_type(*sizes, **options)
+    ours.load_state_dict(theirs.state_dict())
+    state = tuple(torch.randn(2, int(sizes[1])) for _ in ours.states)
+    hx = state if len(state) > 1 else state[0]
+    assert_same_with_gradients(ours, theirs, torch.randn(2, int(sizes[0])), hx)
+
+
+def test_sizes_that_no_cell_has():
+    with pytest.raises(ValueError, match="hidden_size must not be negative, got -1"):
+        carousel.LSTMCell(4, -1)
     for make in (carousel.LSTMCell, nn.LSTM):
-        with pytest.raises(error, match=message):
-            make(*arguments)
+        with pytest.raises(TypeError, match="hidden_size should be of type int, got: float"):
+            make(4, 2.0)
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -61,7 +61,7 @@ def test_highway():
 def test_independently_recurrent(bias):
     cell, x, (h,) = setup(IndRNNCell, bias=bias)
     new = cell(x, h)
-    assert cell.weight_hh.shape == (H,)
+    assert cell.weight_hh.shape == (H, 1)
     for k in range(H):
         a = sum(float(cell.weight_ih[k, j]) * float(x[j]) for j in range(I)) + float(cell.weight_hh[k]) * float(h[k])
         a += float(cell.bias_ih[k]) + float(cell.bias_hh[k]) if bias else 0

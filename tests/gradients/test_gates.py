@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import carousel
+from carousel import cells
 from carousel.gradients import gates, watch
 from carousel.initialization import Chrono
 
@@ -97,3 +98,21 @@ def test_watching_goes_on_beside_other_measures():
         layer(x)[0].sum().backward()
         gates(layer, lambda: layer(x))
     assert len(flows) == 2  # the step, and the model's own run; not the measure's
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "gate", "keep_gate"),
+    [
+        (cells.MGUCell, {}, "f", "1 - f"),
+        (cells.HighwayCell, {}, "t", "1 - t"),
+        (cells.LSTMVariantCell, {"coupled": True}, "i", "1 - i"),
+    ],
+)
+def test_timescales_where_one_minus_a_gate_keeps(kind, options, gate, keep_gate):
+    values = [0.5, 0.25, 0.01, 1e-6]
+    layer = constant(lambda *sizes: carousel.Recurrent(kind, *sizes, dtype=torch.float64, **options), **{gate: values})
+    (seen,) = gates(layer, lambda: layer(torch.randn(7, 3, 2, dtype=torch.float64)))
+    assert seen.keep_gate == keep_gate
+    expected = 1 / torch.tensor(values, dtype=torch.float64)
+    torch.testing.assert_close(seen.timescales(), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(seen.keep()[0], 1 - 1 / expected, rtol=1e-6, atol=0)

@@ -1,26 +1,19 @@
 """The contract that a cell fulfils: what happens in ONE time step, and nothing about time."""
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from .module import LoadsFromTorch, fill, options_of, refreshed, show_options
 
 State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
-
-
-class LoadsFromTorch(nn.Module):
-    """Loads a state_dict of torch's twin: what torch's does not have keeps its value, if none of it is there."""
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *others) -> None:
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *others)
-        torchs = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        own = {prefix + name for name in self._parameters if not name.startswith(torchs)}
-        if not own & state_dict.keys():
-            missing_keys[:] = [key for key in missing_keys if key not in own]
 
 
 def lend(module: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> nn.Module:
@@ -35,7 +28,31 @@ def lend(module: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> nn.
     return view
 
 
-class Cell(LoadsFromTorch):
+def signed(gate: str) -> tuple[str, bool]:
+    """The gate that is named by `Cell.keep_gate` or `write_gate`, and whether it is one minus that gate."""
+    name = gate.replace(" ", "")
+    return name.removeprefix("1-"), name.startswith("1-")
+
+
+def _initializers(init: Initializer | Iterable[Initializer]) -> tuple[Initializer, ...]:
+    several = (init,) if callable(init) or not isinstance(init, Iterable) or isinstance(init, str) else tuple(init)
+    for one in several:
+        if isinstance(one, type) or not callable(one):
+            shown = f"the class {one.__name__}; write {one.__name__}(...)" if isinstance(one, type) else repr(one)
+            raise TypeError(f"init should be an initializer, such as initialization.Orthogonal(), got {shown}")
+    return several
+
+
+def _reset(module: nn.Module) -> None:
+    """Reset a module by its own `reset_parameters`, or if it has none what is in it."""
+    if hasattr(module, "reset_parameters"):
+        module.reset_parameters()
+        return
+    for child in module.children():
+        _reset(child)
+
+
+class Cell(LoadsFromTorch, nn.RNNCellBase):
     r"""One step of a recurrent network, in three parts that an engine may schedule as it likes.
 
     =============  =====================  ==========================================================
@@ -49,14 +66,15 @@ class Cell(LoadsFromTorch):
     `shapes` to have more of them. `update` should be pure and pointwise over the hidden units; any other code
     still runs, eagerly. A cell whose step does not fit into the three parts overrides `forward`, and runs eagerly too.
 
-    Called as a module, a cell takes one step with the interface of `torch.nn.LSTMCell` and its siblings.
+    Called as a module, a cell takes one step with the interface of `torch.nn.LSTMCell` and its siblings, and it is an
+    `nn.RNNCellBase` as they are.
 
     Args:
         input_size: features of x_t.
         hidden_size: units, H.
         bias: whether the two linear maps have biases.
-        init: an initializer, or several applied in turn, from `carousel.initialization`; they run after
-            torch's default, U(-1/sqrt(H), 1/sqrt(H)) for every parameter.
+        init: an initializer, or several applied in turn, such as `carousel.initialization.ForgetBias(1.0)`; they run
+            after `draw`, which is torch's default, U(-1/sqrt(H), 1/sqrt(H)) for every parameter.
         proj_size: if not 0, h is projected to this size at the end of each step (Sak et al. 2014, eq. 7), for cells
             whose `update` does not read the old h.
 
@@ -64,8 +82,8 @@ class Cell(LoadsFromTorch):
     a projection to P units `weight_hh` is (G*H, P), `weight_hr` (P, H), and h (B, P).
 
     Raises:
-        TypeError: `input_size` or `hidden_size` is no integer.
-        ValueError: one of them is not greater than zero, or an initializer does not apply to this cell.
+        TypeError: a size is no integer, `init` no initializer, or there is no such option; or the class has no `gates`.
+        ValueError: a size is negative, or an initializer does not apply to this cell.
     """
 
     gates: ClassVar[tuple[str, ...]]
@@ -73,9 +91,12 @@ class Cell(LoadsFromTorch):
     states: ClassVar[tuple[str, ...]] = ("h",)
     """The names of the state's tensors; the first is the output, and what `hidden_map` sees."""
     keep_gate: ClassVar[str | None] = None
-    """The gate that multiplies the old state (f in an LSTM, z in torch's GRU), if there is one."""
+    """What multiplies the old state, if there is such a thing: a gate by its name ("f" in an LSTM, "z" in torch's GRU),
+    or one minus a gate ("1 - f" in an MGU)."""
     write_gate: ClassVar[str | None] = None
-    """The gate that multiplies the new content, where it is a gate of its own (i in an LSTM)."""
+    """What multiplies the new content, in the same way, where that is a gate of its own ("i" in an LSTM)."""
+    gate_biases: ClassVar[tuple[str, str]] = ("bias_ih", "bias_hh")
+    """The two parameters (G*H,) of which the sum is what a gate opens to at zero input and state."""
     projectable: ClassVar[bool] = False
     """Whether `update` leaves the old h alone, so that h may be projected to another size."""
     twins: ClassVar[tuple[type[nn.Module], type[nn.Module]] | None] = None
@@ -91,21 +112,28 @@ class Cell(LoadsFromTorch):
         *,
         init: Initializer | Iterable[Initializer] = (),
         proj_size: int = 0,
+        **unknown,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
+        kind = type(self).__name__
+        if unknown:
+            raise TypeError(f"{kind} has no option {', '.join(unknown)}; it takes {', '.join(options_of(type(self)))}")
+        self._check_class()
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if not isinstance(size, int):
+            if not hasattr(size, "__index__"):
                 raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
-            if size <= 0:
-                raise ValueError(f"{name} must be greater than zero")
+            if size < 0:  # torch's cells take 0
+                raise ValueError(f"{name} must not be negative, got {size}")
         if proj_size and not self.projectable:
-            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+            only = "LSTM and cells that are projectable"
+            raise ValueError(f"proj_size argument is only supported for {only}, {kind} is not")
         if proj_size < 0:
             raise ValueError("proj_size should be a positive integer or zero to disable projections")
-        if proj_size >= hidden_size:
+        if proj_size and proj_size >= hidden_size:
             raise ValueError("proj_size has to be smaller than hidden_size")
-        self.input_size, self.hidden_size, self.bias, self.proj_size = input_size, hidden_size, bias, proj_size
-        self.init = (init,) if callable(init) else tuple(init)
+        self.input_size, self.hidden_size = operator.index(input_size), operator.index(hidden_size)
+        self.bias, self.proj_size = bias, proj_size
+        self.init = _initializers(init)
         for name, shape in self.shapes().items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         if not bias:
@@ -125,15 +153,33 @@ class Cell(LoadsFromTorch):
         return self.proj_size or self.hidden_size
 
     def reset_parameters(self) -> None:
-        """Draw every parameter as torch does, in torch's order, then apply `init`."""
-        bound = 1 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        """Draw the parameters of `shapes` anew, in torch's order, then apply `init`.
+
+        Modules within the cell are reset by their own `reset_parameters`. Whatever else a cell's author has registered
+        keeps its value, unless the author overrides this.
+        """
+        shapes = self.shapes()
+        for name, parameter in self.named_parameters():
+            if name in shapes or name.startswith("parametrizations."):
+                self.draw(name, parameter)
+        for child in self.children():
+            _reset(child)
         for initializer in self.init:
             initializer(self)
 
+    def draw(self, name: str, parameter: Tensor) -> None:
+        """Give one parameter of `shapes` its first value, in place: here torch's, U(-1/sqrt(H), 1/sqrt(H))."""
+        bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0
+        nn.init.uniform_(parameter, -bound, bound)
+
     def rows(self, gate: str) -> slice:
-        """The rows of the weights and biases that belong to `gate`."""
+        """The rows of the weights and biases that belong to `gate`.
+
+        Raises:
+            ValueError: the cell has no such gate.
+        """
+        if gate not in self.gates:
+            raise ValueError(f"{type(self).__name__} has no gate {gate!r}, only {', '.join(self.gates)}")
         k = self.gates.index(gate)
         return slice(k * self.hidden_size, (k + 1) * self.hidden_size)
 
@@ -156,19 +202,28 @@ class Cell(LoadsFromTorch):
         Returns:
             The new state, and the gates' values by name, each (..., H), for whoever wants to look at them.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no update, which is what happens in one step")
 
     def step(self, wx: Tensor, state: State, seen: Tensor | None = None) -> tuple[State, dict[str, Tensor]]:
-        """One step, as `update`; `seen` (..., H) is what the hidden map sees in place of h_{t-1}."""
-        state, gates = self.update(wx, self.hidden_map(state[0] if seen is None else seen), state)
-        return (self.project(state) if self.proj_size else state), gates
+        """One step, as `update`; `seen` (..., H) is what the hidden map sees in place of h_{t-1}.
+
+        Raises:
+            TypeError: the class's `update` does not return what it should.
+        """
+        returned = self.update(wx, self.hidden_map(state[0] if seen is None else seen), state)
+        if "_checked" not in self.__dict__ and not torch.compiler.is_compiling():
+            self.check_update(returned, state)
+            self.__dict__["_checked"] = True  # once is enough
+        new, gates = returned
+        return (self.project(new) if self.proj_size else new), gates
 
     def project(self, state: State) -> State:
         """The recurrent projection of h, (..., H) -> (..., proj_size); the other states stay as they are."""
         return (F.linear(state[0], self.weight_hr), *state[1:])
 
     def initial_state(self, x: Tensor) -> State:
-        """Zeros for the batch of `x`: (..., features) -> (..., H) for each state."""
+        """What a sequence begins with, given its first input, (..., features) -> (..., H) for each state: zeros. A cell
+        may override it, with parameters of its own; it then takes no `reset` in mid-sequence."""
         return tuple(x.new_zeros(*x.shape[:-1], size) for size in self.state_sizes)
 
     @property
@@ -196,8 +251,9 @@ class Cell(LoadsFromTorch):
         Raises:
             ValueError: there is none.
         """
-        if "twins" not in vars(type(self)) or self.twins is None:  # a subclass has other equations
-            raise ValueError(f"torch.nn has no {type(self).__name__}")
+        kind = type(self).__mro__[1] if is_parametrized(self) else type(self)
+        if "twins" not in vars(kind) or self.twins is None:  # a subclass has other equations
+            raise ValueError(f"torch.nn has no {kind.__name__}")
         options |= {"proj_size": self.proj_size} if self.proj_size else {}
         return self.twins[which](self.input_size, self.hidden_size, bias=self.bias, **options)
 
@@ -209,8 +265,9 @@ class Cell(LoadsFromTorch):
         """
         if self.proj_size:
             raise ValueError("torch.nn.LSTMCell has no projection")
-        twin = self.torch_twin(0, device=self.weight_ih.device, dtype=self.weight_ih.dtype)
-        twin.load_state_dict(self.state_dict())
+        view = refreshed(self)
+        twin = self.torch_twin(0, device="meta")
+        fill(twin, {name: getattr(view, name) for name in twin.state_dict()})
         return twin.train(self.training)
 
     def _check(self, input: Tensor, state: State) -> None:
@@ -232,5 +289,42 @@ class Cell(LoadsFromTorch):
                 shown = width[0] if width else "none"
                 raise RuntimeError(f"hidden{k} has inconsistent hidden_size: got {shown}, expected {size}")
 
+    def _check_class(self) -> None:
+        kind = type(self).__name__
+        if not hasattr(self, "gates"):
+            raise TypeError(
+                f'{kind} should name its gates, one for each block of weights, as in gates = ("f", "g", "o")'
+            )
+        for name in ("gates", "states"):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(f"{kind}.{name} should be a tuple of names, got {getattr(self, name)!r}")
+        for name in ("keep_gate", "write_gate"):
+            gate = getattr(self, name)
+            if gate is not None and signed(gate)[0] not in self.gates:
+                raise ValueError(f"{kind}.{name} should be one of the gates {', '.join(self.gates)}, got {gate!r}")
+
+    def check_update(self, returned, state: State) -> None:
+        """Raise a TypeError if that is not what `update` should make of `state`."""
+        if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict):
+            new = returned[0]
+            if isinstance(new, tuple | list) and len(new) == len(state):
+                wide = (*state[0].shape[:-1], self.hidden_size) if self.proj_size else state[0].shape
+                expected = [wide, *[s.shape for s in state[1:]]]
+                if all(isinstance(s, Tensor) and s.shape == shape for s, shape in zip(new, expected, strict=True)):
+                    return
+        raise TypeError(
+            f"{type(self).__name__}.update should return (({', '.join(self.states)},), gates): a tuple of the new "
+            f"states, each (..., {self.hidden_size}) as the old one, and a dictionary of the gates' values by name; "
+            f"it returned {_describe(returned)}"
+        )
+
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *show_options(self)])
+
+
+def _describe(value) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"({', '.join(_describe(part) for part in value)})"
+    return f"{{{', '.join(map(repr, value))}}}" if isinstance(value, dict) else repr(value)

@@ -45,6 +45,3 @@ class RNNCell(Cell):
 
     def torch_twin(self, which: int, **options) -> nn.Module:
         return super().torch_twin(which, nonlinearity=self.nonlinearity, **options)
-
-    def extra_repr(self) -> str:
-        return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")

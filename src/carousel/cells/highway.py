@@ -17,6 +17,7 @@ class HighwayCell(Cell):
     """
 
     gates = ("n", "t")
+    keep_gate = "1 - t"
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         (h,) = state

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .cell import Cell, State
 
@@ -32,8 +32,8 @@ class LSTMVariantCell(Cell):
         coupled: :math:`f_t = 1 - i_t` (Greff et al. 2017, CIFG).
         layer_norm: W x and U h, each over its 4H rows, and c on its way out are normalised (Ba et al. 2016, eqs.
             20-22).
-        without: parts to leave out, of "input_gate", "forget_gate", "output_gate" (then 1), "input_activation",
-            "output_activation" (then the identity).
+        without: one or more parts to leave out, of "input_gate", "forget_gate", "output_gate" (then 1),
+            "input_activation", "output_activation" (then the identity).
         full_gate_recurrence: the gates also see all gates of the step before (Greff et al. 2017, FGR).
 
     An nn.LSTM's weights load into any of these. Peepholes and gate recurrence start at zero, gains at one: with the
@@ -46,7 +46,6 @@ class LSTMVariantCell(Cell):
     """
 
     gates = ("i", "f", "g", "o")
-    keep_gate, write_gate = "f", "i"
     projectable = True
 
     def __init__(
@@ -55,34 +54,38 @@ class LSTMVariantCell(Cell):
         peephole: bool = False,
         coupled: bool = False,
         layer_norm: bool = False,
-        without: Iterable[str] = (),
+        without: str | Iterable[str] = (),
         full_gate_recurrence: bool = False,
         **options,
     ) -> None:
         self.peephole, self.coupled, self.layer_norm = peephole, coupled, layer_norm
-        self.without, self.full_gate_recurrence = tuple(without), full_gate_recurrence
+        self.without = (without,) if isinstance(without, str) else tuple(without)
+        self.full_gate_recurrence = full_gate_recurrence
         self.states = ("h", "c", "i", "f", "o") if full_gate_recurrence else ("h", "c")
         if unknown := set(self.without) - set(PARTS):
             raise ValueError(f"without: no part {', '.join(sorted(unknown))}; allowed: {', '.join(PARTS)}")
         if coupled and {"input_gate", "forget_gate"} & set(self.without):
             raise ValueError("coupled needs both the input gate and the forget gate")
+        gates = self._gates_that_are_there()
+        self.keep_gate = "1 - i" if coupled else "f" if "f" in gates else None
+        self.write_gate = "i" if "i" in gates and not coupled else None
+        if layer_norm:  # which takes the scale off what comes before it
+            self.gate_biases = ("shift_ih", "shift_hh")
         super().__init__(*arguments, **options)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         H = self.hidden_size
         shapes = super().shapes()
-        shapes |= {f"weight_c{gate}": (H,) for gate in self._gates_that_are_there()} if self.peephole else {}
+        shapes |= {f"weight_c{gate}": (H, 1) for gate in self._gates_that_are_there()} if self.peephole else {}
         shapes |= {"weight_gg": (3 * H, 3 * H)} if self.full_gate_recurrence else {}
         for name, size in (("ih", 4 * H), ("hh", 4 * H), ("c", H)) if self.layer_norm else ():
             shapes |= {f"gain_{name}": (size,), f"shift_{name}": (size,)}
         return shapes
 
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if name.startswith(("weight_c", "weight_gg", "gain", "shift")):
-                    parameter.fill_(name.startswith("gain"))
+    def draw(self, name: str, parameter: Tensor) -> None:
+        super().draw(name, parameter)  # drawn in any case, so that all variants take as many random numbers
+        if name.startswith(("weight_c", "weight_gg", "gain", "shift")):
+            nn.init.constant_(parameter, name.startswith("gain"))
 
     def input_map(self, x: Tensor) -> Tensor:
         return self._norm("ih", super().input_map(x))
@@ -112,7 +115,7 @@ class LSTMVariantCell(Cell):
     def _gate(self, gate: str, a: Tensor, c: Tensor) -> Tensor:
         if gate not in self._gates_that_are_there():
             return torch.ones_like(a)
-        return (a + getattr(self, f"weight_c{gate}") * c if self.peephole else a).sigmoid()
+        return (a + getattr(self, f"weight_c{gate}").squeeze(-1) * c if self.peephole else a).sigmoid()
 
     def _squash(self, part: str, a: Tensor) -> Tensor:
         return a if part in self.without else a.tanh()

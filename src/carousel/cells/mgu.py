@@ -19,6 +19,7 @@ class MGUCell(Cell):
     """
 
     gates = ("f", "n")
+    keep_gate = "1 - f"
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         (h,) = state

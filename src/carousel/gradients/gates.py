@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..cells.cell import signed
 from .runs import runs
 
 CLOSED, OPEN = 0.1, 0.9
@@ -19,7 +20,7 @@ class Gates:
     values: dict[str, Tensor]
     """(N, H) for each gate by its name, N sequences times steps; candidates, such as g of an LSTM, count as gates."""
     keep_gate: str | None
-    """The gate that multiplies the old state, if the cell has one: f of an LSTM, z of a GRU."""
+    """What multiplies the old state, if the cell has such a thing: "f" in an LSTM, "z" in a GRU, "1 - f" in an MGU."""
 
     def closed(self) -> dict[str, Tensor]:
         """The share of steps in which each unit's gate is under 0.1: (H,) for each gate."""
@@ -29,16 +30,26 @@ class Gates:
         """The share of steps in which each unit's gate is over 0.9 (Karpathy et al. 2015, section 4.2): (H,)."""
         return {name: (value > OPEN).double().mean(0) for name, value in self.values.items()}
 
-    def timescales(self) -> Tensor:
-        """The steps that each unit remembers: 1/(1 - f), f the mean of its keeping gate (Tallec & Ollivier 2018,
-        section 2): (H,).
+    def keep(self) -> Tensor:
+        """How much of the old state each unit keeps, by the gate that `keep_gate` names: (N, H), in float64.
 
         Raises:
             ValueError: the cell has no such gate.
         """
         if self.keep_gate is None:
             raise ValueError("the cell has no gate that keeps the old state, so its units have no timescale")
-        return 1 / (1 - self.values[self.keep_gate].double().mean(0))
+        gate, complement = signed(self.keep_gate)
+        value = self.values[gate].double()
+        return 1 - value if complement else value
+
+    def timescales(self) -> Tensor:
+        """The steps that each unit remembers: 1/(1 - f), f the mean of what it keeps (Tallec & Ollivier 2018,
+        section 2): (H,).
+
+        Raises:
+            ValueError: the cell has no gate that keeps the old state.
+        """
+        return 1 / (1 - self.keep().mean(0))
 
 
 def gates(layer: nn.Module, model: Callable[[], Any]) -> list[Gates]:

@@ -253,6 +253,7 @@ def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
         not plain
         or weight is None
         or weight.dim() != 2
+        or weight.size(1) != units
         or not torch.allclose(cell.hidden_map(probe[None])[0], F.linear(probe, weight, bias))
     ):
         raise ValueError(f"linearise needs a cell whose step is update around one recurrent matrix, got {cell}")

@@ -309,9 +309,9 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         begun = masks.before(state, 0)
         seen, held = masks.ways(begun, 0)
         seen.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
-        made, _ = lent.update(mapped, lent.hidden_map(seen), held)
-        if len(made) != len(state):
-            raise Unsupported(f"its update returns {len(made)} states, not {len(state)}")
+        returned = lent.update(mapped, lent.hidden_map(seen), held)
+        lent.check_update(returned, held)
+        made, _ = returned
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
         new = (made[0] if cell.proj_size else moved[0], *moved[1:])
 

@@ -1,0 +1,117 @@
+"""A layer's tensors, and what code written for torch.nn.LSTM does with them."""
+
+import numbers
+import warnings
+
+from torch import Tensor, nn
+
+from .cells import Cell
+from .cells.cell import State, lend
+from .cells.module import LoadsFromTorch, put, refreshed
+from .engine import Loop
+
+
+class Base(LoadsFromTorch, nn.RNNBase):
+    """Holds the tensors of the cells of all layers and directions, under torch's names, and lends them."""
+
+    _loops: tuple[tuple[str, Loop], ...]
+    """For each layer and direction, what its tensors' names end in, and the cell over time. In a tuple they are no
+    submodules: the tensors stand in the layer alone."""
+
+    def _adopt(self, cell: Cell, suffix: str) -> Cell:
+        """Take over a cell's tensors; what is left of it, on "meta", is to borrow them."""
+        parameters = dict(cell.named_parameters(remove_duplicate=False))
+        buffers, saved = dict(cell.named_buffers(remove_duplicate=False)), cell.state_dict()
+        for name, parameter in parameters.items():
+            self.register_parameter(flat(name, suffix), parameter)
+        for name, buffer in buffers.items():
+            self.register_buffer(flat(name, suffix), buffer, persistent=name in saved)
+        bare = {name: nn.Parameter(p.detach().to("meta"), p.requires_grad) for name, p in parameters.items()}
+        return lend(cell, bare | {name: b.to("meta") for name, b in buffers.items()})
+
+    def _lent(self, suffix: str, cell: Cell) -> dict[str, Tensor]:
+        """The layer's tensors that a cell is to use, by their names in the cell."""
+        names = [name for tensors in (cell.named_parameters(), cell.named_buffers()) for name, _ in tensors]
+        return {name: getattr(self, flat(name, suffix)) for name in names}
+
+    def cell(self, layer: int = 0, reverse: bool = False) -> Cell:
+        """The cell of one layer and direction, with the layer's own parameters (not copies), to take steps with."""
+        suffix, loop = self._loops[layer * (1 + self.bidirectional) + reverse]
+        return lend(loop.cell, refreshed(self)._lent(suffix, loop.cell))
+
+    def reset_parameters(self) -> None:
+        """Initialise anew, as the cell's `reset_parameters` does."""
+        for suffix, loop in self._loops:
+            lent = self._lent(suffix, loop.cell)
+            copies = {id(tensor): tensor.detach().clone() for tensor in lent.values()}
+            fresh = {name: copies[id(tensor)] for name, tensor in lent.items()}
+            lend(loop.cell, fresh).reset_parameters()
+            for name, tensor in fresh.items():
+                put(self, flat(name, suffix), tensor)
+
+    def train(self, mode: bool = True) -> "Base":
+        """As `nn.Module.train`, for the cells as well."""
+        for _, loop in self._loops:
+            loop.train(mode)
+        return super().train(mode)
+
+    # RNNBase keeps lists of its weights beside the module's own, up to date; here they are read from the module.
+    _apply, __setattr__, __setstate__ = nn.Module._apply, nn.Module.__setattr__, nn.Module.__setstate__
+    __getstate__, _replicate_for_data_parallel = object.__getstate__, nn.Module._replicate_for_data_parallel
+
+    @property
+    def _all_weights(self) -> list[list[str]]:
+        """The names of the parameters of each layer and direction."""
+        return [[flat(n, suffix) for n, _ in loop.cell.named_parameters()] for suffix, loop in self._loops]
+
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        return [name for names in self._all_weights for name in names]
+
+    @property
+    def _flat_weights(self) -> tuple[Tensor | None, ...]:
+        return tuple(getattr(self, name, None) for name in self._flat_weights_names)
+
+    def flatten_parameters(self) -> None:
+        """Nothing to do; here for code written for `torch.nn.LSTM`."""
+
+    _init_flat_weights = _update_flat_weights = flatten_parameters
+
+    def permute_hidden(self, hx: Tensor | State, permutation: Tensor | None) -> Tensor | State:
+        """States in another order of the batch."""
+        if permutation is None:
+            return hx
+        if isinstance(hx, Tensor):
+            return hx.index_select(1, permutation)
+        return tuple(self.permute_hidden(s, permutation) for s in hx)
+
+
+def flat(name: str, suffix: str) -> str:
+    return name.replace(".", "_") + suffix
+
+
+def check_arguments(input_size, num_layers, widths, bias, batch_first, dropout) -> None:
+    """What torch.nn.LSTM refuses, in its words; the cell refuses the rest."""
+    float(dropout)
+    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        raise ValueError(
+            "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
+        )
+    if dropout > 0 and num_layers == 1:
+        warnings.warn(
+            "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
+            f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
+            stacklevel=3,
+        )
+    for name, value in (("bias", bias), ("batch_first", batch_first)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(value).__name__}")
+    for name, size in (("input_size", input_size), *(("hidden_size", width) for width in widths)):
+        if not isinstance(size, int):
+            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+        if size <= 0:
+            raise ValueError(f"{name} must be greater than zero")
+    if num_layers <= 0:
+        raise ValueError("num_layers must be greater than zero")
+    if len(widths) != num_layers:
+        raise ValueError(f"hidden_size should be one number or one for each of {num_layers} layers, got {widths}")
