@@ -69,7 +69,7 @@ class RecurrentUniform:
         _check_t_max(self.t_max, 1)
 
     def __call__(self, cell: Cell) -> None:
-        if cell.weight_hh.shape != (cell.hidden_size,):
+        if cell.weight_hh.shape not in ((cell.hidden_size,), (cell.hidden_size, 1)):
             raise ValueError(
                 "RecurrentUniform needs a cell with one recurrent weight a unit, as an IndRNNCell; "
                 f"that of {type(cell).__name__} has the shape {tuple(cell.weight_hh.shape)}"
@@ -141,7 +141,7 @@ def _recurrent_matrices(cell: Cell, who: str) -> list[Tensor]:
     and head, from (..., G*d, d) or (..., d, d)."""
     weight = cell.weight_hh
     rows = cell.hidden_size if weight.dim() == 2 else weight.size(-1)
-    if weight.dim() < 2 or weight.size(-2) % rows:
+    if weight.dim() < 2 or weight.size(-2) % rows or (weight.dim() == 2 and weight.size(1) != cell.output_size):
         raise ValueError(
             f"{who} needs recurrent matrices, (G*H, H) or with heads (..., G*d, d); the recurrent weight of "
             f"{type(cell).__name__} has the shape {tuple(weight.shape)}"
