@@ -312,14 +312,15 @@ def test_lower_layers_and_losses_have_a_scale_of_their_own(kind, options, dtype)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.mul_(0.5)
-    double, x = copy.deepcopy(layer).double(), torch.randn(150, 2, 4).to(dtype)
+    double, x = copy.deepcopy(layer).double(), torch.randn(170, 2, 4).to(dtype)
     exact = flow(double, lambda: double(x.double())[0][-1].sum())
-    assert any(curves.rms()["h"][-1] < -45 for curves in exact)
+    assert any(curves.rms()["h"][-1] < -40 for curves in exact)
+    tolerance = 1e-4 if dtype is torch.float32 else 5e-3  # the scale itself is rounded
     for scale in (1.0, 1e-25, 1e-40, 1e30):
         found = flow(layer, lambda scale=scale: layer(x)[0][-1].float().sum() * scale)
         for a, b in zip(found, exact, strict=True):
             for name, norm in b.log10_norm.items():
-                torch.testing.assert_close(a.log10_norm[name], norm + math.log10(scale), rtol=0, atol=1e-3)
+                torch.testing.assert_close(a.log10_norm[name], norm + math.log10(scale), rtol=0, atol=tolerance)
 
 
 def test_lower_layers_go_beyond_the_range_of_float64():
@@ -334,7 +335,7 @@ def test_lower_layers_go_beyond_the_range_of_float64():
     layer = carousel.Recurrent(Linear, 4, 4, 2, bias=False, dtype=torch.float64)
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
-            parameter.copy_(torch.eye(4) * (1e-3 if "hh" in name else 1.0))
+            parameter.copy_(torch.eye(4, dtype=torch.float64) * (1e-3 if "hh" in name else 1.0))
     x = torch.randn(200, 1, 4, dtype=torch.float64)
     lower, upper = (f.rms()["h"] for f in flow(layer, lambda: layer(x)[0][-1].sum()))
     lag = torch.arange(200, dtype=torch.float64)

@@ -95,9 +95,10 @@ def _arriving(value: Tensor, call: Call) -> tuple[list[Tensor], float]:
     hint = "" if call.recorded else "; the layer ran without gradients: torch.no_grad, or a reentrant checkpoint"
     if not value.requires_grad:
         raise ValueError(f"the loss does not depend on anything that requires a gradient{hint}")
-    exponent, most = 0, int(math.log2(torch.finfo(value.dtype).max)) - 1
-    small = min(torch.finfo(t.dtype).tiny for t in (value, *call.results)) ** 0.5
-    for _ in range(4):
+    most = int(math.log2(torch.finfo(value.dtype).max)) - 1
+    exponent, low, high = 0, -most, most  # of a power of two: rounds nothing
+    small = max(torch.finfo(t.dtype).tiny for t in (value, *call.results)) ** 0.5
+    for _ in range(12):
         seed = torch.full_like(value, 2.0**exponent)
         try:
             given = torch.autograd.grad(
@@ -108,14 +109,22 @@ def _arriving(value: Tensor, call: Call) -> tuple[list[Tensor], float]:
                 if symptom in str(error):
                     raise ValueError(cause) from error
             raise
-        size = max(float(g.abs().max()) for g in given if g.numel())
-        if math.isnan(size) or small <= size <= 1 / small:
+        log = -exponent * math.log(2)
+        size = float(torch.stack([g.abs().max().double() for g in given if g.numel()]).max())
+        if small <= size <= 1 / small:
             break
-        step = -round(math.log2(size)) if 0 < size < math.inf else most if size == 0 else -most
-        exponent = max(-most, min(most, exponent + step))
+        if size == 0:
+            low, after = exponent, (exponent + high + 1) // 2
+        elif not math.isfinite(size):
+            high, after = exponent, (low + exponent) // 2
+        else:
+            after = max(-most, min(most, exponent - round(math.log2(size))))
+        if after == exponent:
+            break
+        exponent = after
     if size == 0:
         raise ValueError(f"the loss does not depend on the layer{hint}")
-    return list(given), -exponent * math.log(2)
+    return list(given), log
 
 
 SYMPTOMS = {
