@@ -1,5 +1,6 @@
 """The measure against autograd, against theory, and where autograd itself gives up."""
 
+import copy
 import math
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import nn
 
 import carousel
-from carousel.gradients import Flow, decay_rate, flow, memory_length
+from carousel import cells
+from carousel.gradients import Flow, decay_rate, flow, memory_length, watch
 
 
 def brute_force(layer, x, weights):
@@ -264,3 +266,84 @@ def test_mean_and_quantiles_over_the_batch():
     assert measured.mean()["h"].tolist() == [3, 2]
     assert measured.quantiles(0.0, 0.5, 1.0)["h"].tolist() == [[1, 0], [2.5, 2], [6, 4]]
     torch.testing.assert_close(measured.rms()["h"][0], (10 ** (2 * curve[0])).mean().log10() / 2)
+
+
+STACKS = {
+    "dropout": ({"num_layers": 3, "dropout": 0.3}, {}),
+    "both directions, lengths": ({"num_layers": 2, "bidirectional": True, "dropout": 0.5}, {"lengths": [8, 5, 1]}),
+    "residual": ({"num_layers": 3, "residual": True}, {}),
+    "noise": ({"num_layers": 2, "regularization": carousel.Regularization(0.2, 0.2, 0.2, 0.2)}, {}),
+    "resets": ({"num_layers": 2}, {"reset": torch.arange(24).view(8, 3) % 5 == 0}),
+    "batch first": ({"num_layers": 2, "batch_first": True}, {}),
+    "half detached": ({"num_layers": 2, "detach": carousel.Detach(gates=0.5)}, {}),
+    "packed": ({"num_layers": 2, "bidirectional": True}, {}),
+}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("kind", [cells.LSTMCell, cells.GRUCell, cells.LSTMVariantCell])
+def test_a_stack_is_measured_as_autograd_has_it(kind, stack):
+    options, arguments = STACKS[stack]
+    if kind is cells.LSTMVariantCell:
+        options = options | {"layer_norm": True}
+    torch.manual_seed(0)
+    layer = carousel.Recurrent(kind, 4, 4, dtype=torch.float64, backend="eager", **options)
+    x = torch.randn(*((3, 8) if "batch" in stack else (8, 3)), 4, dtype=torch.float64)
+    if stack == "packed":
+        x = nn.utils.rnn.pack_padded_sequence(x, [5, 8, 2], enforce_sorted=False)
+
+    def loss():
+        torch.manual_seed(1)
+        y, last = layer(x, **arguments)
+        y = y.data if stack == "packed" else y
+        return y.square().sum() + sum(s.sum() for s in (last if isinstance(last, tuple) else (last,)))
+
+    with watch(layer) as watched:
+        loss().backward()
+    for ours, autograds in zip(flow(layer, loss), watched, strict=True):
+        torch.testing.assert_close(ours.log10_norm, autograds.log10_norm, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("kind", "options"), [(nn.RNN, {"num_layers": 3}), (nn.LSTM, {"bidirectional": True})])
+def test_lower_layers_and_losses_have_a_scale_of_their_own(kind, options, dtype):
+    torch.manual_seed(0)
+    layer = kind(4, 8, **({"num_layers": 2} | options)).to(dtype)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(0.5)
+    double, x = copy.deepcopy(layer).double(), torch.randn(170, 2, 4).to(dtype)
+    exact = flow(double, lambda: double(x.double())[0][-1].sum())
+    assert any(curves.rms()["h"][-1] < -40 for curves in exact)
+    tolerance = 1e-4 if dtype is torch.float32 else 5e-3  # the scale itself is rounded
+    for scale in (1.0, 1e-25, 1e-40, 1e30):
+        found = flow(layer, lambda scale=scale: layer(x)[0][-1].float().sum() * scale)
+        for a, b in zip(found, exact, strict=True):
+            for name, norm in b.log10_norm.items():
+                torch.testing.assert_close(a.log10_norm[name], norm + math.log10(scale), rtol=0, atol=tolerance)
+
+
+def test_lower_layers_go_beyond_the_range_of_float64():
+    """h_t = 1e-3 h_{t-1} + x_t, twice: k steps back from the top there are k + 1 ways, each 1e-3k."""
+
+    class Linear(carousel.Cell):
+        gates = ("a",)
+
+        def update(self, wx, uh, state):
+            return (wx + uh,), {}
+
+    layer = carousel.Recurrent(Linear, 4, 4, 2, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            parameter.copy_(torch.eye(4, dtype=torch.float64) * (1e-3 if "hh" in name else 1.0))
+    x = torch.randn(200, 1, 4, dtype=torch.float64)
+    lower, upper = (f.rms()["h"] for f in flow(layer, lambda: layer(x)[0][-1].sum()))
+    lag = torch.arange(200, dtype=torch.float64)
+    torch.testing.assert_close(upper, math.log10(2) - 3 * lag, rtol=0, atol=1e-9)
+    torch.testing.assert_close(lower, math.log10(2) - 3 * lag + (lag + 1).log10(), rtol=0, atol=1e-9)
+
+
+def test_a_gate_that_is_left_out_is_a_state_like_any_other():
+    layer = carousel.LSTM(3, 4, full_gate_recurrence=True, without=("input_gate",))
+    (measured,) = flow(layer, lambda: layer(torch.randn(5, 2, 3))[0][-1].sum())
+    assert set(measured.log10_norm) == {"h", "c", "i", "f", "o"}

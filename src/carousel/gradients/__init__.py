@@ -1,4 +1,10 @@
-"""Pure measures on a recurrent layer: torch only, no Lightning, no Hydra."""
+"""Measures on a recurrent layer, on torch alone.
+
+Each takes the layer and a call that runs the model around it, once. What the layer was given in that run counts, and
+the model is left as it was found: weights, `requires_grad`, gradients and hooks are not touched, and random numbers and
+the buffers of every module that ran are put back at the end. What the call itself does besides, such as a step of an
+optimizer, is not undone.
+"""
 
 from . import theory
 from .flow import Flow, Rate, decay_rate, flow, memory_length, watch

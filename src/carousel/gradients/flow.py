@@ -8,13 +8,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from ..cells.cell import State
 from ..layer import Recurrent
-from .runs import Run, observe
-
-LN10 = math.log(10)
+from .walk import LN10, walk
 
 
 @dataclass(frozen=True)
@@ -95,12 +91,18 @@ def decay_rate(log10_norm: Tensor, first: int = 0, last: int | None = None) -> R
 def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
     r"""Measure the gradient's way back through `layer`.
 
-    The derivatives are total ones: of h_t through the output and all later steps; of c_t through h_t as well.
-    They are renormalised on every step back, each sequence by itself, so a gradient of 1e-1000 is a number.
+    The derivatives are total ones: of h_t through the output and all later steps; of c_t through h_t as well; in a
+    stack through all layers above. Each step of each sequence has a scale of its own, in every layer, so a gradient of
+    1e-1000 is a number, and the loss may be of any scale. What lies between the layer and the loss is
+    differentiated by autograd, in the numbers of the model: what underflows there, beside the largest, is zero.
 
     `retain_grad()` on the output cannot measure this: for a fused kernel it yields only the *direct* derivative
     with respect to that output. So the direct ones are taken from autograd, and the recursion is walked back with
     the cell, step by step; an `nn.LSTM`, `nn.GRU` or `nn.RNN` is measured through its twin with the same weights.
+
+    The layer is taken as it is in this one run: with the weights in force (lent by `torch.func.functional_call`,
+    parametrised, pruned), the input after hooks, frozen or not. A layer in half precision or under autocast is walked
+    back in float32, what was compiled as it was written. Random numbers and buffers are put back at the end.
 
     Args:
         layer: a `Recurrent` layer, or one of torch.nn that `from_torch` takes.
@@ -108,50 +110,14 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
             of the batch other than by sum or mean is attributed to each by its own direct derivatives.
 
     Returns:
-        One `Flow` for each layer and direction, in the order of torch's states.
+        One `Flow` for each layer and direction, in the order of torch's states, in float64.
 
     Raises:
         TypeError: `layer` is no such layer.
-        ValueError: the model ran the layer not exactly once, or does not depend on it, or nothing requires a gradient.
+        ValueError: the model ran the layer not exactly once, or does not depend on it, or ran it without gradients; or
+            it or what is above it runs in a checkpoint with `use_reentrant=True`.
     """
-    return [Flow(walk_back(run, *direct)) for run, *direct in arrivals(layer, loss)]
-
-
-def arrivals(layer: nn.Module, loss: Callable[[], Tensor], attached: bool = False) -> list[tuple[Run, Tensor, State]]:
-    """What a loss gives directly to each layer and direction: its run, the gradient with respect to its outputs
-    (T, B, H), in the order of its steps, and with respect to each last state (B, H). If `attached`, then without what
-    the layer detaches in training.
-
-    Raises:
-        ValueError: as `flow`.
-    """
-    with torch.enable_grad():
-        value, call = observe(layer, loss)
-    if not value.requires_grad:
-        raise ValueError("the loss does not depend on anything that requires a gradient")
-    arriving = torch.autograd.grad(value, _leaves(call.result), allow_unused=True, materialize_grads=True)
-    if not any(gradient.any() for gradient in arriving):
-        raise ValueError("the loss does not depend on the layer")
-
-    # Once more: what leaves a loop is cloned on its way to the layers above, for the gradient of the clones is what
-    # those and the loss give directly, without what comes back through the recurrence.
-    clones = []
-
-    def clone(loop, inputs, result):
-        y, last, kept = result
-        y, last = y.clone(), tuple(s.clone() for s in last)
-        clones.append((y, *last))
-        return y, last, kept
-
-    with torch.enable_grad():
-        again, runs = call.again(clone, attached)
-    nodes = [node for nodes in clones for node in nodes]
-    direct = torch.autograd.grad(_leaves(again), nodes, arriving, allow_unused=True, materialize_grads=True)
-    found = []
-    for run in runs:
-        (outputs, *lasts), direct = direct[: 1 + len(run.state)], direct[1 + len(run.state) :]
-        found.append((run, outputs, tuple(lasts)))
-    return found
+    return [Flow(curves) for (curves,) in walk(layer, loss)]
 
 
 @contextmanager
@@ -180,47 +146,3 @@ def watch(layer: Recurrent) -> Iterator[list[Flow]]:
             flows.append(Flow({name: curve / 2 for name, curve in zip(names, curves, strict=True)}))
     finally:
         layer._norms = None
-
-
-def _leaves(nested) -> list[Tensor]:
-    """The tensors of a layer's result: (output, state), of whatever form."""
-    if isinstance(nested, PackedSequence):
-        return [nested.data]
-    return [nested] if isinstance(nested, Tensor) else [leaf for part in nested for leaf in _leaves(part)]
-
-
-def _steps(run: Run) -> list[tuple[State, State, State]]:
-    """The run with the graph cut between the steps: the state before, what the cell makes of it, the state after."""
-    steps, state = [], run.state
-    with torch.enable_grad():
-        for t in range(len(run.rows)):
-            before = tuple(s.detach().requires_grad_() for s in state)
-            new, state, _ = run.step(t, before)
-            steps.append((before, new, state))
-    return steps
-
-
-def walk_back(run: Run, direct: Tensor, arrival: State) -> dict[str, Tensor]:
-    """The recursion, from the last step to the first: `Flow.log10_norm`.
-
-    `direct` (T, B, H) is what the loss gives each output, `arrival` (B, H) what it gives each last state; for every
-    sequence the true gradient is exp(`log_scale`) times what is carried.
-    """
-    names, carried = run.cell.states, tuple(arrival)
-    log_scale = torch.zeros_like(direct[0, :, :1])  # (B, 1)
-    curves: dict[str, list[Tensor]] = {name: [] for name in names}
-    for (before, new, after), arriving in zip(reversed(_steps(run)), direct.flip(0).unbind(0), strict=True):
-        # Bring both to the scale of the larger, then add what the loss gives this output directly.
-        norm = torch.cat(carried, -1).norm(dim=-1, keepdim=True)
-        here = arriving.norm(dim=-1, keepdim=True)
-        larger = torch.maximum(log_scale + norm.log(), here.log())
-        safe = torch.where(larger.isinf(), 0.0, larger)
-        carried = tuple(a / torch.where(norm == 0, 1.0, norm) * (log_scale + norm.log() - safe).exp() for a in carried)
-        direction = arriving / torch.where(here == 0, 1.0, here)
-        carried = (carried[0] + direction * (here.log() - safe).exp(), *carried[1:])
-        log_scale = safe
-        gradients = torch.autograd.grad(after, (*before, *new), carried, allow_unused=True, materialize_grads=True)
-        carried, totals = gradients[: len(names)], gradients[len(names) :]
-        for name, total in zip(names, totals, strict=True):
-            curves[name].append((log_scale[:, 0] + total.norm(dim=-1).log()) / LN10)
-    return {name: torch.stack(curve) for name, curve in curves.items()}

@@ -66,14 +66,14 @@ def gates(layer: nn.Module, model: Callable[[], Any]) -> list[Gates]:
         TypeError, ValueError: `layer` is no such layer, or the model ran it not exactly once.
     """
     found = []
-    for run in runs(layer, model):
-        state, real, seen = run.state, [], []
-        with torch.no_grad():
+    with runs(layer, model) as seen:
+        for run in seen:
+            state, real, steps = run.state, [], []
             for t in range(len(run.rows)):
                 _, state, values = run.step(t, state)
                 real.append(run.real(t).squeeze(-1))
-                seen.append(values)
-        rows = torch.stack(real)  # (T, B)
-        values = {name: torch.stack([step[name] for step in seen])[rows] for name in seen[0]}
-        found.append(Gates(values, run.cell.keep_gate))
+                steps.append(values)
+            rows = torch.stack(real)  # (T, B)
+            values = {name: torch.stack([step[name] for step in steps])[rows] for name in steps[0]}
+            found.append(Gates(values, run.cell.keep_gate))
     return found

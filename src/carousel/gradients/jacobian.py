@@ -37,7 +37,6 @@ class Jacobian:
         return torch.where(smallest == -torch.inf, torch.inf, largest - smallest)
 
 
-@torch.no_grad()
 def jacobian(layer: nn.Module, model: Callable[[], Any], window: int | None = None) -> list[Jacobian]:
     r"""Measure what the last k steps did to a perturbation of the state, for every lag k up to `window`.
 
@@ -64,12 +63,12 @@ def jacobian(layer: nn.Module, model: Callable[[], Any], window: int | None = No
         ValueError: the model ran the layer not exactly once, a state is not finite, or `window` is not between 1 and
             the number of steps.
     """
-    chains = [Chain(run) for run in runs(layer, model)]
-    window = _check_window(window, chains)
-    return [Jacobian(_singular_values(chain, window)) for chain in chains]
+    with runs(layer, model) as found:
+        chains = [Chain(run) for run in found]
+        window = _check_window(window, chains)
+        return [Jacobian(_singular_values(chain, window)) for chain in chains]
 
 
-@torch.no_grad()
 def largest_singular_values(
     layer: nn.Module, model: Callable[[], Any], count: int = 1, window: int | None = None
 ) -> list[Tensor]:
@@ -89,12 +88,13 @@ def largest_singular_values(
     Raises:
         ValueError: as `jacobian`, or `count` is not between 1 and the size of the state.
     """
-    chains = [Chain(run) for run in runs(layer, model)]
-    window = _check_window(window, chains)
-    n = min(sum(chain.sizes) for chain in chains)
-    if count not in range(1, n + 1):
-        raise ValueError(f"count must be between 1 and {n}, the size of the state, got {count}")
-    return [_largest(chain, count, window) for chain in chains]
+    with runs(layer, model) as found:
+        chains = [Chain(run) for run in found]
+        window = _check_window(window, chains)
+        n = min(sum(chain.sizes) for chain in chains)
+        if count not in range(1, n + 1):
+            raise ValueError(f"count must be between 1 and {n}, the size of the state, got {count}")
+        return [_largest(chain, count, window) for chain in chains]
 
 
 def _check_window(window: int | None, chains: list[Chain]) -> int:

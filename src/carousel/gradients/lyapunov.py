@@ -10,7 +10,6 @@ from .chain import Chain, growth
 from .runs import runs
 
 
-@torch.no_grad()
 def lyapunov(
     layer: nn.Module, model: Callable[[], Any], exponents: int | None = None, discard: int = 0
 ) -> list[Tensor]:
@@ -36,13 +35,14 @@ def lyapunov(
         ValueError: the model ran the layer not exactly once, a state is not finite, `exponents` is not between 1 and
             the size of the state, or `discard` not between 0 and the number of steps less one.
     """
-    chains = [Chain(run) for run in runs(layer, model)]
-    n, steps = min(sum(chain.sizes) for chain in chains), len(chains[0])
-    if exponents is not None and exponents not in range(1, n + 1):
-        raise ValueError(f"exponents must be between 1 and {n}, the size of the state, got {exponents}")
-    if discard not in range(steps):
-        raise ValueError(f"discard must be between 0 and {steps - 1}, the number of steps less one, got {discard}")
-    return [_exponents(chain, exponents, discard) for chain in chains]
+    with runs(layer, model) as found:
+        chains = [Chain(run) for run in found]
+        n, steps = min(sum(chain.sizes) for chain in chains), len(chains[0])
+        if exponents is not None and exponents not in range(1, n + 1):
+            raise ValueError(f"exponents must be between 1 and {n}, the size of the state, got {exponents}")
+        if discard not in range(steps):
+            raise ValueError(f"discard must be between 0 and {steps - 1}, the number of steps less one, got {discard}")
+        return [_exponents(chain, exponents, discard) for chain in chains]
 
 
 def _exponents(chain: Chain, exponents: int | None, discard: int) -> Tensor:

@@ -1,12 +1,13 @@
 r"""By which way the gradient comes back: along the carousel, through the gates, or by both in turn."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from ..regularization import Detach
-from .flow import Flow, arrivals, walk_back
+from .flow import Flow
+from .walk import walk
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,5 @@ def paths(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Paths]:
     Raises:
         ValueError: also if a cell has a forward of its own, which has no hidden map that could be told apart.
     """
-    split = []
-    for run, *direct in arrivals(layer, loss, attached=True):
-        flows = []
-        for detach in (Detach(), Detach(gates=1), Detach(carousel=1)):
-            masks = run.masks._replace(**detach.masks(len(run.rows)))
-            flows.append(Flow(walk_back(replace(run, masks=masks), *direct)))
-        split.append(Paths(*flows))
-    return split
+    ways = Detach(gates=1), Detach(carousel=1)
+    return [Paths(*map(Flow, curves)) for curves in walk(layer, loss, ways)]
