@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from . import engine, layout, packing
 from .cells import Cell
 from .cells.cell import LoadsFromTorch, State, lend
-from .engine import Loop, Masks
+from .engine import Loop, Masks, Norms
 from .regularization import Detach, Regularization
 
 
@@ -46,7 +46,7 @@ class Recurrent(LoadsFromTorch):
     """
 
     _returns_autocast_dtype = False
-    _norms: list | None = None  # where `gradients.watch` wants to have the gradients' norms
+    _norms: list[Norms] | None = None  # where `gradients.watch` finds the gradients' norms, one for each loop
 
     def __init__(
         self,
@@ -130,6 +130,10 @@ class Recurrent(LoadsFromTorch):
         for _, loop in self._loops:
             loop.train(mode)
         return super().train(mode)
+
+    def __getstate__(self) -> dict:
+        """What copies and pickles are made of: they are not watched, if this is."""
+        return {name: value for name, value in self.__dict__.items() if name != "_norms"}
 
     def flatten_parameters(self) -> None:
         """Nothing to do; here for code written for `torch.nn.LSTM`."""
@@ -255,11 +259,11 @@ class Recurrent(LoadsFromTorch):
             real=real,
             **(self.detach.masks(x.size(0), x.device) if self.training or torch.is_grad_enabled() else {}),
         )
-        norms = None
-        if self._norms is not None:
-            norms = x.new_zeros(*x.shape[:2], len(state), dtype=torch.float64)
-            self._norms.append((loop.cell.states, norms))
-        y, last, kept = engine.run(loop, lent, x, state, masks, record, self.backend, norms)
+        arguments = (loop, lent, x, state, masks, record, self.backend)
+        if self._norms is None:
+            y, last, kept = engine.run(*arguments)
+        else:
+            y, last, kept = engine.watched(self._norms, *arguments)
         y = y if real is None else y * real
         if reverse:
             y, kept = packing.reverse(y, lengths), {n: packing.reverse(v, lengths) for n, v in kept.items()}
