@@ -98,6 +98,21 @@ def set_global(value):
 
 
 Closed, set_closed = closed(0.5)
+leak = 0.5
+
+
+class Homonym(Base):
+    """An attribute and a global of one name."""
+
+    leak = 1.0
+
+    def factor(self):
+        return self.leak * leak
+
+
+def set_homonym(value):
+    global leak
+    leak = value
 
 
 @pytest.mark.parametrize(
@@ -112,6 +127,7 @@ Closed, set_closed = closed(0.5)
         (Table, lambda layer, value: TABLE["leak"].__setitem__(0, value)),
         (GlobalTensor, lambda layer, value: TENSOR.fill_(value)),
         (Default, lambda layer, value: set_default(value)),
+        (Homonym, lambda layer, value: set_homonym(value)),
         (Closed, lambda layer, value: set_closed(value)),
     ],
 )

@@ -23,7 +23,7 @@ MOST = 3
 _plans: dict[tuple, tuple[str, str]] = {}
 """For what a kernel depends on, its key in `KERNELS`, or ""; and why there is one, or none. Equal cells share it."""
 _tensors: WeakKeyDictionary[Cell, tuple] = WeakKeyDictionary()
-_values: WeakKeyDictionary[Cell, list[dict]] = WeakKeyDictionary()
+_values: WeakKeyDictionary[Cell, list[tuple]] = WeakKeyDictionary()
 _last: WeakKeyDictionary[Cell, dict[tuple, tuple]] = WeakKeyDictionary()
 _lock = threading.RLock()
 
@@ -35,26 +35,26 @@ def plan(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
         before, planned = last.get((dtype, kinds), ((), ("", "")))
         if len(found) == len(before) and all(a[1] is b[1] for a, b in zip(found, before, strict=True)):
             return planned  # the usual case, at the least cost
-        planned = _plan(cell, kinds, dtype, {name: snapshot(value) for name, value in found})
+        planned = _plan(cell, kinds, dtype, tuple((name, snapshot(value)) for name, value in found))
         last[dtype, kinds] = (found if all(is_fixed(value) for _, value in found) else ()), planned
         return planned
 
 
-def _plan(cell: Cell, kinds: Kinds, dtype: torch.dtype, values: dict) -> tuple[str, str]:
+def _plan(cell: Cell, kinds: Kinds, dtype: torch.dtype, values: tuple) -> tuple[str, str]:
     if cell not in _tensors:  # which ones there are, and which are the same
         tensors = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
         numbers: dict[int, int] = {}
         _tensors[cell] = tuple((name, t.shape, numbers.setdefault(id(t), len(numbers))) for name, t in tensors)
-    key = (type(cell), _tensors[cell], dtype, kinds, tuple(values.items()))
+    key = (type(cell), _tensors[cell], dtype, kinds, values)
     if key not in _plans:
         known = _values.setdefault(cell, [])
         if values not in known:
             if len(known) == MOST:
-                name = next(n for n in values if n not in known[-1] or values[n] != known[-1][n])
+                name = next((name for name, value in values if (name, value) not in known[-1]), "what it reads")
                 return "", f"{name} takes ever new values, and a kernel holds for one; make it a buffer"
             known.append(values)
         _plans[key] = _make(cell, kinds, dtype)
-        if changed := [name for name, value in read(cell) if values.get(name) != snapshot(value)]:
+        if changed := [name for name, value in read(cell) if (name, snapshot(value)) not in values]:
             _plans[key] = "", f"{type(cell).__name__}: its update changes {changed[0]}"
     return _plans[key]
 

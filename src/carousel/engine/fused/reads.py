@@ -81,7 +81,7 @@ class _Same:
 @lru_cache
 def _reads(cell: type[Cell], roots: tuple[FunctionType, ...]) -> tuple[Read, ...]:
     seen: set[FunctionType] = set()
-    return tuple({name: get for root in roots for name, get in _of_function(root, cell, seen)}.items())
+    return tuple(found for root in roots for found in _of_function(root, cell, seen))
 
 
 def _of_function(function: object, cell: type[Cell], seen: set) -> Iterator[Read]:
