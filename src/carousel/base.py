@@ -57,7 +57,7 @@ class Base(LoadsFromTorch, nn.RNNBase):
 
     # RNNBase keeps lists of its weights beside the module's own, up to date; here they are read from the module.
     _apply, __setattr__, __setstate__ = nn.Module._apply, nn.Module.__setattr__, nn.Module.__setstate__
-    __getstate__, _replicate_for_data_parallel = object.__getstate__, nn.Module._replicate_for_data_parallel
+    _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
 
     @property
     def _all_weights(self) -> list[list[str]]:

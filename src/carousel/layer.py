@@ -16,7 +16,7 @@ from .base import Base, check_arguments, flat
 from .cells import Cell
 from .cells.cell import State, lend
 from .cells.module import fill, options_of, refreshed, show_options
-from .engine import Loop, Masks
+from .engine import Loop, Masks, Norms
 from .regularization import Detach, Regularization
 
 
@@ -55,7 +55,7 @@ class Recurrent(Base):
     """
 
     _returns_autocast_dtype = False
-    _norms: list | None = None  # where `gradients.watch` wants to have the gradients' norms
+    _norms: list[Norms] | None = None  # where `gradients.watch` finds the gradients' norms, one for each loop
 
     def __init__(
         self,
@@ -113,6 +113,10 @@ class Recurrent(Base):
         self._loops = tuple(loops.items())
         # How many loops' states are stacked in one tensor: all, unless the layers differ in width.
         self._group = 1 + bidirectional if several else len(loops)
+
+    def __getstate__(self) -> dict:
+        """What copies and pickles are made of: they are not watched, if this is."""
+        return {name: value for name, value in self.__dict__.items() if name != "_norms"}
 
     @property
     def output_size(self) -> int:
@@ -256,11 +260,11 @@ class Recurrent(Base):
             real=real,
             **(self.detach.masks(x.size(0), x.device) if self.training or torch.is_grad_enabled() else {}),
         )
-        norms = None
-        if self._norms is not None:
-            norms = x.new_zeros(*x.shape[:2], len(state), dtype=torch.float64)
-            self._norms.append((loop.cell.states, norms))
-        y, last, kept = engine.run(loop, lent, x, state, masks, record, self.backend, norms)
+        arguments = (loop, lent, x, state, masks, record, self.backend)
+        if self._norms is None:
+            y, last, kept = engine.run(*arguments)
+        else:
+            y, last, kept = engine.watched(self._norms, *arguments)
         y = y if real is None else y * real
         if reverse:
             y, kept = packing.reverse(y, lengths), {n: packing.reverse(v, lengths) for n, v in kept.items()}

@@ -12,9 +12,9 @@ from torch.autograd import forward_ad
 from torch.func import debug_unwrap, functional_call
 
 from ..cells.cell import Cell, State, lend
-from .eager import Kinds, Loop, Masks, rows, step
+from .eager import Kinds, Loop, Masks, Norms, rows, step
 
-__all__ = ["BACKENDS", "Choice", "Loop", "Masks", "choices", "explain", "rows", "run", "step"]
+__all__ = ["BACKENDS", "Choice", "Loop", "Masks", "Norms", "choices", "explain", "rows", "run", "step", "watched"]
 
 BACKENDS = ("auto", "eager", "fused")
 
@@ -48,13 +48,15 @@ def run(
     masks: Masks,
     record: bool = False,
     backend: str = "auto",
-    norms: Tensor | None = None,
+    norms: Norms | None = None,
 ) -> tuple[Tensor, State, dict[str, Tensor]]:
     """Run a loop with the given parameters and buffers; the other arguments and the results are `Loop.forward`'s.
 
     Raises:
-        RuntimeError: `backend` is "fused", and that cannot run this.
+        RuntimeError: `backend` is "fused", and that cannot run this; or a state is not of x's type.
     """
+    if type(loop.cell).initial_state is Cell.initial_state:
+        _check_types(x, state)
     key, reason = ("", "backend='eager'") if backend == "eager" else _choose(loop, tensors, x, state, masks, record)
     if not torch.compiler.is_dynamo_compiling() and (taken := _listener.get()) is not None:
         taken.append(Choice("fused" if key else "eager", reason))
@@ -71,6 +73,13 @@ def run(
     return view(*arguments)  # nothing shared is touched, so that threads do not meet
 
 
+@torch.compiler.disable(reason="gradients.watch looks at a layer outside of compiled graphs")
+def watched(norms: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tensor, *arguments):
+    """`run`, with another `Norms` at the end of the list."""
+    norms.append(Norms(loop, x.size(0), x.size(1)))
+    return run(loop, tensors, x, *arguments, norms=norms[-1])
+
+
 def explain(layer: torch.nn.Module, *args, **kwargs) -> list[Choice]:
     """Which engine a call takes, and why: for each layer and direction, ("eager" or "fused", the reason).
 
@@ -83,6 +92,19 @@ def explain(layer: torch.nn.Module, *args, **kwargs) -> list[Choice]:
     with torch.no_grad(), torch.random.fork_rng(devices=[]), choices() as taken:
         layer(*args, **kwargs)
     return taken
+
+
+def _is_a_name(kind: type[Tensor]) -> bool:
+    """Whether a subclass computes as a tensor does."""
+    own = getattr(kind.__torch_function__, "__func__", None), kind.__torch_dispatch__
+    return own == (Tensor.__torch_function__.__func__, Tensor.__torch_dispatch__)
+
+
+def _check_types(x: Tensor, state: State) -> None:
+    """What torch.nn's layers refuse; by itself the loop would promote some of it. Autocast mixes floating types."""
+    for k, s in enumerate(state):
+        if s.dtype != x.dtype and not (s.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+            raise RuntimeError(f"input and hx[{k}] must have the same dtype, but got {x.dtype} and {s.dtype}")
 
 
 def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) -> tuple[str, str]:
@@ -101,12 +123,14 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
     for tensor in everything:
         if not tensor.is_cpu:
             return "", f"the kernel is for the CPU, not for {tensor.device.type}"
+        if tensor.layout is not torch.strided:
+            return "", f"the kernel is for dense tensors, not for {tensor.layout}"
         if tensor.dtype != x.dtype and tensor.is_floating_point():
             return "", f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
         if torch.compiler.is_dynamo_compiling():
             continue
-        if type(tensor) not in (Tensor, torch.nn.Parameter):
-            return "", f"a tensor is of a subclass, {type(tensor).__name__}"
+        if type(tensor) not in (Tensor, torch.nn.Parameter) and not _is_a_name(type(tensor)):
+            return "", f"a tensor is of a subclass with functions of its own, {type(tensor).__name__}"
         if debug_unwrap(tensor) is not tensor:
             return "", "a transform of torch.func (vmap, grad, jvp, ...) is active"
         if forward_ad.unpack_dual(tensor).tangent is not None:
@@ -120,7 +144,13 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
     cell = type(loop.cell)
     if any(getattr(cell, name) is not getattr(Cell, name) for name in ("forward", "step", "project")):
         return "", f"{cell.__name__} has a step of its own, which only the loop can run"
-    return _plan(loop, x.dtype, *masks.kinds)
+    key, reason = _plan(loop, x.dtype, *masks.kinds)
+    if key:
+        from .fused import KERNELS
+
+        if misfit := KERNELS[key].misfit(x, state, tensors):
+            return "", misfit
+    return key, reason
 
 
 @torch.compiler.assume_constant_result

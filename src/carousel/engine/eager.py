@@ -1,6 +1,8 @@
 """The plain loop, composed with autograd: the reference for every other way of running a cell."""
 
+import itertools
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +66,40 @@ class Kinds(NamedTuple):
     detach_carousel: bool = False
 
 
+class Norms:
+    """The squared norms of the gradients with respect to what a cell makes of each state in each step of one run.
+
+    Every backward pass through the run adds its own. An operator can't be given such an object, but its `token`.
+    """
+
+    def __init__(self, loop: "Loop", steps: int, batch: int) -> None:
+        self.loop, self.shape = loop, (steps, batch, len(loop.cell.states))
+        self.total: Tensor | None = None
+        """(T, B, states), float64; None before the first backward pass."""
+        self.token = next(_tokens)
+        WATCHED[self.token] = self
+
+    def add(self, squares: Tensor) -> None:
+        """(T, B, states)."""
+        self.total = squares if self.total is None else self.total + squares
+
+    def follow(self, state: State, t: int) -> None:
+        """Have autograd tell of the gradients of what step t makes."""
+
+        def note(d: Tensor, k: int) -> None:
+            if self.total is None:
+                self.total = torch.zeros(self.shape, dtype=torch.float64, device=d.device)
+            self.total[t, :, k] += d.detach().double().square().sum(-1)
+
+        for k, s in enumerate(state):
+            if s.requires_grad:
+                s.register_hook(lambda d, k=k: note(d, k))
+
+
+_tokens = itertools.count(1)
+WATCHED: WeakValueDictionary[int, Norms] = WeakValueDictionary()
+
+
 def _lerp(old: Tensor, new: Tensor, share: Tensor) -> Tensor:
     dtype = torch.promote_types(old.dtype, new.dtype)  # under autocast they differ
     return torch.lerp(old.to(dtype), new.to(dtype), share.to(dtype))
@@ -77,7 +113,7 @@ class Loop(nn.Module):
         self.cell = cell
 
     def forward(
-        self, x: Tensor, state: State, masks: Masks, record: bool = False, norms: Tensor | None = None
+        self, x: Tensor, state: State, masks: Masks, record: bool = False, norms: Norms | None = None
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Run over x.
 
@@ -86,8 +122,7 @@ class Loop(nn.Module):
             state: (B, H) for each of the cell's states.
             masks: see `Masks`.
             record: whether to keep every gate and every state of every step.
-            norms: (T, B, states), to which the backward pass adds the squared norm of the gradient with respect to what
-                the cell makes of each state in each step.
+            norms: is told of the gradient with respect to what the cell makes of each state in each step.
 
         Returns:
             The output (T, B, H), the last state, and the record: (T, B, H) for each name, empty unless asked for.
@@ -99,21 +134,11 @@ class Loop(nn.Module):
             state = masks.after(state, new, t)
             outputs.append(state[0])
             if norms is not None:
-                _watch(new, norms[t])
+                norms.follow(new, t)
             if record:
                 records.append(gates | dict(zip(self.cell.states, state, strict=True)))
         kept = {name: torch.stack([step[name] for step in records]) for name in records[0]} if record else {}
         return torch.stack(outputs), state, kept
-
-
-def _watch(state: State, norms: Tensor) -> None:
-    for s, norm in zip(state, norms.unbind(-1), strict=True):
-        if s.requires_grad:
-            s.register_hook(lambda d, norm=norm: _add_square(norm, d))
-
-
-def _add_square(norm: Tensor, gradient: Tensor) -> None:
-    norm += gradient.detach().to(norm.dtype).square().sum(-1)
 
 
 def rows(cell: Cell, x: Tensor) -> tuple[Tensor, ...]:

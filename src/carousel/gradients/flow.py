@@ -1,5 +1,6 @@
 r"""How much of the error reaches each earlier state: :math:`\|\partial L/\partial h_{T-k}\|` against the lag k."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..engine import Norms
 from ..layer import Recurrent
 from .walk import LN10, walk
 
@@ -125,9 +127,13 @@ def watch(layer: Recurrent) -> Iterator[list[Flow]]:
     r"""Measure the gradient's way back in passing, in the backward passes that a training step does anyway.
 
     For use around forward and backward: the list that it gives holds, once the context is left, one `Flow` for each
-    layer and direction of each run. Unlike `flow` it takes the numbers as they are: what underflows is zero.
+    layer and direction of each forward pass that a backward pass came to; under activation checkpointing too. The
+    squared norms of several backward passes add up, which for losses of different sequences is exact. Unlike `flow` it
+    takes the numbers as they are: what underflows is zero.
 
-    The norms come out of the adjoint's own loop, at a cost of a few percent; see `scripts/bench.py`.
+    The norms come out of the adjoint's own loop, at a cost of a few percent; see `scripts/bench.py`. A compiled model
+    runs the layer outside of its graphs meanwhile, and cannot with `fullgraph=True`. A copy of the layer that is made
+    meanwhile is not watched.
 
     Raises:
         TypeError: it is not a layer of ours; take `from_torch(layer)`, or `flow`.
@@ -138,11 +144,17 @@ def watch(layer: Recurrent) -> Iterator[list[Flow]]:
     if layer._norms is not None:
         raise ValueError("the layer is being watched already")
     flows: list[Flow] = []
-    layer._norms = []
+    layer._norms = runs = []
     try:
         yield flows
-        for names, norms in layer._norms:  # (T, B, states), squared
-            curves = norms.flip(0).log10().unbind(-1)
-            flows.append(Flow({name: curve / 2 for name, curve in zip(names, curves, strict=True)}))
     finally:
         layer._norms = None
+    passes: list[list[Norms]] = []
+    for norms in runs:
+        if norms.loop is layer._loops[0][1]:
+            passes.append([])
+        passes[-1].append(norms)
+    for norms in itertools.chain(*(each for each in passes if any(n.total is not None for n in each))):
+        total = torch.zeros(norms.shape, dtype=torch.float64) if norms.total is None else norms.total
+        curves = total.flip(0).log10().unbind(-1)
+        flows.append(Flow({name: curve / 2 for name, curve in zip(norms.loop.cell.states, curves, strict=True)}))

@@ -1,6 +1,7 @@
 """A cell's recurrence as one kernel: trace the update, derive its adjoint, emit, build, cache and call it."""
 
 import logging
+import random
 import threading
 from functools import lru_cache
 from weakref import WeakKeyDictionary
@@ -12,21 +13,50 @@ from ..eager import Kinds
 from .build import BuildError
 from .graph import Unsupported
 from .op import KERNELS, Fused
+from .reads import is_fixed, read, snapshot
 
 __all__ = ["KERNELS", "Fused", "plan"]
 
-_plans: WeakKeyDictionary[Cell, dict[tuple, tuple[str, str]]] = WeakKeyDictionary()
+MOST = 3
+"""How many values of what a cell's code reads get kernels of their own; with more the cell runs eagerly."""
+
+_plans: dict[tuple, tuple[str, str]] = {}
+"""For what a kernel depends on, its key in `KERNELS`, or ""; and why there is one, or none. Equal cells share it."""
+_tensors: WeakKeyDictionary[Cell, tuple] = WeakKeyDictionary()
+_values: WeakKeyDictionary[Cell, list[tuple]] = WeakKeyDictionary()
+_last: WeakKeyDictionary[Cell, dict[tuple, tuple]] = WeakKeyDictionary()
 _lock = threading.RLock()
 
 
 def plan(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
     """The key of the kernel in `KERNELS`, made if it is not there, or ""; and why there is one, or none."""
-    key = (dtype, kinds, *(module.training for module in cell.modules()))  # of a cell, nothing else can change
     with _lock:
-        plans = _plans.setdefault(cell, {})
-        if key not in plans:
-            plans[key] = _make(cell, kinds, dtype)
-        return plans[key]
+        found, last = read(cell), _last.setdefault(cell, {})
+        before, planned = last.get((dtype, kinds), ((), ("", "")))
+        if len(found) == len(before) and all(a[1] is b[1] for a, b in zip(found, before, strict=True)):
+            return planned  # the usual case, at the least cost
+        planned = _plan(cell, kinds, dtype, tuple((name, snapshot(value)) for name, value in found))
+        last[dtype, kinds] = (found if all(is_fixed(value) for _, value in found) else ()), planned
+        return planned
+
+
+def _plan(cell: Cell, kinds: Kinds, dtype: torch.dtype, values: tuple) -> tuple[str, str]:
+    if cell not in _tensors:  # which ones there are, and which are the same
+        tensors = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
+        numbers: dict[int, int] = {}
+        _tensors[cell] = tuple((name, t.shape, numbers.setdefault(id(t), len(numbers))) for name, t in tensors)
+    key = (type(cell), _tensors[cell], dtype, kinds, values)
+    if key not in _plans:
+        known = _values.setdefault(cell, [])
+        if values not in known:
+            if len(known) == MOST:
+                name = next((name for name, value in values if (name, value) not in known[-1]), "what it reads")
+                return "", f"{name} takes ever new values, and a kernel holds for one; make it a buffer"
+            known.append(values)
+        _plans[key] = _make(cell, kinds, dtype)
+        if changed := [name for name, value in read(cell) if (name, snapshot(value)) not in values]:
+            _plans[key] = "", f"{type(cell).__name__}: its update changes {changed[0]}"
+    return _plans[key]
 
 
 _say = lru_cache(logging.getLogger("carousel").warning)  # each thing once
@@ -48,7 +78,9 @@ def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
             found.append((fused.key, f"one kernel for all steps; {kept}; derivatives beyond the first run the loop"))
 
     # In a thread of its own, where none of the caller's modes is on: fake tensors, autocast, a default device, ...
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+    thread, drawn = threading.Thread(target=work), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        thread.start()
+        thread.join()
+    random.setstate(drawn)
     return found[0]

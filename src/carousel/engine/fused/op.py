@@ -1,15 +1,19 @@
 """A kernel as operators of torch, `carousel::forward` and `carousel::backward`, which autograd and compilers know."""
 
+import copy
 import ctypes
 import hashlib
 import os
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
+from torch.utils import _pytree as pytree
 
 from ...cells.cell import Cell, State, lend
-from ..eager import Kinds, Loop, Masks
+from ..eager import WATCHED, Kinds, Loop, Masks, Norms
 from . import build
 from .cpu import OPERATIONS, Kernel
 from .trace import trace
@@ -45,7 +49,7 @@ class Fused:
 
     def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype) -> None:
         self.kinds, self.hidden_size, self.state_sizes = kinds, cell.hidden_size, cell.state_sizes
-        self.cell = lend(cell, dict(cell.named_parameters()) | dict(cell.named_buffers()))  # which may outlive `cell`
+        self.cell = copy.deepcopy(cell)  # which may change, or come to its end
         step = trace(cell, kinds, dtype, OPERATIONS)
         self.kernel = Kernel(step, dtype, cell.hidden_size, kinds.share or (0,) * len(cell.states))
         self.libraries = build.load(self.kernel.sources)
@@ -54,29 +58,54 @@ class Fused:
         self.own = step.own
         there = [name for name in self.maps if cell._parameters.get(name) is not None]
         self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.own)]))
-        identity = (self.kernel.sources, self.names, self.own, self.maps, self.kinds, self.state_sizes)
+        sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
+        self.shapes = {name: sizes[name] for name in self.names}
+        self.features = cell.input_size if self.maps_input else len(step.d_wx) * cell.hidden_size
+        identity = (self.kernel.sources, self.shapes, self.own, self.maps, self.kinds, self.state_sizes)
+        identity += (self.hidden_size, self.features)
         self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
         KERNELS[self.key] = self
 
+    def misfit(self, x: Tensor, state: State, tensors: dict[str, Tensor]) -> str:
+        """What of these does not have the type or the shape that the kernel reads, and so is the loop's to judge."""
+        shapes = [(name, tensors[name], shape) for name, shape in self.shapes.items()]
+        shapes += [("the state", s, (x.size(1), n)) for s, n in zip(state, self.state_sizes, strict=True)]
+        for name, tensor, shape in shapes:
+            if tensor.dtype != x.dtype:
+                return f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
+            if tensor.shape != shape:
+                return f"{name} has shape {list(tensor.shape)}, not {list(shape)}"
+        return ""
+
     def run(
-        self, cell: Cell, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Tensor | None = None
+        self, cell: Cell, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Norms | None = None
     ) -> tuple[Tensor, State]:
         """As `Loop.forward`, with the cell's parameters and buffers by name, and without a record. The cell is asked
-        for its input map, where that is none of the kernel's."""
+        for its input map, where that is none of the kernel's.
+
+        Raises:
+            RuntimeError: what that map, or a layer, gives is not what the kernel was made for.
+        """
         weights = [tensors[name] for name in self.names]
+        dtype, places = x.dtype, x.shape[:2]
         x = x if self.maps_input else lend(cell, tensors).input_map(x)
+        if x.shape != (*places, self.features) or x.dtype != dtype or not x.is_cpu:
+            raise RuntimeError(
+                f"the kernel wants {self.features} features of {dtype}, got {list(x.shape)} of {x.dtype}"
+            )
         given = [m for m in (*masks[:2], *masks.share) if m is not None]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *weights))
-        out, *last, _ = forward(self.key, x, list(state), weights, given, save, norms)
-        return out, tuple(last)
+        out, *last, _ = forward(self.key, x, list(state), weights, given, save, norms.token if norms else 0)
+        # The adjoint reads the output again; the caller gets a copy (under 1% of a step) to write into, as from torch.
+        return out.clone() if save else out, tuple(last)
 
-    def again(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor]):
+    def again(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor], norms):
         """The same run composed with autograd, for derivatives of higher order: the output and the last states."""
         idle = {name: x.new_zeros(t.shape) for name, t in self.cell.named_parameters() if name not in self.names}
         cell = lend(self.cell, idle | dict(zip(self.names, weights, strict=True)))
         if not self.maps_input:
             cell.input_map = lambda wx: wx
-        out, last, _ = Loop(cell)(x, tuple(state), self.masks(masks))
+        out, last, _ = Loop(cell)(x, tuple(state), self.masks(masks), norms=norms)
         return [out, *last]
 
     def masks(self, given: Sequence[Tensor]) -> Masks:
@@ -140,17 +169,17 @@ def forward(
     weights: Sequence[Tensor],
     masks: Sequence[Tensor],
     save: bool,
-    norms: Tensor | None,
+    watch: int,
 ) -> list[Tensor]:
     """The output (T, B, H), the last states (B, H), and what the adjoint needs: nothing, unless it is to be saved.
-    `norms` is for the backward pass, which adds to it."""
-    out, *last, saved = results = _results(key, x, state, weights, masks, save, norms)
+    `watch` is for the backward pass."""
+    out, *last, saved = results = _results(key, x, state, weights, masks, save, watch)
     KERNELS[key].call("forward", x, state, weights, masks, out, saved, *last)
     return results
 
 
 @forward.register_fake
-def _results(key, x, state, weights, masks, save, norms) -> list[Tensor]:
+def _results(key, x, state, weights, masks, save, watch) -> list[Tensor]:
     fused = KERNELS[key]
     steps, batch, _ = x.shape
     stored = steps * batch * fused.kernel.width * len(fused.kernel.saved)
@@ -169,40 +198,70 @@ def backward(
     out: Tensor,
     saved: Tensor,
     wanted: Sequence[bool],
-    watch: bool,
+    watch: int,
 ) -> list[Tensor]:
-    """The gradients of x, the states and the weights, those that are wanted, and if `watch` the squared norms
-    (T, B, states) of those with respect to every state after every step; empty tensors for the others. `arriving` is
-    the output's and the last states' gradients, empty where there is none."""
+    """The gradients of x, the states and the weights, those that are wanted, empty tensors for the others. `arriving`
+    is the output's and the last states' gradients, empty where there is none. `watch`, if not 0, is the token of the
+    `Norms` that are told of every state's gradient."""
     fused = KERNELS[key]
-    d_x, *others, norms = _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watch)
-    norms.zero_()
+    d_x, *others = _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watch)
     d_state, d_weights = others[: len(state)], dict(zip(fused.names, others[len(state) :], strict=True))
     maps = [d_weights.get(name) if name in fused.maps else None for name in INPUT_MAP + HIDDEN_MAP + PROJECTION]
-    like = {
-        name: t
-        for name, t in zip(fused.names, weights, strict=True)
-        if name not in fused.maps and d_weights[name].numel()
-    }
+    read = {name for name, _ in fused.own}
+    like = {n: t for n, t in zip(fused.names, weights, strict=True) if n in read and d_weights[n].numel()}
     rows = x.new_empty(len(fused.own) if like else 0, fused.hidden_size)
+    norms = x.new_zeros((*x.shape[:2], len(state)) if watch else 0, dtype=torch.float64)
     d_input = (d_x, None) if fused.maps_input else (None, d_x)
     fused.call("backward", x, state, weights, masks, out, saved, *arriving, *d_input, *maps, rows, *d_state, norms)
-    d_weights |= fused.own_gradients(rows, like) if like else {}
-    return [d_x, *d_state, *d_weights.values(), norms]
+    for name, d in fused.own_gradients(rows, like).items() if like else ():
+        d_weights[name] = d_weights[name] + d if name in fused.maps else d  # `update` may read a bias of the maps, too
+    if watch in WATCHED:
+        WATCHED[watch].add(norms)
+    return [d_x, *d_state, *d_weights.values()]
 
 
 @backward.register_fake
 def _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watch) -> list[Tensor]:
     inputs = (x, *state, *weights)
-    gradients = [t.new_empty(t.shape if want else 0) for t, want in zip(inputs, wanted, strict=True)]
-    return [*gradients, x.new_empty((*x.shape[:2], len(state)) if watch else 0, dtype=torch.float64)]
+    return [t.new_empty(t.shape if want else 0) for t, want in zip(inputs, wanted, strict=True)]
+
+
+def _one_by_one(info, dims, *arguments):
+    """Of several arriving gradients (or whatever else is batched), each by itself."""
+
+    def pick(argument, dim, k: int):
+        if isinstance(argument, (list, tuple)):
+            return [pick(part, d, k) for part, d in zip(argument, dim, strict=True)]
+        return argument if dim is None else argument.select(dim, k)
+
+    found = [backward(*(pick(a, d, k) for a, d in zip(arguments, dims, strict=True))) for k in range(info.batch_size)]
+    stacked = [torch.stack(parts) for parts in zip(*found, strict=True)]
+    return stacked, [0] * len(stacked)
+
+
+def _gradients_batched(*arguments) -> list[Tensor]:
+    """The same for `is_grads_batched` and `jacobian(vectorize=True)`, which batch in a way of their own."""
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    leaves, spec = pytree.tree_flatten(list(arguments))
+    dims = [0 if isinstance(a, Tensor) and is_legacy_batchedtensor(a) else None for a in leaves]
+    whole = [a if d is None else torch._remove_batch_dim(a, level, 0, 0) for a, d in zip(leaves, dims, strict=True)]
+    size = next(a.size(0) for a, d in zip(whole, dims, strict=True) if d == 0)
+    dims, whole = (pytree.tree_unflatten(given, spec) for given in (dims, whole))
+    found, _ = _one_by_one(SimpleNamespace(batch_size=size), dims, *whole)
+    return [torch._add_batch_dim(t, 0, level) for t in found]
+
+
+backward.register_vmap(_one_by_one)
+_library = torch.library.Library("carousel", "FRAGMENT")
+_library.impl("backward", _gradients_batched, "Batched")
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    ctx.key, x, state, weights, masks, _, norms = inputs
+    ctx.key, x, state, weights, masks, _, watch = inputs
     out, *_, saved = output
-    ctx.counts, ctx.watch = (len(state), len(weights), len(masks)), norms is not None
-    ctx.save_for_backward(out, saved, x, *state, *weights, *masks, *([norms] if ctx.watch else []))
+    ctx.counts, ctx.watch, ctx.norms = (len(state), len(weights), len(masks)), watch, WATCHED.get(watch)
+    ctx.save_for_backward(out, saved, x, *state, *weights, *masks)
     ctx.set_materialize_grads(False)
 
 
@@ -211,9 +270,11 @@ def _derivative(ctx, arriving):
     queue = iter(rest)
     state, weights, masks = ([next(queue) for _ in range(count)] for count in ctx.counts)
     _, needs_x, needs_state, needs_weights, *_ = ctx.needs_input_grad
-    needs, inputs, arriving = [needs_x, *needs_state, *needs_weights], [x, *state, *weights], arriving[:-1]
+    needs, arriving = [needs_x, *needs_state, *needs_weights], arriving[:-1]
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # this is to be differentiated once more
-        outputs = KERNELS[ctx.key].again(x, state, weights, masks)
+        # By aliases, for they may depend on each other: what comes back through one must not count for the other.
+        x, *others = inputs = [t.view_as(t) for t in (x, *state, *weights)]
+        outputs = KERNELS[ctx.key].again(x, others[: len(state)], others[len(state) :], masks, ctx.norms)
         pairs = [(y, d) for y, d in zip(outputs, arriving, strict=True) if d is not None and y.requires_grad]
         wanted = [t for t, need in zip(inputs, needs, strict=True) if need]
         found = iter([None] * len(wanted))
@@ -223,10 +284,8 @@ def _derivative(ctx, arriving):
         gradients = [next(found) if need else None for need in needs]
     else:
         arriving = [x.new_empty(0) if d is None else d for d in arriving]
-        *gradients, squares = backward(ctx.key, arriving, x, state, weights, masks, out, saved, needs, ctx.watch)
+        gradients = backward(ctx.key, arriving, x, state, weights, masks, out, saved, needs, ctx.watch)
         gradients = [d if need else None for d, need in zip(gradients, needs, strict=True)]
-        if ctx.watch:
-            next(queue).add_(squares)
     states = 1 + len(state)
     return None, gradients[0], gradients[1:states], gradients[states:], [None] * len(masks), None, None
 

@@ -20,7 +20,9 @@ from ...cells.cell import Cell, lend
 from ..eager import Kinds, Masks
 from .graph import Graph, Node, Step, Unsupported
 
-BATCH = 2  # more than one, so that an update which mixes sequences is found out
+BATCHES = (2, 3)
+"""Traced once with each: an update that reads the size, or differs from time to time, is found out. More than one, so
+that one which mixes sequences is, too."""
 
 MOVES = {
     *("view", "_unsafe_view", "split", "split_with_sizes", "slice", "select", "cat", "stack", "unbind", "expand"),
@@ -69,29 +71,29 @@ class Tracer(TorchDispatchMode):
     """Writes down the operations on traced tensors of `dtype`: those of the `vocabulary` as they are, and of the rest
     those that torch can decompose."""
 
-    def __init__(self, vocabulary: Collection[str], dtype: torch.dtype) -> None:
+    def __init__(self, vocabulary: Collection[str], dtype: torch.dtype, batch: int) -> None:
         super().__init__()
-        self.graph, self.vocabulary, self.dtype = Graph(), frozenset(vocabulary), dtype
+        self.graph, self.vocabulary, self.dtype, self.batch = Graph(), frozenset(vocabulary), dtype, batch
         self.backward = False
 
     def leaf(self, *name, units: int, dtype: torch.dtype | None = None) -> Traced:
-        """(BATCH, units), one expression for all; with one unit, the same for each unit that it meets."""
-        label = torch.empty(3, BATCH, units, dtype=torch.long)
+        """(batch, units), one expression for all; with one unit, the same for each unit that it meets."""
+        label = torch.empty(3, self.batch, units, dtype=torch.long)
         label[0] = self.graph.add("leaf", *name)
         label[1] = torch.arange(units) if units > 1 else -1
-        label[2] = torch.arange(BATCH)[:, None]
+        label[2] = torch.arange(self.batch)[:, None]
         return Traced(label, dtype or self.dtype)
 
     def blocks_of_leaves(self, name: str, blocks: int, units: int) -> Traced:
-        """(BATCH, blocks * units), an expression for each block."""
+        """(batch, blocks * units), an expression for each block."""
         parts = [self.leaf(name, k, units=units) for k in range(blocks)]
         return Traced(torch.cat([part.label for part in parts], -1), self.dtype)
 
     def own(self, name: str, tensor: Tensor, units: int) -> Tensor:
         """A parameter or buffer of the cell: blocks of `units` elements, or one element for all units. A larger one
-        stays as it is: no pointwise operation can read it."""
+        and one of integers or truth values stay as they are: no pointwise operation can read them."""
         blocks = max(1, tensor.numel() // units)
-        if tensor.numel() not in (1, blocks * units) or blocks > 64:
+        if tensor.numel() not in (1, blocks * units) or blocks > 64 or not tensor.is_floating_point():
             return tensor
         label = torch.full((3, tensor.numel()), -1)
         label[0] = torch.tensor([self.graph.add("leaf", "own", name, k) for k in range(blocks)]).repeat_interleave(
@@ -109,6 +111,10 @@ class Tracer(TorchDispatchMode):
             return value.label
         if not isinstance(value, Tensor):
             return self.constant(value).label
+        if value.requires_grad and not value.is_meta:
+            raise Unsupported("it reads a tensor that wants a gradient and is no parameter of the cell")
+        if value.is_meta and not value.is_floating_point():
+            raise Unsupported(f"it reads a tensor of {value.dtype}")
         if value.is_meta or not (value == value.flatten()[:1]).all():
             raise Unsupported(f"it reads a tensor of shape {list(value.shape)}, not H numbers of a parameter or buffer")
         return self.constant(value.flatten()[0].item(), value.shape).label
@@ -119,6 +125,8 @@ class Tracer(TorchDispatchMode):
         if op in FILLS:
             return self._fill(func, args, kwargs)
         if not any(isinstance(t, Traced) for t in pytree.tree_leaves((args, kwargs))):
+            if func._schema.is_mutable and args[0].is_meta:
+                raise Unsupported(f"it uses {func} in place on a buffer")
             return func(*args, **kwargs)
         if op in MOVES:
             return self._move(func, args, kwargs)
@@ -275,7 +283,10 @@ def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[s
     """
     try:
         with torch.enable_grad():
-            return _trace(cell, kinds, Tracer(vocabulary, dtype))
+            step, again = (_trace(cell, kinds, Tracer(vocabulary, dtype, batch)) for batch in BATCHES)
+            if step != again:
+                raise Unsupported("it does not compute the same each time, or not the same for each size of a batch")
+            return step
     except Unsupported:
         raise
     except Exception as error:  # whatever the cell's own code raises
@@ -286,7 +297,7 @@ def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[s
 def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     units, sizes = cell.hidden_size, cell.state_sizes
     own = {name: tracer.own(name, t, units) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
-    lent = lend(cell, own)
+    lent, labels = lend(cell, own), {name: t.label for name, t in own.items() if isinstance(t, Traced)}
     state = tuple(tracer.leaf("state", k, units=size).requires_grad_() for k, size in enumerate(sizes))
     masks = Masks(
         reset=_step_of(tracer.leaf("reset", units=1, dtype=torch.bool)) if kinds.reset else None,
@@ -300,6 +311,8 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     )
     wx, mapped, maps_input = _input_map(cell, lent, tracer)
     weight = cell._parameters.get("weight_hh")
+    if weight is not None and weight.size(0) % units:
+        raise Unsupported(f"its weight_hh has {weight.size(0)} rows, which are no blocks of {units}")
     uh = tracer.blocks_of_leaves("uh", 0 if weight is None else weight.size(0) // units, units).requires_grad_()
     out = tracer.leaf("out", units=sizes[0]).requires_grad_()
     d_new = [tracer.leaf("d_new", k, units=units) for k in range(len(state))]
@@ -312,6 +325,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         returned = lent.update(mapped, lent.hidden_map(seen), held)
         lent.check_update(returned, held)
         made, _ = returned
+        _refuse_writes(cell, lent, labels)
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
         new = (made[0] if cell.proj_size else moved[0], *moved[1:])
 
@@ -357,6 +371,17 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     )
 
 
+def _refuse_writes(cell: Cell, lent: Cell, labels: dict[str, Tensor]) -> None:
+    """Raise if a step has left something behind: the kernel would do it once, or never."""
+    tensors = dict(lent.named_parameters()) | dict(lent.named_buffers())
+    written = [name for name, label in labels.items() if getattr(tensors.get(name), "label", None) is not label]
+    for module, view in zip(cell.modules(), lent.modules(), strict=True):
+        kept, inner = module.__dict__, ("_parameters", "_buffers", "_modules")
+        written += [name for name, v in view.__dict__.items() if name not in inner and kept.get(name, view) is not v]
+    if written:
+        raise Unsupported(f"it writes to {written[0]}")
+
+
 def _step_of(mask: Traced) -> Traced:
     """(B, F) as the one step of a mask (T, B, F)."""
     return Traced(mask.label.unsqueeze(1), mask.dtype)
@@ -368,7 +393,7 @@ def _input_map(cell: Cell, lent: Cell, tracer: Tracer) -> tuple[Traced, Traced, 
     So they are if the map is pointwise but for that product; any other map is left to be done before.
     """
     units, (weight, bias) = cell.hidden_size, (lent._parameters.get(name) for name in ("weight_ih", "bias_ih"))
-    if weight is not None:
+    if weight is not None and weight.size(0) % units == 0:
         x = tracer.leaf("x", units=cell.input_size)
         wx = tracer.blocks_of_leaves("wx", weight.size(0) // units, units).requires_grad_()
         x.product = (weight, bias, wx)
@@ -378,6 +403,6 @@ def _input_map(cell: Cell, lent: Cell, tracer: Tracer) -> tuple[Traced, Traced, 
             if not any(tracer.graph.nodes[n] == Node("leaf", ("x",)) for n in reached):
                 return wx, mapped, True
     on_meta = lend(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
-    x = torch.empty(BATCH, cell.input_size, device="meta", dtype=tracer.dtype)
+    x = torch.empty(tracer.batch, cell.input_size, device="meta", dtype=tracer.dtype)
     wx = tracer.blocks_of_leaves("wx", on_meta.input_map(x).size(-1) // units, units).requires_grad_()
     return wx, wx, False

@@ -1,0 +1,143 @@
+"""What a cell's code reads besides its tensors. A kernel holds for these values alone."""
+
+import sys
+from collections.abc import Callable, Hashable, Iterator
+from functools import lru_cache, partial
+from inspect import getattr_static
+from types import CodeType, FunctionType, MethodType, ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from ...cells.cell import Cell
+
+Read = tuple[str, Callable[[], object]]
+"""What it is called, and how to get its value."""
+
+_PLAIN = (int, bool, str, bytes, type(None), torch.dtype, torch.device)
+_FIXED = (*_PLAIN, float, complex, FunctionType, type)  # objects that never change
+_IDLE = {*vars(nn.Module()), "init", "input_size", "hidden_size", "bias", "proj_size"} - {"training"}
+"""Attributes that no step depends on, or that the tensors' shapes tell."""
+_OTHERS = {"torch", *sys.stdlib_module_names}  # packages whose values are taken to be constant
+
+
+def read(cell: Cell) -> list[tuple[str, object]]:
+    """Everything plain that the code of a step may read, by name.
+
+    That is: the attributes of the cell and of its modules, and what the names in `update`, in the maps and in the
+    functions that these call stand for: class attributes, globals, closures, default arguments. What is reached in
+    other ways (`globals()`, `eval`, files, a name put together at run time) is not found.
+    """
+    roots = tuple(_function(getattr(cell, name)) for name in ("update", "input_map", "hidden_map"))
+    found = [(name, get()) for name, get in _reads(type(cell), roots)]
+    for path, module in cell.named_modules() if cell._modules else (("", cell),):
+        found += [(f"{path}.{k}" if path else k, v) for k, v in module.__dict__.items() if k not in _IDLE]
+    return found
+
+
+def is_fixed(value: object) -> bool:
+    """Whether the object itself can't change, so that the same one means the same value."""
+    return type(value) in _FIXED or (type(value) is tuple and all(map(is_fixed, value)))
+
+
+def snapshot(value: object, depth: int = 4) -> Hashable:
+    """A value that equals that of later only if nothing has changed in between."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind, value  # for True equals 1
+    if kind in (float, complex):
+        return kind, repr(value)  # for -0.0 equals 0.0, and nan nothing
+    if depth == 0:
+        return _Same(value)
+    if isinstance(value, list | tuple):
+        return kind, tuple(snapshot(v, depth - 1) for v in value)
+    if isinstance(value, dict):
+        return kind, tuple((snapshot(k, depth - 1), snapshot(v, depth - 1)) for k, v in value.items())
+    if isinstance(value, Tensor):
+        return _Same(value), 0 if value.is_inference() else value._version
+    if isinstance(value, MethodType):
+        return _Same(value.__func__), snapshot(value.__self__, depth - 1)
+    if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # numpy's
+        return kind, str(value.dtype), value.tobytes()
+    if isinstance(value, type | FunctionType | ModuleType | nn.Module) or not hasattr(value, "__dict__"):
+        return _Same(value)
+    named = {n: v for base in reversed(kind.__mro__) for n, v in vars(base).items() if not n.startswith("__")}
+    return _Same(kind), tuple((name, snapshot(v, depth - 1)) for name, v in (named | vars(value)).items())
+
+
+class _Same:
+    """Equal to the same object alone, which it keeps alive, so that no other comes to have its number."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+@lru_cache
+def _reads(cell: type[Cell], roots: tuple[FunctionType, ...]) -> tuple[Read, ...]:
+    seen: set[FunctionType] = set()
+    return tuple(found for root in roots for found in _of_function(root, cell, seen))
+
+
+def _of_function(function: object, cell: type[Cell], seen: set) -> Iterator[Read]:
+    if not isinstance(function, FunctionType) or function in seen or _is_others(function.__module__):
+        return
+    seen.add(function)
+    names, known = _names(function.__code__), function.__globals__
+    for name in ("__defaults__", "__kwdefaults__"):
+        if getattr(function, name):
+            yield f"{function.__qualname__}.{name}", partial(getattr, function, name)
+    for name, inside in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        if name != "__class__":
+            yield from _of_value(name, partial(getattr, inside, "cell_contents", None), names, cell, seen)
+    for name in names & known.keys():
+        yield from _of_value(name, partial(known.get, name), names, cell, seen)
+    yield from _of_attributes(cell, names, cell, seen)
+
+
+def _of_value(label: str, get: Callable, names: frozenset[str], cell: type[Cell], seen: set) -> Iterator[Read]:
+    value = get()
+    if isinstance(value, ModuleType):
+        if not _is_others(value.__name__):
+            for name in names & vars(value).keys():
+                yield from _of_value(f"{label}.{name}", partial(getattr, value, name, None), names, cell, seen)
+        return
+    if _is_others(getattr(value, "__module__", None)) and callable(value):
+        return
+    if isinstance(value, type):
+        yield from _of_attributes(value, names, cell, seen)
+    yield label, get
+    yield from _of_function(value, cell, seen)
+
+
+def _of_attributes(owner: type, names: frozenset[str], cell: type[Cell], seen: set) -> Iterator[Read]:
+    """Of a class, the attributes of these names, and what its methods read."""
+    for name in names:
+        value = getattr_static(owner, name, None)
+        if value is None or any(name in vars(base) for base in nn.Module.__mro__):
+            continue
+        function = _function(value.fget if isinstance(value, property) else value)
+        if isinstance(function, FunctionType):
+            yield from _of_function(function, cell, seen)
+        else:
+            yield f"{owner.__name__}.{name}", partial(getattr, owner, name, None)
+
+
+def _names(code: CodeType) -> frozenset[str]:
+    """The names in a function and in those within it, and its words, which may be names for `getattr`."""
+    inner = [_names(c) for c in code.co_consts if isinstance(c, CodeType)]
+    words = [c for c in code.co_consts if isinstance(c, str) and c.isidentifier()]
+    return frozenset(code.co_names).union(words, *inner)
+
+
+def _function(value: object) -> object:
+    return getattr(value, "__func__", value)
+
+
+def _is_others(module: str | None) -> bool:
+    return module is not None and module.partition(".")[0] in _OTHERS

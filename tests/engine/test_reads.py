@@ -1,0 +1,265 @@
+"""A kernel follows what its cell's code reads, or the cell runs eagerly, for a reason."""
+
+import copy
+import random
+
+import pytest
+import torch
+from twins import needs_compiler
+
+import carousel
+
+pytestmark = needs_compiler
+LEAK, TENSOR, TABLE = 0.5, torch.tensor(0.5), {"leak": [0.5]}
+
+
+class Config:
+    leak = 0.5
+
+
+def helper(a, leak=0.5):
+    return a * leak * LEAK
+
+
+class Base(carousel.Cell):
+    gates, leak = ("a",), 0.5
+
+    def update(self, wx, uh, state):
+        return (self.factor() * (wx + uh).tanh(),), {}
+
+    def factor(self):
+        return self.leak
+
+
+class Attribute(Base):
+    leak = 0.5
+
+
+class Instance(Base):
+    def __init__(self, *args, **options):
+        self.config = Config()
+        super().__init__(*args, **options)
+
+    def factor(self):
+        return self.config.leak
+
+
+class Global(Base):
+    def factor(self):
+        return LEAK
+
+
+class Table(Base):
+    def factor(self):
+        return TABLE["leak"][0]
+
+
+class GlobalTensor(Base):
+    def factor(self):
+        return TENSOR
+
+
+class Default(Base):
+    def factor(self, leak=0.5):
+        return leak
+
+
+class Helped(Base):
+    def update(self, wx, uh, state):
+        return (helper((wx + uh).tanh()),), {}
+
+
+def closed(leak):
+    class Closed(Base):
+        def factor(self):
+            return leak
+
+    def change(value):
+        nonlocal leak
+        leak = value
+
+    return Closed, change
+
+
+def engines(layer, x):
+    loop = copy.copy(layer)
+    loop.backend = "eager"
+    torch.testing.assert_close(layer(x)[0], loop(x)[0])
+    return carousel.explain(layer, x)[0].engine
+
+
+def set_default(value):
+    Default.factor.__defaults__ = (value,)
+
+
+def set_global(value):
+    global LEAK
+    LEAK = value
+
+
+Closed, set_closed = closed(0.5)
+leak = 0.5
+
+
+class Homonym(Base):
+    """An attribute and a global of one name."""
+
+    leak = 1.0
+
+    def factor(self):
+        return self.leak * leak
+
+
+def set_homonym(value):
+    global leak
+    leak = value
+
+
+@pytest.mark.parametrize(
+    ("cell", "change"),
+    [
+        (Attribute, lambda layer, value: setattr(Attribute, "leak", value)),
+        (Attribute, lambda layer, value: setattr(layer._loops[0][1].cell, "leak", value)),
+        (Instance, lambda layer, value: setattr(layer._loops[0][1].cell.config, "leak", value)),
+        (Instance, lambda layer, value: setattr(Config, "leak", value)),
+        (Global, lambda layer, value: set_global(value)),
+        (Helped, lambda layer, value: set_global(value)),
+        (Table, lambda layer, value: TABLE["leak"].__setitem__(0, value)),
+        (GlobalTensor, lambda layer, value: TENSOR.fill_(value)),
+        (Default, lambda layer, value: set_default(value)),
+        (Homonym, lambda layer, value: set_homonym(value)),
+        (Closed, lambda layer, value: set_closed(value)),
+    ],
+)
+def test_what_changes_is_followed(cell, change):
+    layer, x = carousel.Recurrent(cell, 3, 5), torch.randn(4, 2, 3)
+    try:
+        for value in (0.5, 0.25, 0.5):
+            change(layer, value)
+            assert engines(layer, x) == "fused"
+    finally:
+        change(layer, 0.5)
+
+
+def test_what_never_stays_the_same_is_the_loops():
+    layer, x = carousel.Recurrent(Attribute, 3, 5), torch.randn(4, 2, 3)
+    try:
+        for k in range(6):
+            Attribute.leak = 0.5 + 0.01 * k
+            engine = engines(layer, x)
+    finally:
+        Attribute.leak = 0.5
+    assert engine == "eager"
+
+
+class Counting(Base):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.calls = []
+
+
+class InPlace(Counting):
+    def factor(self):
+        self.count += 1
+        return 1.0
+
+
+class Integer(Counting):
+    def factor(self):
+        self.steps += 1
+        return 1.0
+
+
+class Anew(Counting):
+    def factor(self):
+        self.count = self.count + 1
+        return 1.0
+
+
+class Listing(Counting):
+    def factor(self):
+        self.calls.append(1)
+        return 1.0
+
+
+class Random(Base):
+    def factor(self):
+        return random.random()
+
+
+class Drawn(Base):
+    def factor(self):
+        return torch.rand(())
+
+
+class BatchSize(Base):
+    def update(self, wx, uh, state):
+        return ((wx + uh).tanh() / wx.size(0),), {}
+
+
+class Masked(Counting):
+    def factor(self):
+        return self.steps
+
+
+class Truth(Base):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.register_buffer("on", torch.arange(self.hidden_size) % 2 == 0)
+
+    def update(self, wx, uh, state):
+        return (torch.where(self.on, wx, uh) * self.on,), {}
+
+
+@pytest.mark.parametrize("cell", [InPlace, Integer, Anew, Listing, Random, Drawn, BatchSize, Masked, Truth])
+def test_what_is_no_pure_function_is_the_loops(cell):
+    layer, x = carousel.Recurrent(cell, 3, 5), torch.randn(4, 2, 3)
+    (choice,) = carousel.explain(layer, x)
+    assert choice.engine == "eager", choice
+    assert cell.__name__ in choice.reason
+    if cell not in (Random, Drawn):
+        assert engines(layer, x) == "eager"
+
+
+def test_a_gradient_of_a_tensor_that_is_no_parameter():
+    scale = torch.ones(5, requires_grad=True)
+
+    class Outside(Base):
+        def factor(self):
+            return scale
+
+    layer = carousel.Recurrent(Outside, 3, 5)
+    layer(torch.randn(4, 2, 3))[0].sum().backward()
+    assert scale.grad is not None
+
+
+def test_copies_share_what_was_made(monkeypatch):
+    layer, x = carousel.GRU(3, 5), torch.randn(4, 2, 3)
+    expected = layer(x)[0]
+    monkeypatch.setattr("carousel.engine.fused._make", None)
+    assert torch.equal(copy.deepcopy(layer)(x)[0], expected)
+
+
+class Named(torch.Tensor):
+    pass
+
+
+class Heard(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_a_subclass_that_is_but_a_name():
+    layer, x = carousel.LSTM(3, 5), torch.randn(4, 2, 3)
+    expected, (h, _) = layer(x)
+    for kind, engine in ((Named, "fused"), (Heard, "eager")):
+        (choice,) = carousel.explain(layer, x.as_subclass(kind))
+        assert choice.engine == engine
+        y, (last, _) = layer(x.as_subclass(kind))
+        assert type(y) is type(last) is type(torch.nn.LSTM(3, 5)(x.as_subclass(kind))[0])
+        torch.testing.assert_close((y.as_subclass(torch.Tensor), last.as_subclass(torch.Tensor)), (expected, h))
+        y.sum().backward()
+    assert "Heard" in choice.reason
