@@ -60,7 +60,7 @@ def test_a_compiler_with_arguments(folder, monkeypatch):
 
 
 def test_a_complaint_of_the_compiler_is_one_short_line(folder):
-    with pytest.raises(build.BuildError, match="refuses the kernel: .*error") as caught:
+    with pytest.raises(build.BuildError, match="refuses the kernel") as caught:
         build.load({"wrong": "int f() { return " + "+ unheard_of" * 200 + "; }"})
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
