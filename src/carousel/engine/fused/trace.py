@@ -29,7 +29,8 @@ MOVES = {
 """Operations that move elements about and do nothing to them."""
 COPIES = {"cat", "stack", "clone", "repeat", "flip"}
 """Of these, the ones whose result is no view."""
-FILLS = {"zeros": 0, "zeros_like": 0, "new_zeros": 0, "zero": 0, "ones": 1, "ones_like": 1, "new_ones": 1}
+FILLS = dict.fromkeys(("zeros", "zeros_like", "new_zeros", "zero", "_efficientzerotensor"), 0)
+FILLS |= dict.fromkeys(("ones", "ones_like", "new_ones"), 1)
 FILLS |= dict.fromkeys(("empty", "empty_like", "new_empty"), math.nan)
 FILLS |= dict.fromkeys(("full", "full_like", "new_full", "fill", "scalar_tensor"))
 OF_TRUTHS = {"mul": "logical_and", "minimum": "logical_and", "add": "logical_or", "maximum": "logical_or"}
