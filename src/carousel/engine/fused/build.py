@@ -4,8 +4,10 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
+import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -22,28 +24,33 @@ class BuildError(Exception):
     """There is no kernel, for the reason given."""
 
 
-def compiler() -> str:
-    """The C++ compiler: $CXX, g++ or clang++.
+_say = lru_cache(logging.getLogger("carousel").warning)  # each thing once
+
+
+def compiler() -> tuple[str, ...]:
+    """The C++ compiler: $CXX, which may have arguments ("ccache g++", "g++ -fsanitize=address"), g++ or clang++.
 
     Raises:
         BuildError: there is none.
     """
     for name in (os.environ.get("CXX"), "g++", "clang++"):
-        if name and (found := shutil.which(name)):
-            return found
+        words = shlex.split(name or "")
+        if words and (found := shutil.which(words[0])):
+            return (found, *words[1:])
     raise BuildError(f"there is no C++ compiler ($CXX, g++, clang++); install {INSTALL}")
 
 
 @lru_cache
-def _identity(command: str) -> bytes:
-    """What a compiled kernel depends on besides its source: the compiler, and this CPU, for which it compiles."""
-    program = Path(command).resolve()
-    status = program.stat()
+def _identity(command: tuple[str, ...]) -> bytes:
+    """What a compiled kernel depends on besides its source: the compiler and how it is called, the C library, and this
+    CPU, for which it compiles; the machines that share a home folder may differ in each."""
+    programs = [Path(found).resolve() for word in command if (found := shutil.which(word))]  # behind ccache too
+    compilers = [(str(program), (status := program.stat()).st_size, status.st_mtime_ns) for program in programs]
+    cpu: object = platform.uname()
     with contextlib.suppress(OSError):
         told = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
         cpu = [line for line in told if line.startswith(("model name", "flags", "Features", "CPU part"))]
-        return repr((str(program), status.st_size, status.st_mtime_ns, cpu, FLAGS, NATIVE)).encode()
-    return repr((str(program), status.st_size, status.st_mtime_ns, platform.uname(), FLAGS, NATIVE)).encode()
+    return repr((command, compilers, platform.libc_ver(), cpu, FLAGS, NATIVE)).encode()
 
 
 def cache() -> Path:
@@ -59,7 +66,7 @@ def cache() -> Path:
         status = folder.stat()
     except OSError as error:
         raise BuildError(f"no cache for kernels: {error}; set XDG_CACHE_HOME to a folder of yours") from error
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+    if not _is_ours(status):
         raise BuildError(f"others can write to {folder}; make it yours alone: chmod go-w {folder}")
     return folder
 
@@ -85,27 +92,35 @@ def load(sources: dict[str, str]) -> dict[str, ctypes.CDLL]:
         if missing():
             with contextlib.ExitStack() as stack:
                 for key in sorted(keys.values()):
-                    fcntl.flock(stack.enter_context(open(folder / f"{key}.lock", "w")), fcntl.LOCK_EX)
+                    lock = stack.enter_context(open(folder / f"{key}.lock", "w", opener=_private))
+                    fcntl.flock(lock, fcntl.LOCK_EX)
                 work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
                 made = _compile(command, {name: sources[name] for name in missing()}, work)  # others may have been here
                 for name, path in made.items():
                     path.write_bytes(_sealed(path.read_bytes(), keys[name]))
+                    path.chmod(0o600)  # the compiler's files are as the user's umask has them
                     path.replace(places[name])
         return {name: ctypes.CDLL(str(place)) for name, place in places.items()}
     except OSError as error:
         raise BuildError(f"{folder} does not serve as a cache of kernels: {error}") from error
 
 
-def _compile(command: str, sources: dict[str, str], work: Path) -> dict[str, Path]:
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _compile(command: tuple[str, ...], sources: dict[str, str], work: Path) -> dict[str, Path]:
     jobs, made = {}, {name: work / f"{name}.so" for name in sources}
     for name, source in sources.items():
         (work / f"{name}.cpp").write_text(source)
-        arguments = [command, *FLAGS, NATIVE, str(work / f"{name}.cpp"), "-o", str(made[name])]
+        arguments = [*command, *FLAGS, NATIVE, str(work / f"{name}.cpp"), "-o", str(made[name])]
         jobs[name] = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    complaints = {name: job.communicate()[0].decode(errors="replace").strip() for name, job in jobs.items()}
+    complaints = {name: job.communicate()[0].decode(errors="replace") for name, job in jobs.items()}
     for name, job in jobs.items():
         if job.returncode:
-            raise BuildError(f"{command} refuses the kernel: {complaints[name][:2000] or 'it does not say why'}")
+            lines = complaints[name].replace(f"{work}/", "").splitlines() or ["it does not say why"]
+            line = next((line for line in lines if "error" in line), lines[0])
+            raise BuildError(f"{shlex.join(command)} refuses the kernel: {line.strip()[:200]}")
     return made
 
 
@@ -114,10 +129,23 @@ def _sealed(content: bytes, key: str) -> bytes:
     return content + hashlib.sha256(key.encode() + content).digest()
 
 
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
 def _whole(path: Path, key: str) -> bool:
     """Whether the file is a kernel of this key, written to its end, by this user."""
     try:
         status, content = path.stat(), path.read_bytes()
-    except OSError:
+    except FileNotFoundError:
         return False
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022 and content == _sealed(content[:-32], key)
+    except OSError as error:
+        _say(f"carousel compiles a kernel anew: {error}")
+        return False
+    if not _is_ours(status):
+        _say(f"carousel compiles a kernel anew: others can write to {path}")
+    elif content == _sealed(content[:-32], key):
+        return True
+    else:
+        _say(f"carousel compiles a kernel anew: {path} is not whole")
+    return False

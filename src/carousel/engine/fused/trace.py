@@ -31,11 +31,14 @@ MOVES = {
 """Operations that move elements about and do nothing to them."""
 COPIES = {"cat", "stack", "clone", "repeat", "flip"}
 """Of these, the ones whose result is no view."""
-FILLS = {"zeros": 0, "zeros_like": 0, "new_zeros": 0, "zero": 0, "ones": 1, "ones_like": 1, "new_ones": 1}
+FILLS = dict.fromkeys(("zeros", "zeros_like", "new_zeros", "zero", "_efficientzerotensor"), 0)
+FILLS |= dict.fromkeys(("ones", "ones_like", "new_ones"), 1)
 FILLS |= dict.fromkeys(("empty", "empty_like", "new_empty"), math.nan)
 FILLS |= dict.fromkeys(("full", "full_like", "new_full", "fill", "scalar_tensor"))
-TESTS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "logical_and", "logical_or", "logical_not", "logical_xor"}
-TESTS |= {"bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor"}  # of truth values, as & | ~ ^ have it
+OF_TRUTHS = {"mul": "logical_and", "minimum": "logical_and", "add": "logical_or", "maximum": "logical_or"}
+"""What arithmetic is on truth values alone."""
+OF_INTEGERS = {"add", "sub", "rsub", "mul", "neg", "abs", "sign", "maximum", "minimum", "where"}
+"""What floating-point numbers do as integers do, if these are small."""
 
 
 class Traced(Tensor):
@@ -100,11 +103,17 @@ class Tracer(TorchDispatchMode):
             tensor.numel() // blocks
         )
         label[1] = torch.arange(tensor.numel()) % units if tensor.numel() > 1 else -1
-        return Traced(label.view(3, *tensor.shape), self.dtype).requires_grad_(isinstance(tensor, nn.Parameter))
+        label = label.view(3, *tensor.shape)
+        if tensor.dtype is torch.bool:
+            label = self._combine("ne", [label, self.label(0)])
+        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+        return Traced(label, dtype).requires_grad_(isinstance(tensor, nn.Parameter))
 
-    def constant(self, value: float, shape=()) -> Traced:
-        label = torch.tensor([self.graph.const(value), -1, -1])
-        return Traced(label.view(3, *[1] * len(shape)).repeat(1, *shape), self.dtype)
+    def constant(self, value: float, shape=(), dtype: torch.dtype | None = None) -> Traced:
+        dtype = dtype or self.dtype
+        value = torch.tensor(value, dtype=dtype).item()  # rounded as torch rounds it
+        label = torch.tensor([self.graph.const(value), -1, -1]).view(3, *[1] * len(shape)).repeat(1, *shape)
+        return Traced(self._combine("ne", [label, self.label(0)]) if dtype is torch.bool else label, dtype)
 
     def label(self, value) -> Tensor:
         if isinstance(value, Traced):
@@ -115,9 +124,9 @@ class Tracer(TorchDispatchMode):
             raise Unsupported("it reads a tensor that wants a gradient and is no parameter of the cell")
         if value.is_meta and not value.is_floating_point():
             raise Unsupported(f"it reads a tensor of {value.dtype}")
-        if value.is_meta or not (value == value.flatten()[:1]).all():
+        if value.is_meta or not (value.isnan().all() or (value == value.flatten()[:1]).all()):
             raise Unsupported(f"it reads a tensor of shape {list(value.shape)}, not H numbers of a parameter or buffer")
-        return self.constant(value.flatten()[0].item(), value.shape).label
+        return self.constant(value.flatten()[0].item(), value.shape, value.dtype).label
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, func.overloadpacket.__name__
@@ -131,7 +140,7 @@ class Tracer(TorchDispatchMode):
         if op in MOVES:
             return self._move(func, args, kwargs)
         if op in ("_to_copy", "convert_element_type"):
-            return self._convert(args[0], kwargs.get("dtype", args[-1]))
+            return self._convert(args[0], _dtype_of(func, args, kwargs))
         if op in ("sum", "sum_to_size") and self.backward:  # over what a parameter was broadcast to
             return self._sum(*args, **kwargs)
         if op in self.vocabulary or op == "masked_fill":
@@ -169,10 +178,11 @@ class Tracer(TorchDispatchMode):
         value = FILLS[name.rstrip("_")]
         if value is None:
             value = kwargs["fill_value"] if "fill_value" in kwargs else args[-1]
+        dtype = _dtype_of(func, args, kwargs)
         if name.endswith("_"):
-            return self._write(func, args[0], self.constant(value, args[0].shape).label)
+            return self._write(func, args[0], self.constant(value, args[0].shape, dtype).label)
         shape = () if name == "scalar_tensor" else args[1] if name.startswith("new") else args[0]
-        return self.constant(value, tuple(shape.shape if isinstance(shape, Tensor) else shape))
+        return self.constant(value, tuple(shape.shape if isinstance(shape, Tensor) else shape), dtype)
 
     def _write(self, func, tensor: Tensor, label: Tensor) -> Tensor:
         if not isinstance(tensor, Traced) or tensor.shares_memory:
@@ -196,9 +206,21 @@ class Tracer(TorchDispatchMode):
     def _convert(self, x: Traced, dtype: torch.dtype) -> Traced:
         if dtype == x.dtype:
             return Traced(x.label, dtype)
-        if x.dtype is torch.bool and dtype == self.dtype:
-            return Traced(self._combine("float", [x.label]), dtype)
+        if dtype is torch.bool:
+            return Traced(self._combine("ne", [x.label, self.label(0)]), dtype)
+        if not x.dtype.is_floating_point and (dtype == self.dtype or dtype is torch.int64):
+            return Traced(self._number(x), dtype)
         raise Unsupported(f"it converts {x.dtype} to {dtype}")
+
+    def _number(self, value) -> Tensor:
+        """The label of an operand, as a number if it is a truth value."""
+        truth = isinstance(value, Tensor) and value.dtype is torch.bool
+        return self._combine("float", [self.label(value)]) if truth else self.label(value)
+
+    def _truth(self, value) -> Tensor:
+        if isinstance(value, Tensor) and value.dtype is torch.bool:
+            return self.label(value)
+        return self._combine("ne", [self.label(value), self.label(0)])
 
     def _pointwise(self, func, args, kwargs) -> Traced:
         name, operands = func.overloadpacket.__name__, []
@@ -207,26 +229,37 @@ class Tracer(TorchDispatchMode):
             value = args[k] if k < len(args) else kwargs.get(argument.name, argument.default_value)
             if isinstance(value, str):
                 op += f"_{value}"
+            elif argument.name == "decimals":
+                op += "_decimals"
             elif value is None and argument.name in ("min", "max"):
                 operands.append(-math.inf if argument.name == "min" else math.inf)
             elif isinstance(value, (Tensor, int, float)):
                 operands.append(value)
         if op == "masked_fill":
             op, operands = "where", [operands[1], operands[2], operands[0]]
+        dtype = _dtype_of(func, args, kwargs)
+        together = dtype is torch.bool and all(not isinstance(v, Tensor) or v.dtype is torch.bool for v in operands)
+        if together and op in OF_TRUTHS:
+            op, operands = OF_TRUTHS[op], operands[:2]
         if op not in self.vocabulary:
             raise Unsupported(f"it uses {func} ({op}), which the kernel does not know")
-        labels = [self.label(value) for value in operands]
-        for k, value in enumerate(operands):
-            truth = isinstance(value, Tensor) and value.dtype is torch.bool
-            if op.startswith(("logical", "bitwise")):
-                if not truth:
-                    raise Unsupported(f"it uses {func} on numbers")
-            elif truth and not (op == "where" and k == 0):
-                labels[k] = self._combine("float", [labels[k]])
+        if dtype not in (self.dtype, torch.bool) and not (dtype is torch.int64 and op in OF_INTEGERS):
+            raise Unsupported(f"it uses {func}, which makes {dtype} here, not {self.dtype}")
+        if op.startswith("bitwise") and not together:
+            raise Unsupported(f"it uses {func} on numbers")
+        if op.startswith(("logical", "bitwise")):
+            labels = [self._truth(value) for value in operands]
+        elif op == "where" and dtype is torch.bool:
+            test, yes, no = (self._truth(value) for value in operands)
+            yes = self._combine("logical_and", [test, yes])
+            no = self._combine("logical_and", [self._combine("logical_not", [test]), no])
+            op, labels = "logical_or", [yes, no]
+        elif op == "where":
+            labels = [self._truth(operands[0]), *map(self._number, operands[1:])]
+        else:
+            labels = [self._number(value) for value in operands]
         label = self._combine(op, labels)
-        if name.endswith("_"):
-            return self._write(func, args[0], label)
-        return Traced(label, torch.bool if op in TESTS else self.dtype)
+        return self._write(func, args[0], label) if name.endswith("_") else Traced(label, dtype)
 
     def _combine(self, op: str, labels: list[Tensor]) -> Tensor:
         """An operation on all elements: the same few expressions again and again, each made once."""
@@ -267,6 +300,18 @@ class Tracer(TorchDispatchMode):
             return [None] * len(inputs)
         ys, ds = zip(*pairs, strict=True)
         return list(torch.autograd.grad(ys, inputs, ds, allow_unused=True, retain_graph=True))
+
+
+def _dtype_of(func, args, kwargs) -> torch.dtype:
+    """What torch makes of tensors and numbers of such types."""
+
+    def on_meta(value):
+        return torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, Tensor) else value
+
+    args, kwargs = pytree.tree_map(on_meta, (args, kwargs))
+    if any(argument.name == "device" for argument in func._schema.arguments):
+        kwargs["device"] = "meta"
+    return func(*args, **kwargs).dtype
 
 
 def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[str]) -> Step:

@@ -1,35 +1,38 @@
 // A sequence backwards: the adjoint of every step, and the gradients of the weights.
 
-// sums[r][c] += sum over runs and i of a[run * a_run + i * a_step + r] * b[run * b_run + i * b_step + c], i < rows; c
-// is C vectors in each of PANELS, `apart` from each other.
+// to[r][c] += sum over runs and i of a[run * a_run + i * a_step + r] * b[run * b_run + i * b_step + c], i < rows; c is C
+// vectors in each of PANELS, `apart` from each other.
 template <int R, int C, int PANELS>
 __attribute__((noinline)) void outer_rows(real* to, long to_row, long to_panel, const real* a, long a_run, long a_step,
-                                          const real* b, long b_step, long apart, long runs, long rows) {
+                                          const real* b, long b_run, long b_step, long apart, long runs, long rows) {
   vec sums[R][PANELS][C];
   UNROLL
   for (int r = 0; r < R; r++) UNROLL
   for (int p = 0; p < PANELS; p++) UNROLL
-  for (int c = 0; c < C; c++) sums[r][p][c] = load(to + r * to_row + p * to_panel + c * WIDTH);
-  for (long run = 0; run < runs; run++) {
-    const real* x = a + run * a_run;
-    for (long i = 0; i < rows; i++, x += a_step, b += b_step) {
+  for (int c = 0; c < C; c++) sums[r][p][c] = vec{};
+  for (long run = 0; run < runs; run++, a += a_run, b += b_run) {
+    const real *x = a, *y = b;
+    for (long i = 0; i < rows; i++, x += a_step, y += b_step) {
       vec w[PANELS][C];
       UNROLL
       for (int p = 0; p < PANELS; p++) UNROLL
-      for (int c = 0; c < C; c++) w[p][c] = load(b + p * apart + c * WIDTH);
+      for (int c = 0; c < C; c++) w[p][c] = load(y + p * apart + c * WIDTH);
       UNROLL
       for (int r = 0; r < R; r++) {
-        const vec y = splat(x[r]);
+        const vec factor = splat(x[r]);
         UNROLL
         for (int p = 0; p < PANELS; p++) UNROLL
-        for (int c = 0; c < C; c++) sums[r][p][c] += y * w[p][c];
+        for (int c = 0; c < C; c++) sums[r][p][c] += factor * w[p][c];
       }
     }
   }
   UNROLL
   for (int r = 0; r < R; r++) UNROLL
   for (int p = 0; p < PANELS; p++) UNROLL
-  for (int c = 0; c < C; c++) store(to + r * to_row + p * to_panel + c * WIDTH, sums[r][p][c]);
+  for (int c = 0; c < C; c++) {
+    real* const place = to + r * to_row + p * to_panel + c * WIDTH;
+    store(place, load(place) + sums[r][p][c]);
+  }
 }
 template <int C, int PANELS, int R = rows_of_tile(C* PANELS), class... A>
 INLINE void outer(int height, A... arguments) {
@@ -42,48 +45,75 @@ INLINE void outer(int height, A... arguments) {
 }
 
 // to[block][k][c] += sum over the places of a[place][k] * panels[block][place][c], c < C vectors. The places are `runs`
-// runs of `rows` each.
+// runs of `rows` each; about CHUNK of them are added up by themselves, since a long sum of small terms loses digits.
 template <int C, int PANELS>
 INLINE void add_products(real* to, const real* a, long a_run, long a_step, long K, const real* panels, long step,
                          long apart, Range blocks, long runs, long rows) {
   const Tiles<C * PANELS> tiles{K};
+  const long parts = (runs * rows + CHUNK - 1) / CHUNK;
   for (long j = blocks.begin; j < blocks.end; j += PANELS)
-    for (long k = 0; k < tiles.count; k++) {
-      const Range tile = tiles[k];
-      outer<C, PANELS>(tile.size(), to + (j * K + tile.begin) * C * WIDTH, C * WIDTH, K * C * WIDTH, a + tile.begin,
-                       a_run, a_step, panels + j * apart, step, apart, runs, rows);
-    }
+    for (long k = 0; k < tiles.count; k++)
+      for (long i = 0; i < parts; i++) {
+        const Range tile = tiles[k], some = part(rows, i, parts);
+        outer<C, PANELS>(tile.size(), to + (j * K + tile.begin) * C * WIDTH, C * WIDTH, K * C * WIDTH,
+                         a + some.begin * a_step + tile.begin, a_run, a_step, panels + j * apart + some.begin * step,
+                         rows * step, step, apart, runs, some.size());
+      }
 }
 
 typedef real half __attribute__((vector_size(WIDTH * sizeof(real) / 2)));
 typedef double doubles __attribute__((vector_size(WIDTH * sizeof(double) / 2)));
+struct Doubles {  // a vector in double precision
+  doubles low, high;
+  explicit Doubles(vec v) {
+    half parts[2];
+    __builtin_memcpy(parts, &v, sizeof v);
+    low = __builtin_convertvector(parts[0], doubles), high = __builtin_convertvector(parts[1], doubles);
+  }
+};
 INLINE doubles squares(vec v) {  // in double, where they do not underflow; the two halves added up
-  half parts[2];
-  __builtin_memcpy(parts, &v, sizeof v);
-  const doubles low = __builtin_convertvector(parts[0], doubles), high = __builtin_convertvector(parts[1], doubles);
-  return low * low + high * high;
+  const Doubles d(v);
+  return d.low * d.low + d.high * d.high;
+}
+INLINE void add(double* to, vec v) {
+  const Doubles d(v);
+  for (int i = 0; i < WIDTH / 2; i++) to[i] += d.low[i], to[i + WIDTH / 2] += d.high[i];
 }
 
+constexpr long FEW = 16;  // chunks whose products are added up in `real`
+
 struct Team {  // what its members share on the way back
-  long rows, places;
-  Buffer<real> gradients, seen, full, d_out, carried, carried_out, w_h, w_x, w_r, sums, own;
+  const long rows, places, of_w_h, of_w_x, of_w_r;  // how many numbers
+  Buffer<real> gradients, seen, full, d_out, carried, carried_out;
+  Buffer<real> products;   // the gradients of w_h, w_x and w_r of the last few chunks
+  Buffer<double> earlier;  // of the chunks before them, in double: there are many
+  Buffer<double> sums, own;
   Buffer<doubles> norms;
   Barrier meeting;
   Team(const Problem& c, long rows, long chunk, long members, bool weights)
       : rows(rows),
         places(rows * chunk),
+        of_w_h(weights ? c.blocks() * c.P * DU * WIDTH : 0),
+        of_w_x(weights && c.x ? c.blocks() * c.I * (D - D_X) * WIDTH : 0),
+        of_w_r(weights && PROJECTED ? c.out_blocks() * c.H * WIDTH : 0),
         gradients(c.blocks() * places * D * WIDTH),
         seen(places * stride(c.out_blocks())),
         full(PROJECTED ? places * stride(c.blocks()) : 0),
         d_out(PROJECTED ? places * c.out_blocks() * WIDTH : 0),
         carried(STATES * rows * c.blocks() * WIDTH),
         carried_out(rows * c.out_blocks() * WIDTH),
-        w_h(weights ? c.blocks() * c.P * DU * WIDTH : 0),
-        w_x(weights && c.x ? c.blocks() * c.I * (D - D_X) * WIDTH : 0),
-        w_r(weights && PROJECTED ? c.out_blocks() * c.H * WIDTH : 0),
+        products(of_w_h + of_w_x + of_w_r),
+        earlier(rows * c.T > FEW * CHUNK ? of_w_h + of_w_x + of_w_r : 0),
         sums(c.blocks() * D * WIDTH),
         own((OWN + 1) * c.blocks() * WIDTH),
         norms(2 * members * rows * STATES) {}
+  real *w_h() const { return products; }
+  real *w_x() const { return products + of_w_h; }
+  real *w_r() const { return products + of_w_h + of_w_x; }
+  double product(const real* at) const { return *at + (earlier ? earlier[at - products] : 0.0); }
+  void put_away(Range some) {  // so that `products` stays a sum of few terms
+    for (long i = some.begin; i < some.end; i++) earlier[i] += products[i], products[i] = 0;
+  }
   static long stride(long blocks) { return blocks * WIDTH + 16; }  // not a power of two: lines would share cache sets
 };
 
@@ -145,6 +175,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           }
       team.meeting.wait(me.members);
 
+      long since = 0;  // places whose products have not been put away
       for (long back = 0; back <= T; back++) {  // the last round is for the first state alone
         const long t = T - 1 - back, slot = back % chunk, place = slot * rows,
                    previous = (back + chunk - 1) % chunk * rows;
@@ -204,10 +235,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           for (int k = 0; k < D; k++) store(to + k * WIDTH, gradients[k]);
           UNROLL
           for (int k = PROJECTED; k < STATES; k++) store(carried(k, row) + unit, before[k]);
-          for (int k = 0; k < OWN && d_own; k++) {
-            real* const sum = team.own + k * width + unit;
-            store(sum, load(sum) + d_parameters[k]);
-          }
+          for (int k = 0; k < OWN && d_own; k++) add(team.own + k * width + unit, d_parameters[k]);
           for (int g = 0; g < GX && d_wx; g++) store(d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
           if (PROJECTED)
             store(team.full + (place + row) * full_step + unit, made);
@@ -256,26 +284,26 @@ extern "C" int backward(const long* sizes, void** pointers) try {
         const long n = (slot + 1) * rows;
         if constexpr (GU > 0)
           if (d_w_h)
-            add_products<DU, FORWARD>(team.w_h, team.seen, rows * seen_step, seen_step, P, ring, D * WIDTH, panel,
+            add_products<DU, FORWARD>(team.w_h(), team.seen, rows * seen_step, seen_step, P, ring, D * WIDTH, panel,
                                       my_blocks, slot + 1, rows);
         if (d_w_x)  // the ring has the last step first
-          add_products<DX, FORWARD>(team.w_x, c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I,
+          add_products<DX, FORWARD>(team.w_x(), c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I,
                                     ring + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
         if (PROJECTED && d_w_r)
-          add_products<1, BACKWARD>(team.w_r, team.full, rows * full_step, full_step, H, team.d_out, WIDTH,
+          add_products<1, BACKWARD>(team.w_r(), team.full, rows * full_step, full_step, H, team.d_out, WIDTH,
                                     places * WIDTH, my_out_blocks, slot + 1, rows);
         if (d_b_x || d_b_h)
           for (long block = my_blocks.begin; block < my_blocks.end; block++) {
-            vec sums[D + 1];
-            real* const to = team.sums + block * D * WIDTH;
-            UNROLL
-            for (int k = 0; k < D; k++) sums[k] = load(to + k * WIDTH);
-            for (long i = 0; i < n; i++) {
+            const real* from = ring + block * panel;
+            for (long i = 0; i < n;) {
+              vec sums[D + 1] = {};
+              for (const long end = std::min(n, i + 8); i < end; i++, from += D * WIDTH) {
+                UNROLL
+                for (int k = 0; k < D; k++) sums[k] += load(from + k * WIDTH);
+              }
               UNROLL
-              for (int k = 0; k < D; k++) sums[k] += load(ring + block * panel + (i * D + k) * WIDTH);
+              for (int k = 0; k < D; k++) add(team.sums + (block * D + k) * WIDTH, sums[k]);
             }
-            UNROLL
-            for (int k = 0; k < D; k++) store(to + k * WIDTH, sums[k]);
           }
         if (d_x)
           for_products<BACKWARD, 1>(
@@ -286,6 +314,12 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                 store(d_x + (step * B + b) * I + column, *d, I - column);
               });
         team.meeting.wait(me.members);  // until all have read what the next steps will write over
+        since += n;
+        if (team.earlier && since >= FEW * CHUNK) {
+          team.put_away(me.share(team.of_w_h + team.of_w_x + team.of_w_r));
+          team.meeting.wait(me.members);
+          since = 0;
+        }
       }
       team.meeting.wait(me.members);
       for (long row = me.share(rows).begin; row < me.share(rows).end; row++)
@@ -298,10 +332,10 @@ extern "C" int backward(const long* sizes, void** pointers) try {
     everyone.wait(all);
 
     // Add up the teams' parts, each thread for some units.
-    auto total = [&](auto of, long at) {
-      real sum = 0;
+    auto total = [&](auto of) {
+      double sum = 0;
       for (auto& team : teams)
-        if (team && team->rows) sum += of(*team)[at];
+        if (team && team->rows) sum += of(*team);
       return sum;
     };
     for (long unit = me.job(H).begin; unit < me.job(H).end; unit++) {
@@ -309,20 +343,21 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       for (int g = 0; g < GU && d_w_h; g++)
         for (long k = 0; k < P; k++)
           d_w_h[(g * H + unit) * P + k] =
-              total([](Team& t) { return t.w_h.data; }, ((block * P + k) * DU + U_AT[g]) * WIDTH + v);
+              total([&](Team& t) { return t.product(t.w_h() + ((block * P + k) * DU + U_AT[g]) * WIDTH + v); });
       for (int g = 0; g < GX && d_w_x; g++)
         for (long k = 0; k < I; k++)
           d_w_x[(g * H + unit) * I + k] =
-              total([](Team& t) { return t.w_x.data; }, ((block * I + k) * DX + X_AT[g] - D_X) * WIDTH + v);
-      auto sum = [&](int k) { return total([](Team& t) { return t.sums.data; }, (block * D + k) * WIDTH + v); };
+              total([&](Team& t) { return t.product(t.w_x() + ((block * I + k) * DX + X_AT[g] - D_X) * WIDTH + v); });
+      auto sum = [&](int k) { return total([&](Team& t) { return t.sums[(block * D + k) * WIDTH + v]; }); };
       for (int g = 0; g < GX && d_b_x; g++) d_b_x[g * H + unit] = sum(X_AT[g]);
       for (int g = 0; g < GU && d_b_h; g++) d_b_h[g * H + unit] = sum(U_AT[g]);
       for (int k = 0; k < OWN && d_own; k++)
-        d_own[k * H + unit] = total([](Team& t) { return t.own.data; }, k * width + unit);
+        d_own[k * H + unit] = total([&](Team& t) { return t.own[k * width + unit]; });
     }
     for (long unit = me.job(P).begin; unit < me.job(P).end && PROJECTED && d_w_r; unit++)
       for (long k = 0; k < H; k++)
-        d_w_r[unit * H + k] = total([](Team& t) { return t.w_r.data; }, (unit / WIDTH * H + k) * WIDTH + unit % WIDTH);
+        d_w_r[unit * H + k] =
+            total([&](Team& t) { return t.product(t.w_r() + (unit / WIDTH * H + k) * WIDTH + unit % WIDTH); });
   });
   return 0;
 } catch (const std::bad_alloc&) { return 1; }

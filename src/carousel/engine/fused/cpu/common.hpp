@@ -103,8 +103,9 @@ struct Tiles {
   Range operator[](long k) const { return part(rows, k, count); }
 };
 
-// sums[r][c] = bias[c] + sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels; no bias
-// is zero. The first turns on the same weights fetch those of the next tile, which lie behind them.
+// to[r][c] = bias[c] + sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels; no bias is
+// zero. CHUNK terms are added up by themselves, since a long sum loses digits. The first turns on the same weights fetch
+// those of the next tile, which lie behind them.
 template <int R, int C>
 __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, const real* weights, const real* bias,
                                              long n, long panels, long a_step, long turn) {
@@ -115,27 +116,37 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, c
   for (int r = 0; r < R; r++) {
     a[r] = from[r];
     UNROLL
-    for (int c = 0; c < C; c++) sums[r][c] = bias ? load(bias + c * WIDTH) : vec{};
+    for (int c = 0; c < C; c++) sums[r][c] = bias ? load(bias + c * WIDTH) : vec{}, to[r * C + c] = vec{};
   }
+  long room = CHUNK;
   for (long p = 0; p < panels; p++) {
-    for (long k = 0; k < n; k++, weights += C * WIDTH) {
-      vec w[C];
-      UNROLL
-      for (int c = 0; c < C; c++) w[c] = load(weights + c * WIDTH);
-      __builtin_prefetch(ahead += WIDTH, 0, 2);
-      UNROLL
-      for (int r = 0; r < R; r++) {
-        const vec x = splat(a[r][k]);
+    for (long k = 0; k < n;) {
+      const long end = std::min(n, k + room);
+      room -= end - k;
+      for (; k < end; k++, weights += C * WIDTH) {
+        vec w[C];
         UNROLL
-        for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
+        for (int c = 0; c < C; c++) w[c] = load(weights + c * WIDTH);
+        __builtin_prefetch(ahead += WIDTH, 0, 2);
+        UNROLL
+        for (int r = 0; r < R; r++) {
+          const vec x = splat(a[r][k]);
+          UNROLL
+          for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
+        }
       }
+      if (room) continue;
+      room = CHUNK;
+      UNROLL
+      for (int r = 0; r < R; r++) UNROLL
+      for (int c = 0; c < C; c++) to[r * C + c] += sums[r][c], sums[r][c] = vec{};
     }
     UNROLL
     for (int r = 0; r < R; r++) a[r] += a_step;
   }
   UNROLL
   for (int r = 0; r < R; r++) UNROLL
-  for (int c = 0; c < C; c++) to[r * C + c] = sums[r][c];
+  for (int c = 0; c < C; c++) to[r * C + c] += sums[r][c];
 }
 
 template <int C, int R = rows_of_tile(C), class... A>

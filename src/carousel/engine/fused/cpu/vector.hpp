@@ -81,6 +81,15 @@ INLINE vec each(F f, A... a) {  // one by one, by the C library
 }
 #define EACH(f, ...) each([](auto... a) { return f(a...); }, __VA_ARGS__)
 
+INLINE vec remainder(vec a, vec b) {  // with the sign of b
+  const vec rest = EACH(std::fmod, a, b);
+  return where((rest != 0) & ((b < 0) != (rest < 0)), rest + b, rest);
+}
+INLINE vec floor_divide(vec a, vec b) {  // as Python does it: a quotient that is rounded up to a whole number is not
+  const vec rest = EACH(std::fmod, a, b), low = truth((rest != 0) & ((b < 0) != (rest < 0)));
+  const vec quotient = EACH(std::nearbyint, (a - rest) / b - low);
+  return where(b == 0, a / b, where(quotient == 0, copysign(quotient, a / b), quotient));
+}
 INLINE vec sqrt(vec v) { return EACH(std::sqrt, v); }
 
 // e^x = 2^n (1 + p) with n = round(x / ln 2) and p = e^r - 1, |r| <= ln 2 / 2. In float, p / r^2 - 1 / r is a
