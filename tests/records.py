@@ -19,6 +19,7 @@ def make_run(
     task: str = "adding",
     config: dict | None = None,
     metrics: dict | None = None,
+    steps_to_solve: int = 100,
     **overrides,
 ) -> Path:
     """A run whose gradient decays by `rate` decades per lag, before and after training."""
@@ -36,12 +37,12 @@ def make_run(
         "seed": seed,
         "chance": 1 / 6,
         "solved": solved,
-        "steps_to_solve": 100 if solved else None,
+        "steps_to_solve": steps_to_solve if solved else None,
         "overrides": overrides,
         "steps": 100,
         "parameters": {"rnn": 100, "gru": 300}.get(model, 400),
         "wall_time_s": 2.0,
-        "config": {"batch_size": 32, "seed": seed, "model.hidden_size": 8} | (config or {}),
+        "config": {"batch_size": 32, "seed": seed, "model.hidden_size": 8, "trainer.max_steps": 100} | (config or {}),
         "metrics": {
             "val/loss": val_loss,
             "test/loss": val_loss,

@@ -14,6 +14,10 @@ import pandas as pd
 RECORD = "result.json"
 TABLES = ("results", "gradient_flow", "loss_curves")
 FLOW = "flow.csv"  # of one run; the report gathers them into gradient_flow.csv
+BUDGET = "config.trainer.max_steps"
+SEEDS = ("config.seed", "config.data_seed")
+SHORT = {"hidden_size": "h"}
+ORDER = ["task", "label", "seq_len", "seed", "run"]  # of the rows of results
 PACKAGES = ("torch", "lightning", "hydra-core", "tensorboard")
 
 
@@ -102,23 +106,25 @@ def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     paths = sorted(folder.rglob(RECORD))
     if not paths:
         return tuple(_read_table(folder, name) for name in TABLES)
-    records = [json.loads(path.read_text()) for path in paths]
     rows, flows, curves = [], [], []
-    for path, record, label in zip(paths, records, _labels(records), strict=True):
-        run = path.parent
-        keys = {"run": run.relative_to(folder).as_posix(), "label": label}
+    for path in paths:
+        run, record = path.parent, json.loads(path.read_text())
+        name = {"run": run.relative_to(folder).as_posix()}
         nested = {part: record.pop(part) for part in ("overrides", "metrics", "versions", "config")}
-        rows.append(keys | record | nested["metrics"])
+        rows.append(name | {"label": ""} | record | nested["metrics"])
         rows[-1] |= {f"{part}.{k}": v for part in ("versions", "config") for k, v in nested[part].items()}
         if record["status"] == "finished":
-            keys |= {key: record[key] for key in ("model", "task", "seq_len", "seed")}
             if (run / FLOW).exists():
-                flows.append(pd.read_csv(run / FLOW).assign(**keys))
+                flows.append(pd.read_csv(run / FLOW).assign(**name))
             if (run / "metrics.csv").exists():
                 curve = pd.read_csv(run / "metrics.csv").reindex(columns=["step", "train/loss", "val/loss"])
-                curves.append(curve.dropna(thresh=2).assign(**keys))
-    results = pd.DataFrame(rows).sort_values(["label", "seq_len", "seed", "run"], ignore_index=True)
-    return results, *(pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (flows, curves))
+                curves.append(curve.dropna(thresh=2).assign(**name))
+    results = pd.DataFrame(rows)
+    results = results.assign(label=labels(results)).sort_values(ORDER, ignore_index=True)
+    keys = results.set_index("run")[["label", "model", "task", "seq_len", "seed"]]
+    return results, *(
+        pd.concat(t, ignore_index=True).join(keys, on="run") if t else pd.DataFrame() for t in (flows, curves)
+    )
 
 
 def _read_table(folder: Path, name: str) -> pd.DataFrame:
@@ -130,24 +136,76 @@ def _read_table(folder: Path, name: str) -> pd.DataFrame:
     raise FileNotFoundError(f"no run ({RECORD}) under {folder}")
 
 
-def _labels(records: list[dict]) -> list[str]:
-    """The model, and whatever else was varied besides the length and the seed.
+def varied(results: pd.DataFrame) -> list[str]:
+    """The columns of the configuration, seeds aside, that tell apart the runs of one task, model and length.
 
-    That is what the command lines say differently, and what the configurations say differently where model, task and
-    length are the same (other differences follow from those).
+    What follows from these three is not one of them, such as the T that an initialisation is told; and of two columns
+    that always change together only the one with the shorter name is.
     """
-    keys = {key for r in records for key in r["overrides"]} - {"model", "task.seq_len", "seed", "experiment"}
-    varied = {key for key in keys if len({r["overrides"].get(key) for r in records}) > 1}
-    groups: dict[tuple, list[dict]] = {}
-    for r in records:
-        groups.setdefault((r["model"], r["task"], r["seq_len"]), []).append(r["config"])
-    for configs in groups.values():
-        for key in {key for config in configs for key in config} - {"seed"}:
-            if len({str(config.get(key)) for config in configs}) > 1:
-                varied.add(key)
+    columns = [column for column in results if column.startswith("config.") and column not in SEEDS]
+    values = results[columns].astype(str)
+    changes = values.groupby([results["task"], results["model"], results["seq_len"]]).nunique() > 1
+    found: dict[tuple, str] = {}
+    for column in sorted(changes.columns[changes.any()], key=len):
+        found.setdefault(tuple(pd.factorize(values[column])[0]), column)
+    return sorted(found.values())
 
-    def label(r: dict) -> str:
-        values = {key: r["overrides"].get(key, r["config"].get(key)) for key in sorted(varied)}
-        return " ".join([r["model"], *(f"{key}={value}" for key, value in values.items() if value is not None)])
 
-    return [label(r) for r in records]
+def labels(results: pd.DataFrame) -> pd.Series:
+    """What each run's setting is called: all that varies but task, length and seed, as in `gru h=16 lr=0.001`."""
+    columns = varied(results)
+    ends = [column.split(".")[-1] for column in columns]
+    words = {c: SHORT.get(end, end) if ends.count(end) == 1 else c[7:] for c, end in zip(columns, ends, strict=True)}
+    several = results["model"].nunique() > 1
+
+    def label(run: pd.Series) -> str:
+        said = [f"{words[c]}={value(run[c])}" for c in columns if isinstance(run[c], list) or pd.notna(run[c])]
+        return " ".join([run["model"], *said] if several or not said else said)
+
+    return results.apply(label, axis=1)
+
+
+def value(x: object) -> str:
+    """A value of the configuration as a word."""
+    return f"{x:g}" if isinstance(x, float) else str(x).replace(" ", "")
+
+
+def best(results: pd.DataFrame, key: str, by: Iterable[str] | None = None) -> pd.DataFrame:
+    """Of each setting the runs with the value of a swept `key`, such as "optimizer.lr", that validates best.
+
+    That is the one with the largest share of runs solved; of equals, the one that takes the fewest steps (the mean; an
+    unsolved run counts with all it may take); of equals, the one with the least validation loss (the median).
+
+    Args:
+        results: runs that have ended; one that failed or diverged counts as unsolved.
+        by: the columns that make a setting; by default task, length, model, and all else that varies.
+
+    Returns:
+        The rows of these runs, labelled anew, without the key.
+
+    Raises:
+        ValueError: no run has the key.
+    """
+    column = f"config.{key}"
+    if column not in results:
+        raise ValueError(f"{key} is in no run's configuration")
+    by = list(by or ["task", "seq_len", "model", *(c for c in varied(results) if c != column)])
+    runs = (
+        results[[*by, column]]
+        .astype(str)
+        .assign(
+            unsolved=~results["solved"].astype(bool),
+            steps=results["steps_to_solve"].astype(float).fillna(results[BUDGET]),
+            loss=results["val/loss"].astype(float).fillna(math.inf),
+        )
+    )
+    scores = runs.groupby([*by, column], sort=False).agg({"unsolved": "mean", "steps": "mean", "loss": "median"})
+    chosen = scores.sort_values(list(scores), kind="stable").reset_index().drop_duplicates(by)[[*by, column]]
+    kept = results[pd.MultiIndex.from_frame(runs[[*by, column]]).isin(pd.MultiIndex.from_frame(chosen))]
+    return kept.assign(label=labels(kept)).sort_values(ORDER, ignore_index=True)
+
+
+def steps_to_solve(runs: pd.DataFrame) -> str:
+    """The median number of training steps until solved, an unsolved run taking more than it may: "350", "> 5000"."""
+    median = runs["steps_to_solve"].where(runs["solved"].astype(bool)).astype(float).fillna(math.inf).median()
+    return f"> {runs[BUDGET].max():.0f}" if math.isinf(median) else f"{median:.0f}"
