@@ -1,17 +1,29 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 from records import make_run
 
-from carousel.lab.results import best, collect, environment, read_record, steps_to_solve, write, write_record
+from carousel.lab.results import (
+    FLOW_COLUMNS,
+    PROBE_COLUMNS,
+    best,
+    collect,
+    environment,
+    memory_lengths,
+    read_record,
+    steps_to_solve,
+    write,
+    write_record,
+)
 
 
 def test_collect_gathers_every_run_failures_included(tmp_path):
     make_run(tmp_path, "rnn", 10)
     make_run(tmp_path, "lstm", 10, val_loss=0.001)
     make_run(tmp_path, "lstm", 20, status="failed")
-    results, flow, curves = collect(tmp_path)
+    results, flow, curves, rows = collect(tmp_path)
     assert results["label"].tolist() == ["lstm", "lstm", "rnn"]
     assert results["status"].tolist() == ["finished", "failed", "finished"]
     assert results["solved"].tolist() == [True, False, False]
@@ -20,6 +32,37 @@ def test_collect_gathers_every_run_failures_included(tmp_path):
     assert results.loc[0, "versions.torch"] == "2"
     assert len(flow) == 2 * 2 * 2 * 10  # the failed run's curves stay out
     assert curves["val/loss"].dropna().tolist() == [0.2, 0.001, 0.2, 0.15]
+    assert list(flow) == ["run", *FLOW_COLUMNS, "label", "model", "task", "seq_len", "seed"]
+    assert list(rows) == ["run", *PROBE_COLUMNS, "label", "model", "task", "seq_len", "seed"]
+    assert rows["value"].tolist() == [6, 9, 6, 9]
+
+
+def test_a_table_that_cannot_be_read_is_named_and_the_others_are(tmp_path):
+    for seed, (name, text) in enumerate((("flow.csv", ""), ("metrics.csv", "a,b\n1,2,3\n1\n"), ("probes.csv", "\0"))):
+        (make_run(tmp_path, "rnn", 10, seed) / name).write_text(text)
+    tables = collect(tmp_path)
+    assert [error.split(" cannot")[0] for error in tables.results["error"]] == ["flow.csv", "metrics.csv", "probes.csv"]
+    assert sorted(tables.gradient_flow["seed"].unique()) == [1, 2]
+    assert sorted(tables.measurements["seed"].unique()) == [0, 1]
+
+
+def test_memory_lengths_are_the_last_layers_of_c_or_else_of_h(tmp_path):
+    rows = [
+        (step, "memory_length", layer, direction, state, 100 * step + 10 * layer + k)
+        for step in (0, 4)
+        for layer in (0, 1)
+        for direction in ("forward", "reverse")
+        for k, state in enumerate(("h", "c"))
+    ]
+    rows = pd.DataFrame(rows, columns=PROBE_COLUMNS)
+    rows.to_csv(make_run(tmp_path, "lstm", 10) / "probes.csv", index=False)
+    rows[rows["state"] == "h"].to_csv(make_run(tmp_path, "rnn", 10) / "probes.csv", index=False)
+    (make_run(tmp_path, "gru", 10) / "probes.csv").unlink()
+    tables = collect(tmp_path)
+    assert tables.results["model"].tolist() == ["gru", "lstm", "rnn"]
+    assert memory_lengths(tables, "init").tolist()[1:] == [11, 10]
+    assert memory_lengths(tables, "end").tolist()[1:] == [411, 410]
+    assert memory_lengths(tables, "end").isna().tolist() == [True, False, False]
 
 
 def labelled(*runs, folder):
@@ -90,7 +133,7 @@ def test_best_takes_what_solves_most_then_soonest_then_with_the_least_loss(tmp_p
     tuned(tmp_path, "gru", 1e-2, [0.15, 0.16, 0.17])
     tuned(tmp_path, "gru", 1e-3, [0.01, 0.16, 0.17], status="diverged")
     tuned(tmp_path, "gru", 1e-4, [0.14, 0.159, 0.3])
-    results, _, _ = collect(tmp_path)
+    results = collect(tmp_path).results
     diverged = results["status"] == "diverged"
     results.loc[diverged, ["solved", "steps_to_solve", "val/loss"]] = False, None, float("nan")
     kept = best(results, "optimizer.lr")
@@ -115,7 +158,7 @@ def test_best_chooses_for_each_setting_or_for_those_that_are_named(tmp_path):
                 steps = 60 if lr == 1e-3 else 80
                 config = {"optimizer.lr": lr, "model.hidden_size": h}
                 make_run(tmp_path, "gru", length, val_loss=loss, config=config, steps_to_solve=steps)
-    results, _, _ = collect(tmp_path)
+    results = collect(tmp_path).results
     kept = best(results, "optimizer.lr")
     assert set(zip(kept["seq_len"], kept["config.optimizer.lr"], strict=True)) == {(10, 1e-2), (40, 1e-3)}
     assert sorted(kept["label"]) == ["h=4", "h=4", "h=8", "h=8"]
@@ -130,14 +173,16 @@ def test_best_needs_a_key_that_is_there(tmp_path):
 
 def test_tables_of_an_earlier_report_stand_in_for_runs(tmp_path):
     make_run(tmp_path / "runs", "rnn", 10)
-    results, flow, curves = collect(tmp_path / "runs")
+    results, flow, curves, rows = collect(tmp_path / "runs")
     results.to_csv(tmp_path / "results.csv", index=False)
     flow.to_csv(tmp_path / "gradient_flow.csv.gz", index=False)
     curves.to_csv(tmp_path / "loss_curves.csv", index=False)
+    rows.to_csv(tmp_path / "measurements.csv", index=False)
     shutil.rmtree(tmp_path / "runs")
     again = collect(tmp_path)
     assert again[0]["label"].tolist() == results["label"].tolist()
     assert len(again[1]) == len(flow)
+    assert len(again[3]) == len(rows)
     assert again[2]["val/loss"].dropna().tolist() == curves["val/loss"].dropna().tolist()
 
 

@@ -8,12 +8,15 @@ import subprocess
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 RECORD = "result.json"
-TABLES = ("results", "gradient_flow", "loss_curves")
-FLOW = "flow.csv"  # of one run; the report gathers them into gradient_flow.csv
+FLOW, PROBES, CURVES = "flow.csv", "probes.csv", "metrics.csv"  # of one run
+FLOW_COLUMNS = ("step", "layer", "direction", "state", "lag", "log10_norm")
+PROBE_COLUMNS = ("step", "measure", "layer", "direction", "state", "value")
+COLUMNS = {FLOW: FLOW_COLUMNS, CURVES: ("step",), PROBES: PROBE_COLUMNS}
 BUDGET = "config.trainer.max_steps"
 SEEDS = ("config.seed", "config.data_seed")
 SHORT = {"hidden_size": "h"}
@@ -53,16 +56,63 @@ def markdown_table(heads: Iterable[object], rows: Iterable[Iterable[object]]) ->
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def innermost(flow: pd.DataFrame) -> pd.DataFrame:
-    """Of gradient_flow the rows of each model's innermost state, c or else h."""
-    has_c = flow.groupby("model")["state"].transform(lambda states: "c" in set(states))
-    return flow[flow["state"] == has_c.map({True: "c", False: "h"})]
+class Tables(NamedTuple):
+    """What `collect` gathers. Each table begins with the run, and all but `results`, which hold finished runs alone,
+    end with its label, model, task, seq_len and seed."""
+
+    results: pd.DataFrame
+    """One row a run, finished or not: its record."""
+    gradient_flow: pd.DataFrame
+    """step, layer, direction, state, lag, log10_norm, and predicted where that was asked for."""
+    loss_curves: pd.DataFrame
+    """step, train/loss, val/loss."""
+    measurements: pd.DataFrame
+    """step, measure, layer, direction, state, value."""
+
+    def of(self, results: pd.DataFrame) -> "Tables":
+        """The tables of some of the runs alone, under the labels that these have in `results`."""
+        labels = results.set_index("run")["label"]
+        parts = [t[t["run"].isin(labels.index)].copy() if len(t) else t for t in self[1:]]
+        return Tables(results, *(t.assign(label=t["run"].map(labels)) if len(t) else t for t in parts))
 
 
-def memory_lengths(results: pd.DataFrame, when: str) -> pd.Series:
-    """Of each run, "init" or "end": of c where there is a c, or else of h."""
-    on_h = results[f"memory_length_{when}/h"]
-    return results[f"memory_length_{when}/c"].fillna(on_h) if f"memory_length_{when}/c" in results else on_h
+def innermost(rows: pd.DataFrame, state: str | None = None) -> pd.DataFrame:
+    """Of a table with layers, directions and states each run's rows of its last layer, forward, and of one state: by
+    default of the innermost, c or else h (or else the cell's last)."""
+    top = (rows["layer"] == rows.groupby("run")["layer"].transform("max")) & (rows["direction"] == "forward")
+    rows = rows[top]
+    if state:
+        return rows[rows["state"] == state]
+    found = rows.groupby("run")["state"].transform(
+        lambda states: next((s for s in "ch" if s in set(states)), states.iloc[-1])
+    )
+    return rows[rows["state"] == found]
+
+
+def relative(flow: pd.DataFrame) -> pd.DataFrame:
+    """The curves of gradient_flow relative to their lag 0, nan where there is none or the gradient is zero."""
+    curve = ["run", "step", "layer", "direction", "state"]
+    flow = flow.sort_values([*curve, "lag"]).assign(log10_norm=flow["log10_norm"].astype(float))
+    curves = flow["log10_norm"].replace([-math.inf, math.inf], math.nan)
+    first = curves.where(flow["lag"] == 0).groupby([flow[c] for c in curve]).transform("max")
+    return flow.assign(log10_norm=curves - first)
+
+
+def places(rows: pd.DataFrame) -> list[tuple[int, str]]:
+    """The layers and directions that a table speaks of."""
+    return sorted(set(zip(rows["layer"], rows["direction"], strict=True))) if len(rows) else []
+
+
+def measured(rows: pd.DataFrame, measure: str, when: str) -> pd.DataFrame:
+    """The rows of a measure at the first ("init") or the last ("end") training step that each run was probed at."""
+    rows = rows[rows["measure"] == measure] if len(rows) else pd.DataFrame(columns=["run", *PROBE_COLUMNS])
+    return rows[rows["step"] == rows.groupby("run")["step"].transform({"init": "min", "end": "max"}[when])]
+
+
+def memory_lengths(tables: Tables, when: str) -> pd.Series:
+    """For each row of the results, at "init" or "end": of the last layer's innermost state; nan where there is none."""
+    rows = innermost(measured(tables.measurements, "memory_length", when))
+    return tables.results["run"].map(rows.set_index("run")["value"]).astype(float)
 
 
 def environment() -> dict[str, str | None]:
@@ -90,41 +140,45 @@ def outcome(folder: Path) -> float:
     return read_record(folder)["metrics"].get("test/loss", math.nan)
 
 
-def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def collect(folder: Path) -> Tables:
     """Gather every run under `folder`, finished or not.
 
-    Returns:
-        results, one row a run; gradient_flow, one row for each run, training step, state and lag; loss_curves, one for
-        each run and logged training step. The last two hold finished runs only.
-
-    If there are no runs but the tables of an earlier call, as in outputs/reference/, those; the last two may be
-    missing.
+    If there are no runs but the tables of an earlier call, as in outputs/reference/, those; all but the results may be
+    missing. A run's table that is missing or cannot be read counts as empty; the second is said in its `error`.
 
     Raises:
         FileNotFoundError: there is neither.
     """
     paths = sorted(folder.rglob(RECORD))
     if not paths:
-        return tuple(_read_table(folder, name) for name in TABLES)
-    rows, flows, curves = [], [], []
+        return Tables(*(_read_table(folder, name) for name in Tables._fields))
+    rows: list[dict] = []
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in COLUMNS}
     for path in paths:
-        run, record = path.parent, json.loads(path.read_text())
-        name = {"run": run.relative_to(folder).as_posix()}
+        run, record = path.parent.relative_to(folder).as_posix(), json.loads(path.read_text())
         nested = {part: record.pop(part) for part in ("overrides", "metrics", "versions", "config")}
-        rows.append(name | {"label": ""} | record | nested["metrics"])
+        rows.append({"run": run, "label": ""} | record | nested["metrics"])
         rows[-1] |= {f"{part}.{k}": v for part in ("versions", "config") for k, v in nested[part].items()}
-        if record["status"] == "finished":
-            if (run / FLOW).exists():
-                flows.append(pd.read_csv(run / FLOW).assign(**name))
-            if (run / "metrics.csv").exists():
-                curve = pd.read_csv(run / "metrics.csv").reindex(columns=["step", "train/loss", "val/loss"])
-                curves.append(curve.dropna(thresh=2).assign(**name))
+        for name in parts if record["status"] == "finished" else ():
+            try:
+                table = pd.read_csv(path.with_name(name))
+                if missing := [column for column in COLUMNS[name] if column not in table]:
+                    raise ValueError(f"it has no {names(missing)}")
+            except FileNotFoundError:
+                continue
+            except (ValueError, OSError) as error:  # empty, cut off, or no table at all
+                rows[-1]["error"] = f"{name} cannot be read: {error}"
+                continue
+            table.insert(0, "run", run)
+            parts[name].append(table)
+    parts[CURVES] = [
+        t.reindex(columns=["run", "step", "train/loss", "val/loss"]).dropna(thresh=3) for t in parts[CURVES]
+    ]
     results = pd.DataFrame(rows)
     results = results.assign(label=labels(results)).sort_values(ORDER, ignore_index=True)
     keys = results.set_index("run")[["label", "model", "task", "seq_len", "seed"]]
-    return results, *(
-        pd.concat(t, ignore_index=True).join(keys, on="run") if t else pd.DataFrame() for t in (flows, curves)
-    )
+    gathered = [pd.concat(t, ignore_index=True).join(keys, on="run") if t else pd.DataFrame() for t in parts.values()]
+    return Tables(results, *gathered)
 
 
 def _read_table(folder: Path, name: str) -> pd.DataFrame:
@@ -151,9 +205,10 @@ def varied(results: pd.DataFrame) -> list[str]:
     return sorted(found.values())
 
 
-def labels(results: pd.DataFrame) -> pd.Series:
-    """What each run's setting is called: all that varies but task, length and seed, as in `gru h=16 lr=0.001`."""
-    columns = varied(results)
+def labels(results: pd.DataFrame, without: Iterable[str] = ()) -> pd.Series:
+    """What each run's setting is called: all that varies but task, length, seed and the columns `without`, as in
+    `gru h=16 lr=0.001`."""
+    columns = [column for column in varied(results) if column not in without]
     ends = [column.split(".")[-1] for column in columns]
     words = {c: SHORT.get(end, end) if ends.count(end) == 1 else c[7:] for c, end in zip(columns, ends, strict=True)}
     several = results["model"].nunique() > 1
