@@ -51,6 +51,7 @@ def test_gradient_flow_draws_the_longest_sequences_relative_to_lag_0(tables):
     assert len(figure.axes) == 4
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
     assert lines["RNN"].get_xdata()[-1] == 39
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_yticks())  # or 10^-2.5 would read 10^-2
     assert lines["RNN"].get_ydata()[10] == pytest.approx(-3.0)
     assert lines["LSTM"].get_ydata()[10] == pytest.approx(-1.0)
 

@@ -222,7 +222,8 @@ def run(cfg: DictConfig) -> float:
 def _log_hyperparameters(trainer: L.Trainer, record: dict) -> None:
     """For TensorBoard's HParams page: what was chosen beside what came out, once, at the last step."""
     chosen = {key: record[key] for key in ("model", "task")}
-    chosen |= {key: value for key, value in record["config"].items() if not key.split(".")[-1].startswith("_")}
+    order = sorted(record["config"], key=lambda key: key not in record["overrides"])  # what was asked for comes first
+    chosen |= {key: record["config"][key] for key in order if not key.split(".")[-1].startswith("_")}
     outcome = {key: value for key, value in record["metrics"].items() if key.startswith("test/")}
     outcome |= {"outcome/solved": float(record["solved"]), "outcome/steps": record["steps"]}
     for logger in trainer.loggers:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
 
 from .results import places, relative, value, varied
@@ -44,9 +44,11 @@ NAMES = {
     "gru": "GRU",
     "gru_chrono": "GRU, chrono",
     "mgu": "MGU",
+    "mgu_chrono": "MGU, chrono",
     "janet": "JANET",
     "janet_chrono": "JANET, chrono",
     "indrnn": "IndRNN",
+    "indrnn_uniform": "IndRNN, uniform",
     "highway": "highway RNN",
     "nn_rnn": "nn.RNN",
     "nn_lstm": "nn.LSTM",
@@ -155,8 +157,10 @@ def mark(ax: Axes, y: float, name: str) -> None:
     ax.annotate(name, (1.01, y), xycoords=("axes fraction", "data"), color="0.4", va="center", fontsize=8)
 
 
-def power_of_ten(y: float, _) -> str:
-    return f"$10^{{{y:.0f}}}$"
+def decades(ax: Axes) -> None:
+    """Show whole decimal logarithms on the y axis as powers of ten."""
+    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.0f}}}$"))
 
 
 def derivative(state: str, layer: int | None = None, direction: str = "forward") -> str:
@@ -189,7 +193,7 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
             mark(ax, -2, "1%")
             title = f"{derivative(state, *(layer, direction) if several else ())}, {when}"
             ax.set_title(f"{task}: {title}" if tasks > 1 else title, fontsize=10)
-            ax.yaxis.set_major_formatter(FuncFormatter(power_of_ten))
+            decades(ax)
             ax.grid(alpha=0.25)
             if part["log10_norm"].isna().all():
                 ax.text(0.5, 0.5, "no gradient at lag 0", transform=ax.transAxes, ha="center", va="center")
