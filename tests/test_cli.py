@@ -54,12 +54,16 @@ def test_one_run_writes_its_record_and_says_what_to_open(tmp_path):
     assert record["status"] == "finished"
     assert record["steps"] == 12
     assert record["config"]["model.hidden_size"] == 4
-    assert {"val/loss", "test/loss", "train/loss", "val/accuracy", "grad_norm/total"} <= set(record["metrics"])
+    assert {"val/loss", "test/loss", "train/loss", "val/within_0.04", "grad_norm/total"} <= set(record["metrics"])
     assert {"report.md", "results.csv", "gradient_flow.csv", "flow.csv", "metrics.csv"} <= {
         p.name for p in folder.iterdir()
     }
+    assert "step" not in record["metrics"]
+    losses = pd.read_csv(folder / "metrics.csv").dropna(subset="val/loss")
+    assert sorted(set(losses["step"])) == [6, 12]
+    assert set(pd.read_csv(folder / "flow.csv")["step"]) == {0, 12}
     events = EventAccumulator(str(folder)).Reload()
-    assert [e.step for e in events.Scalars("val/loss")][:2] == [5, 11]  # none thrown away by one that came later
+    assert [e.step for e in events.Scalars("val/loss")] == [6, 12, 12]  # none thrown away by one that came later
     assert events.Scalars("test/loss")[-1].value == pytest.approx(record["metrics"]["test/loss"])
 
 
@@ -120,9 +124,9 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
     assert (tmp_path / "sweep" / "multirun.yaml").exists()
     rows = pd.read_csv(tmp_path / "sweep" / "results.csv")
     assert rows["label"].tolist() == [
-        "lstm_forget1 model.init.value=0",
-        "lstm_forget1 model.init.value=1",
-        "rnn_orthogonal model.init.gain=0.5",
+        "lstm_forget1 value=0",
+        "lstm_forget1 value=1",
+        "rnn_orthogonal",
     ]
     assert set(rows["seed"]) == {1}
     assert rows["run"].iloc[2].startswith("seed=1,model=rnn_orthogonal,gain=0.5")
@@ -277,3 +281,38 @@ def test_what_the_bench_measures_in_a_process_of_its_own(tmp_path):
     if Path("/proc/self/clear_refs").exists():
         small, large = (bench.afresh(f"grown('LSTM', (8, {steps}, 2, 64))") for steps in (10, 2000))
         assert large > small + 2000 * 8 * 64 * 4 * 5 / 2**20 / 2  # five values are kept for each unit and step
+
+
+@pytest.mark.parametrize("model", ["lstm", "nn_gru"])
+def test_several_layers_in_both_directions_are_measured_and_reported(tmp_path, model):
+    options = ["+model.num_layers=2", "+model.bidirectional=true", "callbacks=laboratory", "hydra.run.dir=here"]
+    done = call(tmp_path, "train.py", f"model={model}", *options, *TINY)
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "here" / "report.md").read_text()
+    assert "could not be drawn" not in report
+    flow = pd.read_csv(tmp_path / "here" / "flow.csv")
+    assert set(zip(flow["layer"], flow["direction"], strict=True)) == {
+        (k, d) for k in (0, 1) for d in ("forward", "reverse")
+    }
+
+
+def test_a_run_that_diverges_under_every_measure_is_diverged_and_reported(tmp_path):
+    options = ["optimizer=sgd", "optimizer.lr=1e30", "callbacks=laboratory", "hydra.run.dir=here"]
+    done = call(tmp_path, "train.py", *options, *TINY)
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path / "here").values()
+    assert record["status"] == "diverged"
+    assert "diverged: val/loss is" in (tmp_path / "here" / "report.md").read_text()
+
+
+def test_a_report_can_be_written_elsewhere(tmp_path):
+    assert call(tmp_path, "train.py", *TINY, "optimizer.lr=1e9", "hydra.run.dir=here").returncode == 0
+    before = (tmp_path / "here" / "report.md").read_bytes()
+    (tmp_path / "here" / "report.md").write_text("mine")
+    again = call(tmp_path, "report.py", "here")
+    assert again.returncode == 0
+    assert "the report was not written: here holds report.md" in " ".join(again.stdout.split())
+    assert (tmp_path / "here" / "report.md").read_text() == "mine"
+    elsewhere = call(tmp_path, "report.py", "here", "--output", "there")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert (tmp_path / "there" / "report.md").read_bytes() == before

@@ -25,7 +25,7 @@ from carousel.lab.module import SequenceModule
 from carousel.lab.tasks import Adding
 
 
-def fit(tmp_path, layer, callbacks, steps=20, lr=1e-2):
+def fit(tmp_path, layer, callbacks, steps=20, lr=1e-2, **options):
     module = SequenceModule(layer, Adding(8), partial(torch.optim.Adam, lr=lr))
     data = SequenceData(Adding(8), 16, 64, 0)
     trainer = L.Trainer(
@@ -40,6 +40,7 @@ def fit(tmp_path, layer, callbacks, steps=20, lr=1e-2):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
     trainer.fit(module, data)
     events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload()
@@ -61,14 +62,86 @@ def test_gradient_flow_is_written_to_file_and_to_tensorboard(tmp_path, layer_typ
     for state in ("h", "c"):
         last = table[(table["step"] == 20) & (table["state"] == state)].set_index("lag")["log10_norm"]
         assert last.tolist() == pytest.approx(now[state].tolist(), abs=1e-3)
-        curve = events.Scalars(f"gradient_flow_at_end/log10_dL_d{state}_against_lag")
+        curve = events.Scalars(f"gradient_against_lag/log10_dL_d{state}_at_end")
         assert [e.step for e in curve] == list(range(8))  # the lag is the step
-        assert [e.value for e in curve] == pytest.approx(now[state].tolist(), abs=1e-3)
+        assert [e.value for e in curve] == pytest.approx((now[state] - now[state][0]).tolist(), abs=1e-3)
         memory = events.Scalars(f"memory_length/{state}")
         assert [e.step for e in memory] == [0, 8, 16, 20]
         assert memory[-1].value == memory_length(now[state])
         assert f"gradient_flow/d{state}" in events.Tags()["images"]
-    assert callback.values[20] == {f"memory_length/{state}": memory_length(curve) for state, curve in now.items()}
+    expected = [("memory_length", 0, "forward", state, memory_length(curve)) for state, curve in now.items()]
+    assert callback.values[20] == expected
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: carousel.Recurrent(carousel.GRUCell, 2, [8, 4], num_layers=2, bidirectional=True, batch_first=True),
+        lambda: nn.GRU(2, 4, 2, bidirectional=True, batch_first=True),
+    ],
+    ids=["widths 8 and 4", "nn.GRU"],
+)
+def test_layer_and_direction_are_columns_and_ends_of_tags(tmp_path, layer):
+    torch.manual_seed(0)
+    flows = GradientFlow(tmp_path / "flow.csv", None, 16)
+    probes = [GateStatistics(None, 16), GradientPaths(None, 16), LargestLyapunovExponent(None, 16)]
+    _, module, data, events = fit(tmp_path, layer(), [flows, *probes], steps=5)
+    x, y = (part[:16] for part in next(iter(data.val_dataloader())))
+    places = [(0, "forward"), (0, "reverse"), (1, "forward"), (1, "reverse")]
+    table = pd.read_csv(tmp_path / "flow.csv").set_index(["step", "layer", "direction", "state", "lag"])["log10_norm"]
+    assert table.index.is_unique
+    assert len(table) == 2 * 4 * 8
+    for place, found in zip(places, flow(module.recurrent, lambda: module.loss((x, y))), strict=True):
+        assert table[(5, *place, "h")].tolist() == pytest.approx(found.rms()["h"].tolist(), abs=1e-3)
+        end = "_layer{}_{}".format(*place)
+        assert events.Scalars(f"memory_length/h{end}")[-1].value == memory_length(found.rms()["h"])
+        assert f"gradient_flow/dh{end}" in events.Tags()["images"]
+        assert f"gates/z_mean{end}" in events.Tags()["scalars"]
+        assert f"lyapunov/largest{end}" in events.Tags()["scalars"]
+        assert f"gates/log10_timescale_over_seq_len{end}" in events.Tags()["histograms"]
+    seen = {(row.layer, row.direction) for row in probes[1].values[5]}
+    assert seen >= {(0, "forward"), (0, "reverse"), (1, "forward")}
+
+
+def test_curves_are_appended_and_a_second_try_begins_anew(tmp_path):
+    path = tmp_path / "flow.csv"
+    for _ in range(2):
+        fit(tmp_path, carousel.RNN(2, 4, batch_first=True), [GradientFlow(path, 1, 8)], steps=3)
+    table = pd.read_csv(path)
+    assert table["step"].tolist() == [step for step in (0, 1, 2, 3) for _ in range(8)]
+
+
+def test_a_heatmap_that_cannot_be_drawn_is_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setattr("carousel.lab.figures.heatmap", lambda *_: 1 / 0)
+    callback = GradientFlow(tmp_path / "flow.csv", None, 8)
+    with pytest.warns(UserWarning, match="heatmap of dh was not drawn: division by zero"):
+        fit(tmp_path, carousel.RNN(2, 4, batch_first=True), [callback], steps=1)
+    assert list(callback.values) == [0, 1]
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_probes_measure_in_the_precision_of_the_training(tmp_path, precision):
+    callbacks = [GradientFlow(tmp_path / "flow.csv", None, 8), GateStatistics(None, 8), GradientPaths(None, 8)]
+    fit(tmp_path, carousel.LSTM(2, 4, batch_first=True), callbacks, steps=2, precision=precision)
+    assert all(probe.values[2] for probe in callbacks)
+
+
+def test_a_run_that_diverges_is_measured_no_more_and_goes_on(tmp_path):
+    callbacks = [GradientFlow(tmp_path / "flow.csv", None, 8)]
+    callbacks += [kind(1, 8) for kind in (GateStatistics, GradientPaths, LargestLyapunovExponent)]
+    trainer, _, _, _ = fit(tmp_path, carousel.RNN(2, 4, batch_first=True), callbacks, steps=4, lr=float("inf"))
+    assert trainer.global_step == 4
+    assert callbacks[3].values[0]
+    assert callbacks[3].values[4] == []
+
+
+def test_what_a_probe_cannot_measure_of_a_sound_run_is_an_error(tmp_path):
+    class Odd(GateStatistics):
+        def measure(self, *_):
+            raise ValueError("no such cell")
+
+    with pytest.raises(ValueError, match="no such cell"):
+        fit(tmp_path, carousel.RNN(2, 4, batch_first=True), [Odd(None, 8)], steps=1)
 
 
 def test_measuring_does_not_change_the_training(tmp_path):
@@ -119,13 +192,15 @@ def test_the_ways_of_the_gradient_are_those_that_paths_measures(tmp_path):
     (split,) = paths(module.recurrent, lambda: module.loss((x[:16], y[:16])))
     for way in ("carousel", "gates"):
         curves = [getattr(split, name).rms()["c"] for name in (way, "total")]
-        assert callback.values[20][f"paths/{way}"] == pytest.approx(float(curves[0][3] - curves[1][3]), abs=1e-5)
+        (row,) = [row for row in callback.values[20] if row.measure == f"paths/{way}"]
+        assert row[1:4] == (0, "forward", "c")
+        assert row.value == pytest.approx(float(curves[0][3] - curves[1][3]), abs=1e-5)
 
 
 def test_what_has_no_carousel_says_nothing_of_it(tmp_path):
     callback = GradientPaths(None, 16)
     fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [callback], steps=1)
-    assert callback.values[0].keys() == {"paths/gates"}  # a logarithm of zero is no number
+    assert [row.measure for row in callback.values[0]] == ["paths/gates"]  # a logarithm of zero is no number
 
 
 def test_the_largest_lyapunov_exponent(tmp_path):
@@ -163,7 +238,7 @@ def test_stop_when_solved_stops_at_the_first_solved_validation(tmp_path, monkeyp
     monkeypatch.setattr(Adding, "solved", lambda self, loss: loss < 0.17)  # soon reached: chance is 1/6
     callback = StopWhenSolved()
     trainer, _, _, events = fit(tmp_path, carousel.LSTM(2, 16, batch_first=True), [callback], steps=500)
-    losses = {e.step + 1: e.value for e in events.Scalars("val/loss")}
+    losses = {e.step: e.value for e in events.Scalars("val/loss")}
     assert callback.steps_to_solve == trainer.global_step == max(losses)
     assert [loss < 0.17 for loss in losses.values()] == [False] * (len(losses) - 1) + [True]
 

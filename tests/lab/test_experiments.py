@@ -10,11 +10,11 @@ from carousel.gradients import memory_length, theory
 from carousel.lab import app
 from carousel.lab.experiments import EXPERIMENTS
 from carousel.lab.report import write_report
-from carousel.lab.results import collect
+from carousel.lab.results import FLOW_COLUMNS, collect
 
 
 def report(folder):
-    write_report(folder)
+    assert write_report(collect(folder), folder) == []
     (figure,) = [path.stem for path in folder.glob("*.png")]
     return figure, (folder / "report.md").read_text()
 
@@ -38,9 +38,9 @@ def test_init_decay_holds_predictions_beside_what_is_measured(tmp_path):
     assert "| `lstm` | 1.00e-04 / 3.16e-04 | 1.00e-08 / 1.00e-07 | 5 / 5 |" in text
     assert "lies furthest from 1 as follows: 0.32 (`lstm`) at lag 10 and 0.10 (`lstm`) at lag 20." in text
     assert "`lstm` keeps less of ∂L/∂c than `rnn` of ∂L/∂h over lags 1 to 29" in text
-    drawn = EXPERIMENTS["init_decay"].figure(*collect(tmp_path)).axes[1]
+    drawn = EXPERIMENTS["init_decay"].figure(collect(tmp_path)).axes[1]
     lines = {(line.get_label(), line.get_linestyle()): line.get_ydata() for line in drawn.get_lines()}
-    assert lines["rnn", "None"][2] == pytest.approx(-6)  # every tenth lag has a marker
+    assert lines["RNN", "None"].max() == pytest.approx(-0.3)  # every twelfth lag has a marker, from 1 on
     assert [y[20] for (_, style), y in lines.items() if style != "None"] == pytest.approx([-7, -6])
 
 
@@ -48,10 +48,10 @@ def test_horizon_says_which_comes_first(tmp_path):
     for model, horizon_at, solved_at in (("gru", 100, 300), ("mgu", 200, 300), ("rnn", 100, None), ("lstm", 0, 200)):
         folder = make_run(tmp_path, model, 11, experiment="horizon")
         steps = range(0, 400, 100)
-        rows = [(s, "h", k, -k * (0.1 if s >= horizon_at else 1.0)) for s in steps for k in range(11)]
-        pd.DataFrame(rows, columns=["step", "state", "lag", "log10_norm"]).to_csv(folder / "flow.csv", index=False)
+        rows = [(s, 0, "forward", "h", k, -k * (0.1 if s >= horizon_at else 1.0)) for s in steps for k in range(11)]
+        pd.DataFrame(rows, columns=FLOW_COLUMNS).to_csv(folder / "flow.csv", index=False)
         losses = [0.01 if solved_at and s >= solved_at else 0.17 for s in steps]
-        curve = {"step": [max(s - 1, 0) for s in steps], "train/loss": losses, "val/loss": losses}
+        curve = {"step": list(steps), "train/loss": losses, "val/loss": losses}
         pd.DataFrame(curve).to_csv(folder / "metrics.csv", index=False)
     figure, text = report(tmp_path)
     assert figure == "horizon"
@@ -73,8 +73,7 @@ def test_which_path_learns_counts_by_what_was_barred(tmp_path):
     for name, (gates, carousel) in ways.items():
         for seed in (0, 1):
             config = {"model.detach.gates": gates, "model.detach.carousel": carousel}
-            metrics = {f"paths_{when}/{way}": -1.0 for when in ("init", "end") for way in ("carousel", "gates")}
-            metrics["paths_end/gates"] = -3.0
+            measures = {"paths/carousel": (-1.0, -1.0), "paths/gates": (-1.0, -3.0)}
             loss = 0.001 if name == "carousel only" or (name == "both ways" and seed == 0) else 0.16
             make_run(
                 tmp_path,
@@ -84,7 +83,7 @@ def test_which_path_learns_counts_by_what_was_barred(tmp_path):
                 val_loss=loss,
                 experiment="which_path_learns",
                 config=config,
-                metrics=metrics,
+                measures=measures,
             )
     figure, text = report(tmp_path)
     assert figure == "which_path_learns"
@@ -116,7 +115,7 @@ def test_phase_draws_the_lines_of_theory(tmp_path):
     assert f"| 0.9 | {module.predicted('rnn_orthogonal', 0.9, 8):.0f} | 10 |" in text
     assert "LSTM: where the gradient is predicted to reach over half the sequence 1 of 1 runs solve it; " in text
     assert "where it is not 1 of 1 runs solve it; past the edge, which is at 1.78, 2 of 2 runs solve it." in text
-    left = module.figure(*collect(tmp_path)).axes[0]
+    left = module.figure(collect(tmp_path)).axes[0]
     (line,) = [line for line in left.get_lines() if "edge" in line.get_label()]
     assert line.get_ydata()[0] == pytest.approx(1 + (edge - 0.9) / 0.9)  # from row 0.9 to row 1.8
 
@@ -124,15 +123,15 @@ def test_phase_draws_the_lines_of_theory(tmp_path):
 def test_flow_is_not_ability_names_who_fails_with_a_healthy_gradient(tmp_path):
     reach = {"rnn": (1, 1), "lstm": (2, 18), "gru": (15, 19), "indrnn": (19, 19)}
     for model, (begin, end) in reach.items():
-        metrics = {"memory_length_init/h": begin, "memory_length_end/h": end}
+        measures = {"memory_length": (begin, end)}
         loss = 0.001 if model in ("lstm", "gru") else 0.16
-        make_run(tmp_path, model, 20, val_loss=loss, experiment="flow_is_not_ability", task="parity", metrics=metrics)
+        make_run(tmp_path, model, 20, val_loss=loss, experiment="flow_is_not_ability", task="parity", measures=measures)
     figure, text = report(tmp_path)
     assert figure == "flow_is_not_ability"
     assert "| `lstm` | 1/1; 11% → 95% |" in text
     assert "initialisation reaches over half the sequence, 1 of 2 solve their task" in text
     assert "initialisation does not, 1 of 2 solve their task" in text
-    assert "not solved: `indrnn` on parity (1)." in text
+    assert "not solved: `indrnn` on parity, T = 20 (1)." in text
 
 
 def test_data_says_who_needs_how_much(tmp_path):
@@ -151,13 +150,13 @@ def test_data_says_who_needs_how_much(tmp_path):
 def test_runs_of_several_experiments_get_the_general_figures(tmp_path, name):
     make_run(tmp_path, "rnn", 10, experiment=name)
     make_run(tmp_path, "lstm", 10, experiment="something else")
-    write_report(tmp_path)
+    write_report(collect(tmp_path), tmp_path)
     assert {path.stem for path in tmp_path.glob("*.png")} == {"gradient_flow", "solved", "loss_curves"}
 
 
 def test_an_experiment_of_which_nothing_is_finished_has_a_report(tmp_path):
     make_run(tmp_path, "rnn", 10, experiment="phase", status="failed")
-    write_report(tmp_path)
+    write_report(collect(tmp_path), tmp_path)
     assert "failed: ValueError: it broke" in (tmp_path / "report.md").read_text()
 
 

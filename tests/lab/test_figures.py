@@ -1,12 +1,30 @@
 """What is drawn is what is in the table."""
 
+import math
+import warnings
+from itertools import combinations, product
+
+import matplotlib
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from records import make_run
 
 from carousel.lab import figures
-from carousel.lab.results import collect
+from carousel.lab.results import FLOW_COLUMNS, collect
+
+
+def rendered(figure: Figure) -> Figure:
+    """The figure, drawn; a legend or a label that runs over its edge, or over another legend, is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig("/dev/null", format="png")
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert figure.bbox.x0 - 1 <= box.x0 <= box.x1 <= figure.bbox.x1 + 1
+        assert not any(box.overlaps(ax.get_window_extent()) for ax in figure.axes)
+    return figure
 
 
 @pytest.fixture
@@ -19,61 +37,123 @@ def tables(tmp_path):
     return collect(tmp_path)
 
 
+@pytest.fixture
+def nine(tmp_path):
+    for task, h, lr in product(("adding", "latch"), (4, 16, 64), (1e-3, 3e-3, 1e-2)):
+        config = {"model.hidden_size": h, "optimizer.lr": lr}
+        loss = 0.001 if h * lr > 0.04 else 0.15
+        make_run(tmp_path, "gru", 20, task=task, val_loss=loss, config=config, steps_to_solve=h)
+    return collect(tmp_path)
+
+
 def test_gradient_flow_draws_the_longest_sequences_relative_to_lag_0(tables):
-    figure = figures.gradient_flow(tables[1], figures.styles(["rnn", "lstm"]))
+    figure = rendered(figures.gradient_flow(tables.gradient_flow, figures.looks(tables.results)))
     assert len(figure.axes) == 4
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    assert lines["rnn"].get_xdata()[-1] == 39
-    assert lines["rnn"].get_ydata()[10] == pytest.approx(-3.0)
-    assert lines["lstm"].get_ydata()[10] == pytest.approx(-1.0)
+    assert lines["RNN"].get_xdata()[-1] == 39
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_yticks())  # or 10^-2.5 would read 10^-2
+    assert lines["RNN"].get_ydata()[10] == pytest.approx(-3.0)
+    assert lines["LSTM"].get_ydata()[10] == pytest.approx(-1.0)
 
 
-def test_solved_tells_the_share_of_seeds(tables):
-    figure = figures.solved(tables[0], figures.styles(["rnn", "lstm"]))
-    words = {text.get_text().split("\n")[0] for text in figure.axes[0].texts}
-    assert words == {"solved", "no", "50%"}
-    (line,) = figure.axes[1].get_lines()
-    assert line.get_xydata().tolist() == [[10, 100]]  # not 40, which one seed of two solves
+def test_solved_tells_how_many_seeds_and_after_how_many_steps(tables):
+    figure = rendered(figures.solved(tables.results, figures.looks(tables.results)))
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words == ["1/1\n100 steps", "1/2\n100 steps", "0/1\nloss 0.90", "0/1\nloss 0.90"]
+    (bars,) = figure.axes[1].containers
+    assert bars.lines[0].get_ydata().tolist() == [100]  # not at 40, which one seed of two solves
+
+
+def test_a_solved_run_that_nobody_counted_is_drawn(tmp_path):
+    for length in (10, 20):
+        make_run(tmp_path, "rnn", length, val_loss=0.001, steps_to_solve=None)
+    results = collect(tmp_path).results
+    figure = rendered(figures.solved(results, figures.looks(results)))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1/1\nsolved"] * 2
 
 
 def test_a_mean_is_over_every_seed_even_far_below_the_axis(tmp_path):
     make_run(tmp_path, "rnn", 200, seed=0, rate=0.15)
     make_run(tmp_path, "rnn", 200, seed=1, rate=0.05)
-    _, flow, _ = collect(tmp_path)
+    flow = collect(tmp_path).gradient_flow
     line = figures.gradient_flow(flow, figures.styles(["rnn"])).axes[0].get_lines()[0]
     assert line.get_ydata()[150] == pytest.approx(-15.0)
     assert line.get_ydata()[199] == pytest.approx(-19.9)
 
 
-def test_a_solved_seed_that_stopped_stays_in_the_mean(tmp_path):
+def test_a_gradient_that_is_nowhere_is_said(tmp_path):
+    folder = make_run(tmp_path, "rnn", 20)
+    flow = pd.read_csv(folder / "flow.csv").assign(log10_norm=-math.inf)
+    flow.to_csv(folder / "flow.csv", index=False)
+    figure = rendered(figures.gradient_flow(collect(tmp_path).gradient_flow, figures.styles(["rnn"])))
+    assert "no gradient at lag 0" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_each_layer_direction_and_task_has_panels_of_its_own(tmp_path):
+    for task in ("adding", "latch"):
+        places = product((0, 100), (0, 1), ("forward", "reverse"), ("h",), range(10))
+        rows = [(*place, -0.1 * (place[1] + 1) * place[-1]) for place in places]
+        folder = make_run(tmp_path, "rnn", 10, task=task)
+        pd.DataFrame(rows, columns=FLOW_COLUMNS).to_csv(folder / "flow.csv", index=False)
+    figure = rendered(figures.gradient_flow(collect(tmp_path).gradient_flow, figures.styles(["rnn"])))
+    titles = [ax.get_title() for ax in figure.axes[::2]]
+    assert len(titles) == len(set(titles)) == 8
+    assert titles[3] == r"adding: $\partial L/\partial h^{(1)}_{T-k}$, reverse, at initialisation"
+    assert figure.axes[6].get_lines()[0].get_ydata()[5] == pytest.approx(-1)
+
+
+def test_a_loss_is_a_line_for_each_run_over_the_baselines(tmp_path):
     make_run(tmp_path, "rnn", 20, seed=0, val_loss=0.15)
     folder = make_run(tmp_path, "rnn", 20, seed=1, val_loss=0.01)
     curve = pd.read_csv(folder / "metrics.csv")
     curve[curve["step"] < 100].assign(**{"val/loss": 0.01}).to_csv(folder / "metrics.csv", index=False)
-    results, _, curves = collect(tmp_path)
-    line = figures.loss_curves(curves, results, figures.styles(["rnn"])).axes[0].get_lines()[0]
-    assert line.get_ydata()[-1] == pytest.approx((0.15 + 0.01) / 2)
+    tables = collect(tmp_path)
+    figure = rendered(figures.loss_curves(tables.loss_curves, tables.results, figures.styles(["rnn"])))
+    whole, short, baseline, solved = figure.axes[0].get_lines()
+    assert whole.get_ydata().tolist() == pytest.approx([1.2, 0.9])
+    assert short.get_xdata().tolist() == [0, 50]  # to its own end
+    assert [baseline.get_ydata()[0], solved.get_ydata()[0]] == [1, 0.1]
 
 
-def test_loss_curves_have_a_panel_for_each_length_and_the_chance_line(tables):
-    figure = figures.loss_curves(tables[2], tables[0], figures.styles(["rnn", "lstm"]))
-    titles = [ax.get_title() for ax in figure.axes if ax.get_visible()]
-    assert titles == ["seq_len 10", "seq_len 40"]
-    chance = figure.axes[0].get_lines()[-1]
-    assert chance.get_ydata()[0] == pytest.approx(1 / 6)
-    mean = next(line for line in figure.axes[1].get_lines() if line.get_label() == "lstm")
-    assert mean.get_ydata()[-1] == pytest.approx((0.15 + 0.01) / 2)
+def test_nine_settings_on_two_tasks_are_told_apart(nine):
+    style = figures.looks(nine.results)
+    assert len(style) == 9
+    assert len({look["color"] for look in style.values()}) == 3
+    assert len({(look["color"], look["linestyle"]) for look in style.values()}) == 9
+    table = rendered(figures.solved(nine.results, style))
+    assert [ax.get_title() for ax in table.axes] == ["adding", "latch"]
+    assert table.axes[0].get_xlabel() == "optimizer.lr"
+    assert [tick.get_text() for tick in table.axes[0].get_yticklabels()] == ["4", "16", "64"]
+    assert table.axes[0].images[0].get_array().tolist() == [[0, 0, 0], [0, 1, 1], [1, 1, 1]]
+    losses = rendered(figures.loss_curves(nine.loss_curves, nine.results, style))
+    assert [ax.get_title() for ax in losses.axes] == ["adding, T = 20", "latch, T = 20"]
+    assert [text.get_text() for text in losses.legends[0].get_texts()] == sorted(style)
+    rendered(figures.gradient_flow(nine.gradient_flow, style))
 
 
 def test_the_heatmap_is_relative_to_lag_0():
     curves = torch.tensor([[1.0, -1.0, -30.0], [0.0, 3.0, -5.0]])
-    figure = figures.heatmap("h", [0, 100], curves)
+    figure = rendered(figures.heatmap(figures.derivative("h", 0, "reverse"), [0, 100], curves))
     image = figure.axes[0].images[0].get_array()
     assert image.tolist() == [[0, -2, -10], [0, 3, -5]]
+
+
+def test_the_heatmap_of_many_steps_stays_small():
+    figure = rendered(figures.heatmap(figures.derivative("my_state"), list(range(3000)), torch.zeros(3000, 5)))
+    labels = [int(tick.get_text()) for tick in figure.axes[0].get_yticklabels()]
+    assert len(labels) == 60
+    assert labels[0] == 0
+    assert labels[-1] == 2999
 
 
 def test_a_model_looks_the_same_whatever_else_is_drawn():
     alone, together = figures.styles(["lstm"]), figures.styles(["another", "lstm", "rnn"])
     assert alone["lstm"] == together["lstm"]
-    looks = [tuple(style.values()) for style in figures.STYLES.values()]
-    assert len({look[0] for look in looks}) == len({look[1:] for look in looks}) == len(looks)
+    known = [tuple(style.values()) for style in figures.STYLES.values()]
+    assert len({look[0] for look in known}) == len({look[1:] for look in known}) == len(known)
+
+
+def test_no_style_is_used_twice():
+    style = figures.styles([*figures.STYLES, *map(str, range(300))])
+    assert all(matplotlib.colors.is_color_like(look["color"]) for look in style.values())
+    assert all(a != b for a, b in combinations(style.values(), 2))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hydra
 import lightning as L
+import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -191,12 +192,15 @@ def run(cfg: DictConfig) -> float:
     try:
         trainer.fit(module, data)
         record["steps"] = trainer.global_step
-        record["metrics"] = {k: float(v) for k, v in trainer.callback_metrics.items()} | _measured(trainer)
+        record["metrics"] = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        if trainer.is_global_zero:
+            _write_probes(trainer, folder)
         record["metrics"] |= trainer.validate(module, data, verbose=False)[0]  # the last step may not have been
         record["solved"] = module.task.solved(record["metrics"]["val/loss"])
         stops = [c for c in trainer.callbacks if isinstance(c, StopWhenSolved)]
         record["steps_to_solve"] = stops[0].steps_to_solve if stops else None
         record["metrics"] |= trainer.test(module, data, verbose=False)[0]
+        record["metrics"].pop("step", None)
         _log_hyperparameters(trainer, record)
         record["status"] = "finished"
         if not math.isfinite(record["metrics"]["val/loss"]):
@@ -218,7 +222,8 @@ def run(cfg: DictConfig) -> float:
 def _log_hyperparameters(trainer: L.Trainer, record: dict) -> None:
     """For TensorBoard's HParams page: what was chosen beside what came out, once, at the last step."""
     chosen = {key: record[key] for key in ("model", "task")}
-    chosen |= {key: value for key, value in record["config"].items() if not key.split(".")[-1].startswith("_")}
+    order = sorted(record["config"], key=lambda key: key not in record["overrides"])  # what was asked for comes first
+    chosen |= {key: record["config"][key] for key in order if not key.split(".")[-1].startswith("_")}
     outcome = {key: value for key, value in record["metrics"].items() if key.startswith("test/")}
     outcome |= {"outcome/solved": float(record["solved"]), "outcome/steps": record["steps"]}
     for logger in trainer.loggers:
@@ -227,13 +232,17 @@ def _log_hyperparameters(trainer: L.Trainer, record: dict) -> None:
             logger.finalize("success")
 
 
-def _measured(trainer: L.Trainer) -> dict[str, float]:
-    """What the probes measured first and last: memory_length_init/h, memory_length_end/h, ..."""
-    measured = {}
-    for probe in [callback for callback in trainer.callbacks if isinstance(callback, Probe) and callback.values]:
-        for when, step in (("init", min(probe.values)), ("end", max(probe.values))):
-            measured |= {name.replace("/", f"_{when}/", 1): value for name, value in probe.values[step].items()}
-    return measured
+def _write_probes(trainer: L.Trainer, folder: Path) -> None:
+    """All that the probes measured, one row a number."""
+    rows = [
+        (step, *row)
+        for probe in trainer.callbacks
+        if isinstance(probe, Probe)
+        for step, measured in probe.values.items()
+        for row in measured
+    ]
+    table = pd.DataFrame(rows, columns=results.PROBE_COLUMNS)
+    results.write(folder / results.PROBES, lambda part: table.to_csv(part, index=False))
 
 
 def _flatten(node, prefix: str = "") -> dict[str, object]:
@@ -242,16 +251,25 @@ def _flatten(node, prefix: str = "") -> dict[str, object]:
     return {k: v for key, child in node.items() for k, v in _flatten(child, f"{prefix}.{key}".lstrip(".")).items()}
 
 
-def finish(folder: Path) -> None:
-    """Write the report, show the table, and say what to open next."""
-    rows = write_report(folder)
+def finish(folder: Path, output: Path | None = None, key: str | None = None) -> None:
+    """Show the table, write the report (to `output`, of the best values of `key`), and say what to open next."""
+    tables = results.collect(folder)
+    rows = tables.results
     console = Console()
-    console.print("training steps until solved, or ✗ and the final validation loss; by model and seq_len")
+    baselines = results.names(f"{loss:.3g} ({task})" for task, loss in rows.groupby("task")["chance"].first().items())
+    console.print(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {baselines}")
     console.print(table(rows))
+    try:
+        for line in write_report(tables, folder, output, key):
+            console.print(line, style="red", highlight=False, markup=False)
+    except OSError as error:
+        console.print(f"error: the report was not written: {error}", style="red", highlight=False, markup=False)
     for run in rows[rows["status"].isin(["failed", "diverged"])].itertuples():
         console.print(f"{run.run}: {run.error}", style="red", highlight=False, markup=False)
     shown = Path(os.path.relpath(folder))
-    console.print(f"report:      {shown / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"report:      {Path(os.path.relpath(output or folder)) / 'report.md'}", highlight=False, soft_wrap=True
+    )
     console.print(f"dashboards:  tensorboard --logdir {shown}", highlight=False, soft_wrap=True)
 
 
@@ -304,7 +322,10 @@ def report() -> None:
     """Gather the runs of a folder into tables, figures and a report."""
     parser = argparse.ArgumentParser(description=report.__doc__)
     parser.add_argument("folder", type=Path, help="any folder with runs in it, e.g. outputs/sweeps/<one>")
+    parser.add_argument("--output", type=Path, help="where to write the report; by default to the folder of the runs")
+    parser.add_argument("--best", metavar="KEY", help="a swept key of which each setting is shown with its best value")
+    options = parser.parse_args()
     try:
-        finish(parser.parse_args().folder)
-    except FileNotFoundError as error:
+        finish(options.folder, options.output, options.best)
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(f"error: {error}")

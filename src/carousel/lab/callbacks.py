@@ -3,20 +3,21 @@
 import contextlib
 import csv
 import math
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..gradients import flow, gates, lyapunov, memory_length, paths, theory
 from ..twins import from_torch
 from . import figures
 from .module import SequenceModule
-from .results import write
+from .results import FLOW_COLUMNS
 
 
 def log(trainer: L.Trainer, values: dict[str, float]) -> None:
@@ -28,15 +29,34 @@ def tensorboard(trainer: L.Trainer) -> SummaryWriter | None:
     return next((lg.experiment for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
 
 
-def numbered(found: list) -> list[tuple[str, Any]]:
-    """What is measured of each layer and direction, with the end of its name: _0, _1, ..., none if there is but one."""
-    return [("" if len(found) == 1 else f"_{k}", one) for k, one in enumerate(found)]
+class Row(NamedTuple):
+    """One number of a probe. With the training step it is a row of the run's probes.csv."""
+
+    measure: str
+    """Such as "memory_length" or "gates/f_mean"."""
+    layer: int
+    direction: str
+    """forward or reverse"""
+    state: str
+    """Whose gradient was measured; empty for what is of no state."""
+    value: float
+
+
+def places(layer: nn.Module) -> list[tuple[int, str]]:
+    """Layer and direction of each thing that a measure returns, in its order."""
+    directions = ("forward", "reverse") if layer.bidirectional else ("forward",)
+    return [(k, direction) for k in range(layer.num_layers) for direction in directions]
+
+
+def suffix(recurrent: nn.Module, layer: int, direction: str) -> str:
+    """How a name in TensorBoard ends: with the layer and the direction where there are several."""
+    return f"_layer{layer}" * (recurrent.num_layers > 1) + f"_{direction}" * bool(recurrent.bidirectional)
 
 
 class Probe(L.Callback):
     """Something measured on the same validation sequences: before training, every `every_n_steps`, and at the end.
 
-    What `measure` returns is logged, and kept in `values`, for the run's record.
+    What `measure` returns is logged, but for what is not finite, and kept in `values` for the run's probes.csv.
 
     Args:
         every_n_steps: None for the beginning and the end alone.
@@ -53,9 +73,10 @@ class Probe(L.Callback):
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value}")
         self.every_n_steps, self.num_sequences = every_n_steps, num_sequences
-        self.values: dict[int, dict[str, float]] = {}  # training step -> name -> value
+        self.values: dict[int, list[Row]] = {}  # by training step
 
-    def measure(self, trainer: L.Trainer, module: SequenceModule, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
+    def measure(self, trainer: L.Trainer, module: SequenceModule, batch: tuple[Tensor, Tensor]) -> list[Row]:
+        """Measure on a batch (x, target): x is (num_sequences, T, input_size)."""
         raise NotImplementedError
 
     def _measure(self, trainer: L.Trainer, module: SequenceModule) -> None:
@@ -63,9 +84,22 @@ class Probe(L.Callback):
         if step in self.values:
             return
         batch = next(iter(trainer.datamodule.val_dataloader()))
-        values = self.measure(trainer, module, tuple(part[: self.num_sequences].to(module.device) for part in batch))
-        self.values[step] = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        log(trainer, self.values[step])
+        batch = tuple(part[: self.num_sequences].to(module.device) for part in batch)
+        batch = trainer.precision_plugin.convert_input(batch)
+        try:
+            rows = self.measure(trainer, module, batch)
+        except ValueError:
+            if module.loss(batch).isfinite():
+                raise
+            rows = []  # of a run that diverged there is nothing to measure
+        self.values[step] = [row._replace(value=float(row.value)) for row in rows if math.isfinite(row.value)]
+        recurrent = module.recurrent
+        tags = {
+            "/".join(filter(None, (row.measure, row.state))) + suffix(recurrent, row.layer, row.direction): row.value
+            for row in self.values[step]
+        }
+        if tags:
+            log(trainer, tags)
 
     def on_train_start(self, trainer, module) -> None:
         self._measure(trainer, module)
@@ -81,9 +115,9 @@ class Probe(L.Callback):
 class GradientFlow(Probe):
     """The gradient with respect to each state against the lag, as `carousel.gradients.flow` measures it.
 
-    TensorBoard: the curve at initialisation and at the end (scalars with the lag as the step), a heatmap of training
-    step x lag, and the memory length over training. File: step, state, lag, log10_norm. With several
-    layers or directions, h_0 and h_1 are the states of the first and the second, in the order of torch's.
+    TensorBoard: the curve at initialisation and at the end, relative to lag 0 (scalars with the lag as the step), a
+    heatmap of training step x lag, and the memory length over training.
+    File: step, layer, direction, state, lag, log10_norm.
 
     Args:
         path: the file.
@@ -94,52 +128,58 @@ class GradientFlow(Probe):
     def __init__(self, path: str | Path, every_n_steps: int | None, num_sequences: int, predict: bool = False) -> None:
         super().__init__(every_n_steps, num_sequences)
         self.path, self.predict = Path(path), predict
-        self.history: dict[str, dict[int, Tensor]] = {}  # state -> training step -> (T,)
-        self.predicted: dict[str, Tensor] = {}  # state -> (T,)
+        self.history: dict[tuple[int, str, str], dict[int, Tensor]] = {}  # layer, direction, state -> step -> (T,)
 
-    def measure(self, trainer, module, batch) -> dict[str, float]:
-        step = trainer.global_step
-        flows = flow(module.recurrent, lambda: module.loss(batch))
-        curves = {f"{s}{k}": c.cpu() for k, f in numbered(flows) for s, c in f.rms().items()}
-        for state, curve in curves.items():
-            self.history.setdefault(state, {})[step] = curve
-        if step == 0:
-            self._write_curves(trainer, "at_init", curves)
-            if self.predict and len(flows) == 1:  # in layers below the last, errors arrive at every step
-                with contextlib.suppress(ValueError):
-                    linear = theory.linearise(from_torch(module.recurrent).cell(), batch[0].mean((0, 1)))
-                    self.predicted = linear.curves(batch[0].size(1))
+    def measure(self, trainer, module, batch) -> list[Row]:
+        flows = zip(places(module.recurrent), flow(module.recurrent, lambda: module.loss(batch)), strict=True)
+        curves = {(*place, state): c.float().cpu() for place, f in flows for state, c in f.rms().items()}
+        predicted = {}
+        if trainer.global_step == 0 and self.predict and len(places(module.recurrent)) == 1:
+            # Of one layer alone: in those below the last, errors arrive at every step.
+            with contextlib.suppress(ValueError):
+                linear = theory.linearise(from_torch(module.recurrent).cell(), batch[0].mean((0, 1)))
+                predicted = linear.curves(batch[0].size(1))
         if trainer.is_global_zero:
-            write(self.path, self._save)
-        return {f"memory_length/{state}": memory_length(curve) for state, curve in curves.items()}
+            self._write(trainer.global_step, curves, predicted)
+        if not self.history:
+            self._show(trainer, module, "at_init", curves)
+        for key, curve in curves.items():
+            self.history.setdefault(key, {})[trainer.global_step] = curve
+        return [Row("memory_length", *key, memory_length(curve)) for key, curve in curves.items()]
 
-    def _save(self, path: Path) -> None:
-        with path.open("w", newline="") as file:
+    def _write(self, step: int, curves: dict[tuple[int, str, str], Tensor], predicted: dict[str, Tensor]) -> None:
+        """Append to the file; the first curves begin it anew."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a" if self.history else "w", newline="") as file:
             rows = csv.writer(file)
-            rows.writerow(("step", "state", "lag", "log10_norm", *["predicted"] * self.predict))
-            for state, curves in self.history.items():
-                for step, curve in curves.items():
-                    columns = [[f"{y:.4f}" for y in curve.tolist()]]
-                    if self.predict:
-                        expected = self.predicted.get(state) if step == 0 else None
-                        columns.append(
-                            [""] * len(curve) if expected is None else [f"{y:.4f}" for y in expected.tolist()]
-                        )
-                    rows.writerows((step, state, lag, *row) for lag, row in enumerate(zip(*columns, strict=True)))
+            if not self.history:
+                rows.writerow((*FLOW_COLUMNS, *["predicted"] * self.predict))
+            for key, curve in curves.items():
+                columns = [[f"{y:.4f}" for y in curve.tolist()]]
+                if self.predict:
+                    expected = predicted.get(key[-1])
+                    columns.append([""] * len(curve) if expected is None else [f"{y:.4f}" for y in expected.tolist()])
+                rows.writerows((step, *key, lag, *row) for lag, row in enumerate(zip(*columns, strict=True)))
 
-    def _write_curves(self, trainer: L.Trainer, when: str, curves: dict[str, Tensor]) -> None:
+    def _show(self, trainer: L.Trainer, module: SequenceModule, when: str, curves: dict[tuple, Tensor]) -> None:
         if writer := tensorboard(trainer):
-            for state, curve in curves.items():
-                for lag, y in enumerate(curve.tolist()):
-                    writer.add_scalar(f"gradient_flow_{when}/log10_dL_d{state}_against_lag", y, lag)
+            for (layer, direction, state), curve in curves.items():
+                name = f"gradient_against_lag/log10_dL_d{state}_{when}{suffix(module.recurrent, layer, direction)}"
+                for lag, y in enumerate((curve - curve[0]).tolist()):
+                    writer.add_scalar(name, y, lag)
 
     def on_train_end(self, trainer, module) -> None:
         super().on_train_end(trainer, module)
-        self._write_curves(trainer, "at_end", {state: list(c.values())[-1] for state, c in self.history.items()})
+        self._show(trainer, module, "at_end", {key: list(curves.values())[-1] for key, curves in self.history.items()})
         if writer := tensorboard(trainer):
-            for state, curves in self.history.items():
-                figure = figures.heatmap(state, list(curves), torch.stack(list(curves.values())))
-                writer.add_figure(f"gradient_flow/d{state}", figure, trainer.global_step)
+            for (layer, direction, state), curves in self.history.items():
+                end = suffix(module.recurrent, layer, direction)
+                try:
+                    title = figures.derivative(state, *(layer, direction) if end else ())
+                    figure = figures.heatmap(title, list(curves), torch.stack(list(curves.values())))
+                    writer.add_figure(f"gradient_flow/d{state}{end}", figure, trainer.global_step)
+                except Exception as error:  # no picture is worth a run
+                    warnings.warn(f"the heatmap of d{state}{end} was not drawn: {error}", stacklevel=1)
 
 
 class GateStatistics(Probe):
@@ -150,45 +190,55 @@ class GateStatistics(Probe):
     timescales over seq_len.
     """
 
-    def measure(self, trainer, module, batch) -> dict[str, float]:
-        values = {}
-        for suffix, seen in numbered(gates(module.recurrent, lambda: module(batch[0]))):
+    def measure(self, trainer, module, batch) -> list[Row]:
+        rows = []
+        found = zip(places(module.recurrent), gates(module.recurrent, lambda: module(batch[0])), strict=True)
+        for place, seen in found:
+            values = {}
             closed, opened = seen.closed(), seen.open()
             for name, value in seen.values.items():
-                values[f"gates/{name}{suffix}_mean"] = value.mean()
+                values[f"{name}_mean"] = value.mean()
                 if (value >= 0).all():  # no candidate
-                    values[f"gates/{name}{suffix}_closed"] = closed[name].mean()
-                    values[f"gates/{name}{suffix}_open"] = opened[name].mean()
+                    values[f"{name}_closed"] = closed[name].mean()
+                    values[f"{name}_open"] = opened[name].mean()
             if seen.keep_gate:
                 timescales = seen.timescales().cpu()
                 steps = batch[0].size(1)
-                values[f"gates/timescale{suffix}_median"] = timescales.median()
-                values[f"gates/timescale{suffix}_share_beyond_seq_len"] = (timescales >= steps).double().mean()
+                values["timescale_median"] = timescales.median()
+                values["timescale_share_beyond_seq_len"] = (timescales >= steps).double().mean()
                 spread = (timescales / steps).log10().clamp(max=10)
                 if (writer := tensorboard(trainer)) and spread.isfinite().all():
-                    writer.add_histogram(f"gates/log10_timescale{suffix}_over_seq_len", spread, trainer.global_step)
-        return values
+                    name = f"gates/log10_timescale_over_seq_len{suffix(module.recurrent, *place)}"
+                    writer.add_histogram(name, spread, trainer.global_step)
+            rows += [Row(f"gates/{name}", *place, "", value) for name, value in values.items()]
+        return rows
 
 
 class GradientPaths(Probe):
     """By which way the gradient comes back, as `carousel.gradients.paths` measures it: what the carousel alone and the
-    gates alone carry over half the sequence, as the decimal logarithm of their share of the whole (first layer; of c,
-    or of h where there is no c). The shares of both need not add up to 1, nor be under it."""
+    gates alone carry over half the sequence, as the decimal logarithm of their share of the whole (of c, or of h where
+    there is no c). The shares of both need not add up to 1, nor be under it."""
 
-    def measure(self, trainer, module, batch) -> dict[str, float]:
-        split = paths(module.recurrent, lambda: module.loss(batch))[0]
-        curves = {name: list(getattr(split, name).rms().values())[-1] for name in ("total", "carousel", "gates")}
+    def measure(self, trainer, module, batch) -> list[Row]:
         lag = (batch[0].size(1) - 1) // 2
-        return {f"paths/{name}": curves[name][lag] - curves["total"][lag] for name in ("carousel", "gates")}
+        rows = []
+        found = zip(places(module.recurrent), paths(module.recurrent, lambda: module.loss(batch)), strict=True)
+        for place, split in found:
+            total, *alone = (flow.rms() for flow in (split.total, split.carousel, split.gates))
+            state = list(total)[-1]
+            for name, curves in zip(("carousel", "gates"), alone, strict=True):
+                rows.append(Row(f"paths/{name}", *place, state, curves[state][lag] - total[state][lag]))
+        return rows
 
 
 class LargestLyapunovExponent(Probe):
-    """The mean over sequences of the largest Lyapunov exponent per step, in nats (first layer), as
-    `carousel.gradients.lyapunov` measures it after the first tenth of the steps: above 0 nearby states part."""
+    """The mean over sequences of the largest Lyapunov exponent per step, in nats, as `carousel.gradients.lyapunov`
+    measures it after the first tenth of the steps: above 0 nearby states part."""
 
-    def measure(self, trainer, module, batch) -> dict[str, float]:
-        spectrum = lyapunov(module.recurrent, lambda: module(batch[0]), exponents=1, discard=batch[0].size(1) // 10)
-        return {"lyapunov/largest": spectrum[0].mean()}
+    def measure(self, trainer, module, batch) -> list[Row]:
+        spectra = lyapunov(module.recurrent, lambda: module(batch[0]), exponents=1, discard=batch[0].size(1) // 10)
+        found = zip(places(module.recurrent), spectra, strict=True)
+        return [Row("lyapunov/largest", *place, "", spectrum.mean()) for place, spectrum in found]
 
 
 class StopWhenSolved(L.Callback):
@@ -204,9 +254,9 @@ class StopWhenSolved(L.Callback):
 
 
 class LossChart(L.Callback):
-    """One chart of training loss, validation loss and chance together, in TensorBoard's Custom Scalars page."""
+    """One chart of training loss, validation loss and the baseline's together, in TensorBoard's Custom Scalars page."""
 
     def on_train_start(self, trainer, _) -> None:
         if writer := tensorboard(trainer):
             chart = ["Multiline", ["train/loss", "val/loss", "val/chance"]]
-            writer.add_custom_scalars({"loss": {"loss and the chance level": chart}})
+            writer.add_custom_scalars({"loss": {"loss, and the baseline's": chart}})

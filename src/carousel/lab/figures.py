@@ -1,13 +1,19 @@
-"""Tables to figures. The same model has the same colour, line and marker in every figure."""
+"""Tables to figures. The same setting has the same colour, line and marker in every figure of a report."""
 
-from itertools import cycle
+import math
+from collections.abc import Iterable
+from itertools import chain
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
+
+from .results import places, relative, value, varied
 
 # Okabe & Ito's colours, told apart in black and white by the line and the marker.
 STYLES = {
@@ -24,38 +30,125 @@ STYLES = {
     "janet": {"color": "#332288", "linestyle": "--", "marker": ">"},
     "indrnn": {"color": "#999933", "linestyle": ":", "marker": "h"},
 }
-_OTHERS = [
-    {"color": color, "linestyle": line, "marker": marker}
-    for (line, marker), color in zip(
-        [("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ("-", "v"), ("--", "P"), ("-.", "X"), (":", "*")],
-        ["#332288", "#88CCEE", "#117733", "#999933", "#CC6677", "#882255", "#AA4499", "#DDCC77"],
-        strict=True,
-    )
-]
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 4)))
+MARKERS = "osD^vP<>Xh*"
+NAMES = {
+    "rnn": "RNN",
+    "rnn_orthogonal": "RNN, orthogonal",
+    "lstm": "LSTM",
+    "lstm_forget1": "LSTM, forget bias 1",
+    "lstm_chrono": "LSTM, chrono",
+    "lstm_peephole": "LSTM, peephole",
+    "lstm_coupled": "LSTM, coupled gates",
+    "lstm_layer_norm": "LSTM, layer norm",
+    "gru": "GRU",
+    "gru_chrono": "GRU, chrono",
+    "mgu": "MGU",
+    "mgu_chrono": "MGU, chrono",
+    "janet": "JANET",
+    "janet_chrono": "JANET, chrono",
+    "indrnn": "IndRNN",
+    "indrnn_uniform": "IndRNN, uniform",
+    "highway": "highway RNN",
+    "nn_rnn": "nn.RNN",
+    "nn_lstm": "nn.LSTM",
+    "nn_gru": "nn.GRU",
+}
+"""What the models are called in figures; any other by its own name."""
 FLOOR = -20.0
 """Decimal logarithm under which gradient curves are cut: far below anything that training could notice."""
+GREENS = LinearSegmentedColormap.from_list("", ["white", "#7fbf9b"])
 
 
 Style = dict[str, dict]
 
 
-def styles(labels: list[str]) -> Style:
-    """How each model looks: made once for a report, so that it looks the same in all figures."""
-    others = cycle(_OTHERS)
-    return {label: STYLES.get(label) or next(others) for label in sorted(labels)}
+def named(label: str) -> str:
+    """A label as figures show it: the model by its name, and what else varies as it is."""
+    model, _, rest = label.partition(" ")
+    return " ".join(filter(None, (NAMES.get(model, model), rest)))
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """One legend for the whole figure, under the panels, where it covers no line."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+def styles(labels: Iterable[str]) -> Style:
+    """A look for each label: a known model's own, and for others one that no other label has."""
+    labels = sorted(set(labels))
+    taken = [STYLES[label] for label in labels if label in STYLES]
+    colors = [matplotlib.colormaps[name](k) for k in range(20) for name in ("tab20b", "tab20")]
+    others = (
+        {"color": matplotlib.colors.to_hex(colors[7 * k % 40]), "linestyle": LINES[k % 7], "marker": MARKERS[k % 11]}
+        for k in range(40 * 7 * 11)
+    )
+    fresh = (look for look in others if look not in taken)
+    return {label: STYLES[label] if label in STYLES else next(fresh) for label in labels}
 
 
-def band(ax: Axes, label: str, curves: pd.DataFrame, style: dict, markevery) -> None:
+def looks(results: pd.DataFrame) -> Style:
+    """A look for each label of a table of runs, made once for a report.
+
+    Where two things vary, the colour tells one and the line the other: colours for the models, or else, from dark to
+    bright, for what has more values.
+    """
+    factors = ["model"] * (results["model"].nunique() > 1) + varied(results)
+    settings = results.drop_duplicates("label").set_index("label")
+    if len(factors) != 2 or settings[factors].isna().any(axis=None):
+        return styles(settings.index)
+    first, second = sorted(factors, key=lambda f: (f != "model", -results[f].astype(str).nunique()))
+    shades, lines = levels(results[first]), levels(results[second])
+    if len(lines) > len(LINES):
+        return styles(settings.index)
+    if first == "model":
+        colors = {model: look["color"] for model, look in styles(results["model"]).items()}
+    else:
+        colors = dict(zip(shades, matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(shades))), strict=True))
+        colors = {level: matplotlib.colors.to_hex(color) for level, color in colors.items()}
+    return {
+        label: {
+            "color": colors[run[first] if first == "model" else value(run[first])],
+            "linestyle": LINES[lines.index(value(run[second]))],
+            "marker": MARKERS[lines.index(value(run[second]))],
+        }
+        for label, run in settings.iterrows()
+    }
+
+
+def levels(column: pd.Series) -> list[str]:
+    """The values of a factor, numbers by size, as words."""
+    found = {value(x): x for x in column}
+    return sorted(found, key=lambda word: found[word] if pd.api.types.is_number(found[word]) else math.inf)
+
+
+def legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend for the whole figure, under the panels, where it covers no line; the figure grows by its height."""
+    found = [ax.get_legend_handles_labels() for ax in axes]
+    handles = {label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)}
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    entry = 0.75 + 0.078 * max(map(len, handles))  # inches: the line, and the text at 9 points
+    columns = max(1, min(int(width / entry), len(handles)))
+    figure.set_size_inches(max(width, entry), height + 0.19 * math.ceil(len(handles) / columns))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def every(curves: pd.DataFrame, k: int) -> tuple[int, int]:
+    """Where the k-th of several curves has its markers: eight, a little apart from the others'."""
+    step = max(1, len(curves) // 8)
+    return (k * step // 5 % step, step)
+
+
+def band(ax: Axes, label: str, curves: pd.DataFrame, style: dict, markevery=None) -> None:
     """The mean of several seeds, one a column, in a band from the least to the largest."""
     ax.plot(curves.index, curves.mean(axis=1), label=label, linewidth=1.4, markersize=4, markevery=markevery, **style)
     if curves.shape[1] > 1:
         ax.fill_between(curves.index, curves.min(axis=1), curves.max(axis=1), color=style["color"], alpha=0.15, lw=0)
+
+
+def threads(ax: Axes, label: str, curves: pd.DataFrame, style: dict, k: int) -> None:
+    """A thin line for each run, one a column; each to its own end, where it has a marker."""
+    for i, (_, curve) in enumerate(curves.items()):
+        curve = curve.dropna()
+        marks = [*range(*every(curve, k)[:1], len(curve), every(curve, k)[1]), len(curve) - 1] if len(curve) else None
+        ax.plot(curve.index, curve, label=None if i else label, linewidth=0.9, markersize=3, markevery=marks, **style)
 
 
 def mark(ax: Axes, y: float, name: str) -> None:
@@ -64,114 +157,179 @@ def mark(ax: Axes, y: float, name: str) -> None:
     ax.annotate(name, (1.01, y), xycoords=("axes fraction", "data"), color="0.4", va="center", fontsize=8)
 
 
-def power_of_ten(y: float, _) -> str:
-    return f"$10^{{{y:.0f}}}$"
+def decades(ax: Axes) -> None:
+    """Show whole decimal logarithms on the y axis as powers of ten."""
+    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.0f}}}$"))
+
+
+def derivative(state: str, layer: int | None = None, direction: str = "forward") -> str:
+    """dL/dh at lag k, for a title; with the layer and the direction where there are several."""
+    symbol = state if len(state) == 1 else rf"\mathrm{{{state}}}".replace("_", r"\_")
+    above = "" if layer is None else rf"^{{({layer})}}"
+    return rf"$\partial L/\partial {symbol}{above}_{{T-k}}$" + ", reverse" * (direction == "reverse")
 
 
 def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
-    """The gradient's norm relative to lag 0 against the lag, at the largest seq_len: before and after training."""
-    seq_len = flow["seq_len"].max()
-    flow = flow[flow["seq_len"] == seq_len]
-    states = list(flow["state"].unique())
-    figure = Figure(figsize=(9, 3.4 * len(states) + 0.6), layout="constrained")
-    grid = figure.subplots(len(states), 2, sharex=True, sharey=True, squeeze=False)
-    top = 3.0
-    for row, state in zip(grid, states, strict=True):
-        for ax, when in zip(row, ("at initialisation", "after training"), strict=True):
-            for label, runs in flow[flow["state"] == state].groupby("label"):
-                step = runs.groupby("run")["step"].transform("max" if when == "after training" else "min")
-                curves = runs[runs["step"] == step].pivot_table(index="lag", columns="run", values="log10_norm")
-                curves = curves - curves.loc[0]
-                top = max(top, min(curves.max().max() + 1, -FLOOR))
-                band(ax, label, curves, style[label], (0.05, 0.13))
+    """The gradient's norm relative to lag 0 against the lag, of each task at its largest length: before and after
+    training, a row for each layer, direction and state."""
+    longest = flow.groupby("task")["seq_len"].transform("max")
+    flow = relative(flow[flow["seq_len"] == longest])
+    several = len(places(flow)) > 1
+    rows = list(flow.groupby(["task", "layer", "direction", "state"], sort=True))
+    tasks = flow["task"].nunique()
+    figure = Figure(figsize=(9, 2.9 * len(rows) + 0.6), layout="constrained")
+    grid = figure.subplots(len(rows), 2, sharey=True, sharex="row", squeeze=False)
+    top, bottom = 1.0, -2.5
+    for axes, ((task, layer, direction, state), part) in zip(grid, rows, strict=True):
+        for ax, when in zip(axes, ("at initialisation", "after training"), strict=True):
+            step = part.groupby("run")["step"].transform("max" if when == "after training" else "min")
+            for k, (label, runs) in enumerate(part[part["step"] == step].groupby("label")):
+                curves = runs.pivot_table(index="lag", columns="run", values="log10_norm")
+                if len(curves):
+                    top = max(top, min(curves.max().max() + 1, -FLOOR))
+                    bottom = min(bottom, max(curves.min().min() - 0.5, FLOOR))
+                    band(ax, named(label), curves, style[label], every(curves, k))
             mark(ax, -2, "1%")
-            ax.set_title(rf"$\partial L/\partial {state}_{{T-k}}$, {when}")
-            ax.yaxis.set_major_formatter(FuncFormatter(power_of_ten))
+            title = f"{derivative(state, *(layer, direction) if several else ())}, {when}"
+            ax.set_title(f"{task}: {title}" if tasks > 1 else title, fontsize=10)
+            decades(ax)
             ax.grid(alpha=0.25)
-        row[0].set_ylabel("norm relative to lag 0")
-    grid[0, 0].set_ylim(FLOOR, top)
+            if part["log10_norm"].isna().all():
+                ax.text(0.5, 0.5, "no gradient at lag 0", transform=ax.transAxes, ha="center", va="center")
+        axes[0].set_ylabel("norm relative to lag 0")
+    grid[0, 0].set_ylim(bottom, top)
     for ax in grid[-1]:
         ax.set_xlabel("lag k (time steps back from the loss)")
-    over = ", mean and range over seeds" if flow["seed"].nunique() > 1 else ""
-    figure.suptitle(f"How much of the error reaches earlier states: sequences of {seq_len} steps{over}")
-    legend(figure, max(grid.flat, key=lambda ax: len(ax.lines)))
+    over = "; geometric mean and range of the runs" if flow["run"].nunique() > flow["label"].nunique() else ""
+    lengths = " or ".join(f"{length}" for length in sorted(flow["seq_len"].unique()))
+    figure.suptitle(f"How much of the error reaches earlier states (sequence length T = {lengths}{over})", fontsize=11)
+    legend(figure, grid.flat)
     return figure
 
 
 def solved(results: pd.DataFrame, style: Style) -> Figure:
-    """Which runs were solved, and after how many training steps, against seq_len."""
+    """How many runs of each setting solve each task, and after how many training steps.
+
+    For each task a table: of settings and lengths, or, at one length, of the values of the two things that vary. Where
+    there are several lengths, beside it the steps against the length.
+    """
     finished = results[results["status"] == "finished"]
-    labels, lengths = sorted(finished["label"].unique()), sorted(finished["seq_len"].unique())
-    figure = Figure(figsize=(10, 0.35 * len(labels) + 2.6), layout="constrained")
-    table, steps = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    factors, tasks = varied(finished), sorted(finished["task"].unique())
+    several = finished["seq_len"].nunique() > 1
+    crossed = not several and len(factors) == 2 and finished["model"].nunique() == 1
+    rows, columns = factors if crossed else ("label", "seq_len")
+    heights = [0.42 * finished.loc[finished["task"] == task, rows].astype(str).nunique() + 1.1 for task in tasks]
+    figure = Figure(figsize=(10 if several else 7, max(sum(heights), 3.4 if several else 0)), layout="constrained")
+    grid = figure.subplots(
+        len(tasks), 1 + several, height_ratios=heights, width_ratios=(1, 1.1)[: 1 + several], squeeze=False
+    )
+    for axes, task in zip(grid, tasks, strict=True):
+        runs = finished[finished["task"] == task]
+        _table(axes[0], runs, rows, columns)
+        axes[0].set_title(task if len(tasks) > 1 else "", fontsize=10)
+        if several:
+            _steps(axes[1], runs, style)
+    words = (
+        "of those that solve it, the median of the training steps until then; else the median test loss / baseline's"
+    )
+    figure.suptitle(f"Runs that solve the task. Below: {words}", fontsize=10, wrap=True)
+    legend(figure, chain.from_iterable(axes[1:] for axes in grid))
+    return figure
 
-    share = finished.pivot_table(index="label", columns="seq_len", values="solved", aggfunc="mean")
-    loss = finished.pivot_table(index="label", columns="seq_len", values="test/loss", aggfunc="mean")
-    table.imshow(share.to_numpy(float), cmap="Greens", vmin=0, vmax=1.6, aspect="auto")
-    for i, label in enumerate(share.index):
-        for j, length in enumerate(share.columns):
-            if not np.isnan(value := share.loc[label, length]):
-                word = "solved" if value == 1 else "no" if value == 0 else f"{value:.0%}"
-                table.text(j, i, f"{word}\n{loss.loc[label, length]:.4f}", ha="center", va="center", fontsize=8)
-    table.set_xticks(range(len(lengths)), lengths)
-    table.set_yticks(range(len(labels)), labels)
-    table.set(title="solved? (below: test loss)", xlabel="seq_len (time steps)")
 
-    for label, runs in finished.groupby("label"):
-        counts = runs.pivot_table(index="seq_len", columns="run", values="steps_to_solve", dropna=False)
-        counts = counts[share.loc[label].reindex(counts.index) == 1]
-        if not counts.empty:
-            band(steps, label, counts, style[label], None)
-    steps.set(
-        title="training steps until solved (where every seed is)",
-        xlabel="seq_len (time steps)",
+def _table(ax: Axes, runs: pd.DataFrame, rows: str, columns: str) -> None:
+    words = runs.assign(row=runs[rows].map(value), column=runs[columns].map(value))
+    heads, sides = levels(runs[columns]), levels(runs[rows])
+    share = np.full((len(sides), len(heads)), np.nan)
+    for (side, head), group in words.groupby(["row", "column"]):
+        i, j = sides.index(side), heads.index(head)
+        share[i, j] = group["solved"].mean()
+        some = group[group["solved"].astype(bool)]
+        steps = some["steps_to_solve"].median() if len(some) else math.nan
+        loss = (group["test/loss"] / group["chance"]).median()
+        below = f"{steps:.0f} steps" if steps == steps else "solved" if len(some) else f"loss {loss:.2f}"
+        text = f"{len(some)}/{len(group)}\n{below}"
+        ax.text(j, i, text, ha="center", va="center", fontsize=8)
+    ax.imshow(share, cmap=GREENS, vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(len(heads)), heads)
+    ax.set_yticks(range(len(sides)), [named(side) if rows == "label" else side for side in sides])
+    ax.set_xlabel("sequence length T" if columns == "seq_len" else columns.removeprefix("config."))
+    ax.set_ylabel("" if rows == "label" else rows.removeprefix("config."))
+
+
+def _steps(ax: Axes, runs: pd.DataFrame, style: Style) -> None:
+    """The median of the steps until solved against the length, while most runs solve it; settings side by side."""
+    lengths = sorted(runs["seq_len"].unique())
+    labels = sorted(runs["label"].unique())
+    for k, (label, own) in enumerate(runs.groupby("label")):
+        known = own[own["solved"].astype(bool)].dropna(subset="steps_to_solve")
+        known = known[known["seq_len"].map(own.groupby("seq_len")["solved"].mean()) > 0.5]
+        if len(known):
+            shift = 1.0 + 0.012 * (k - len(labels) / 2)  # or equal points would cover one another
+            steps = known.groupby("seq_len")["steps_to_solve"].agg(["median", "min", "max"]).astype(float)
+            reach = [steps["median"] - steps["min"], steps["max"] - steps["median"]]
+            ax.errorbar(
+                steps.index * shift,
+                steps["median"],
+                yerr=reach,
+                label=named(label),
+                linewidth=1.3,
+                elinewidth=0.8,
+                markersize=4.5,
+                **style[label],
+            )
+    ax.set(
+        title="steps until solved (median, range; where most runs are)",
+        xlabel="sequence length T",
         ylabel="training steps",
     )
-    steps.set(xscale="log", yscale="log")
-    steps.set_xlim(min(lengths) * 0.85, max(lengths) * 1.2)
-    steps.set_xticks(lengths, lengths)
-    steps.xaxis.set_minor_formatter(NullFormatter())
-    steps.yaxis.set_major_formatter(ScalarFormatter())
-    steps.yaxis.set_minor_formatter(ScalarFormatter())
-    steps.grid(alpha=0.25, which="both")
-    if steps.lines:
-        steps.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    else:
-        steps.text(0.5, 0.5, "no length was solved", transform=steps.transAxes, ha="center")
-    return figure
+    ax.title.set_fontsize(10)
+    if not ax.lines:
+        ax.text(0.5, 0.5, "no length was solved by most runs,\nor nobody counted", transform=ax.transAxes, ha="center")
+        return
+    ax.set(xscale="log", yscale="log")
+    ax.set_xlim(min(lengths) * 0.85, max(lengths) * 1.2)
+    ax.set_xticks(lengths, lengths)
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        axis(ScalarFormatter())
+    ax.grid(alpha=0.25, which="both")
 
 
 def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Figure:
-    """Validation loss against the training step, one panel for each seq_len, with the chance level.
-
-    A run that stopped early, being solved, counts with its last loss from then on.
-    """
+    """Validation loss over the baseline's against the training step, a thin line a run; a panel for each task and
+    length."""
     curves = curves.dropna(subset="val/loss")
-    lengths = sorted(curves["seq_len"].unique())
-    columns = min(len(lengths), 3)
-    rows = -(-len(lengths) // columns)
-    figure = Figure(figsize=(3.6 * columns + 0.6, 2.7 * rows + 0.6), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for ax, length in zip(grid.flat, lengths, strict=False):
-        for label, runs in curves[curves["seq_len"] == length].groupby("label"):
-            band(ax, label, runs.pivot_table(index="step", columns="run", values="val/loss").ffill(), style[label], 0.2)
-        for chance in results.loc[results["seq_len"] == length, "chance"].dropna().unique():
-            mark(ax, chance, "chance")
-        ax.set(title=f"seq_len {length}", yscale="log")
+    curves = curves.assign(loss=curves["val/loss"] / curves["run"].map(results.set_index("run")["chance"]))
+    panels = list(curves.groupby(["task", "seq_len"]))
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.6 * columns + 0.6 + 1.6 * (columns == 1), 2.7 * rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for ax, ((task, length), part) in zip(grid.flat, panels, strict=False):
+        for k, (label, runs) in enumerate(part.groupby("label")):
+            threads(ax, named(label), runs.pivot_table(index="step", columns="run", values="loss"), style[label], k)
+        mark(ax, 1, "baseline")
+        mark(ax, 0.1, "solved")
+        tasks = curves["task"].nunique()
+        ax.set_title(f"{task}, T = {length}" if tasks > 1 else f"T = {length}", fontsize=10)
+        ax.set(yscale="log", xlabel="training step")
         ax.grid(alpha=0.25)
-    for ax in grid.flat[len(lengths) :]:
+    for ax in grid.flat[len(panels) :]:
         ax.set_visible(False)
-    for ax in [grid[(len(lengths) - 1 - j) // columns, j] for j in range(columns)]:
-        ax.set_xlabel("training step")
-        ax.tick_params(labelbottom=True)
     for ax in grid[:, 0]:
-        ax.set_ylabel("validation loss")
-    legend(figure, max(grid.flat, key=lambda ax: len(ax.lines)))
+        ax.set_ylabel("validation loss / baseline")
+    low, high = grid[0, 0].get_ylim()
+    grid[0, 0].set_ylim(max(low, 1e-6), min(high, 5))  # a spike would flatten everything else
+    legend(figure, grid.flat)
     return figure
 
 
-def heatmap(state: str, steps: list[int], log10_norm: Tensor) -> Figure:
-    """Training step x lag, for one state: `log10_norm` is (len(steps), T)."""
+def heatmap(title: str, steps: list[int], log10_norm: Tensor) -> Figure:
+    """Training step x lag, for one state: `log10_norm` is (len(steps), T). Of many steps, 60 evenly apart."""
+    kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 60)).round().astype(int))
+    steps, log10_norm = [steps[k] for k in kept], log10_norm[kept]
     relative = (log10_norm - log10_norm[:, :1]).clamp(-10, 10)
     figure = Figure(figsize=(7, 0.25 * len(steps) + 2), layout="constrained")
     ax = figure.subplots()
@@ -179,6 +337,6 @@ def heatmap(state: str, steps: list[int], log10_norm: Tensor) -> Figure:
     image = ax.imshow(relative.numpy(), aspect="auto", cmap="cividis", vmin=-10, vmax=top, interpolation="nearest")
     ax.set_yticks(range(len(steps)), steps)
     ax.set(xlabel="lag k (time steps back from the loss)", ylabel="training step")
-    ax.set_title(rf"$\|\partial L/\partial {state}_{{T-k}}\|$ relative to lag 0 (cut at $10^{{\pm 10}}$)")
+    ax.set_title(rf"norm of {title} relative to lag 0 (cut at $10^{{\pm 10}}$)")
     figure.colorbar(image, label="decimal logarithm")
     return figure

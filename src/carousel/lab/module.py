@@ -40,14 +40,21 @@ class SequenceModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         loss = self.loss(batch)
+        self._log_step()
         self.log("train/loss", loss)
         return loss
+
+    def _log_step(self) -> None:
+        """Let the loggers count the updates that were made, as the probes do; Lightning's own is one less
+        in a validation."""
+        self.log("step", float(self.global_step), sync_dist=True)
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> None:
         x, target = batch
         prediction = self(x)
+        self._log_step()
         self.log(f"{split}/loss", self.task.loss(prediction, target), prog_bar=True, sync_dist=True)
-        self.log(f"{split}/accuracy", self.task.accuracy(prediction, target), sync_dist=True)
+        self.log(f"{split}/{self.task.accuracy_name}", self.task.accuracy(prediction, target), sync_dist=True)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self._evaluate(batch, "val")

@@ -1,176 +1,312 @@
 """The report on a folder of runs: tables, figures, and sentences that follow from the numbers."""
 
+import io
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from rich.markup import escape
 from rich.table import Table
 
 from . import figures
-from .experiments import EXPERIMENTS
-from .results import collect, memory_lengths, names, write
+from .experiments import CHOSEN, EXPERIMENTS
+from .results import (
+    BUDGET,
+    RECORD,
+    Tables,
+    best,
+    markdown_table,
+    measured,
+    names,
+    places,
+    relative,
+    steps_to_solve,
+    value,
+    varied,
+    write,
+)
 
+MARK = "<!-- Written by Carousel, and again by every report on these runs. -->"
 SHORT = 10
-"""The lags over which the decay at initialisation is quoted."""
+"""The lags over which the rate of decay at initialisation is quoted, after lag 1."""
+UNSAID = ("_target_", "_partial_", "limit_train_batches", "devices", "enable_checkpointing", "enable_model_summary")
+"""Ends of keys that the report's settings leave out."""
 
 
-def write_report(folder: Path) -> pd.DataFrame:
-    """Write results.csv, gradient_flow.csv, loss_curves.csv, the figures and report.md into `folder`.
+def write_report(tables: Tables, runs: Path, output: Path | None = None, key: str | None = None) -> list[str]:
+    """Write report.md, its figures and the tables.
 
-    Depends on nothing but the runs under `folder`, so it can be repeated at any time, during a sweep as well; where
-    there are none, on the tables of an earlier report.
+    Depends on nothing but the tables, so it can be repeated at any time, during a sweep as well. A figure that cannot
+    be drawn is named in the report, and stops nothing.
+
+    Args:
+        tables: as `collect(runs)` gives them.
+        runs: the folder of the runs.
+        output: where to write; by default to `runs`.
+        key: a swept key whose best value is to be chosen for each setting, as `best` does.
 
     Returns:
-        The results, one row a run.
+        What could not be drawn, a line each.
 
     Raises:
-        FileNotFoundError: there is no run under `folder`.
+        FileExistsError: `output` holds files of these names that no report has written.
+        OSError: `output` cannot be written to.
     """
-    results, flow, curves = collect(folder)
-    for name, table in (("results", results), ("gradient_flow", flow), ("loss_curves", curves)):
-        write(folder / f"{name}.csv", lambda part, table=table: table.to_csv(part, index=False))
-    made: dict[str, Figure] = {}
-    style = figures.styles(results["label"].unique())
-    finished = results[results["status"] == "finished"]
+    output = output or runs
+    results = tables.results
     experiment = _experiment(results)
-    if experiment and len(finished):
-        made[experiment] = EXPERIMENTS[experiment].figure(finished, flow, curves)
-    elif not experiment:
-        if not flow.empty:
-            made["gradient_flow"] = figures.gradient_flow(flow, style)
-        if len(finished):
-            made["solved"] = figures.solved(results, style)
-        if not curves.empty:
-            made["loss_curves"] = figures.loss_curves(curves, results, style)
-    for name, figure in made.items():
-        write(folder / f"{name}.png", lambda part, figure=figure: figure.savefig(part, dpi=150, format="png"))
-    if experiment and made:
-        findings = EXPERIMENTS[experiment].findings(finished, flow, curves)
-        parts = [*findings, f"![{experiment}]({experiment}.png)"]
+    key = key or (CHOSEN if experiment and f"config.{CHOSEN}" in varied(results) else None)
+    ended = results[results["status"].isin(["finished", "diverged", "failed"])]
+    chosen = best(ended, key) if key and len(ended) else results
+    shown = tables.of(chosen[chosen["status"] == "finished"])
+
+    drawn, failures = {}, []
+    for name, draw in plans(shown, experiment).items():
+        try:
+            drawn[name] = png(draw())
+        except Exception as error:  # whatever it is: the numbers are there
+            failures.append(f"{name}.png was not drawn: {type(error).__name__}: {error}")
+    parts = [heading(results), setup(chosen)]
+    if key and len(ended):
+        parts.append(choice(results, chosen, key))
+    if experiment in EXPERIMENTS and len(shown.results):
+        try:
+            parts += EXPERIMENTS[experiment].findings(shown)
+        except Exception as error:
+            failures.append(f"the findings were not written: {type(error).__name__}: {error}")
+        parts += [f"![{experiment}]({experiment}.png)"] if experiment in drawn else []
     else:
-        parts = general(finished, flow, set(made))
-    write(folder / "report.md", lambda part: part.write_text(markdown(folder.resolve().name, results, parts)))
-    return results
+        parts += general(shown, results, set(drawn))
+    if failures:
+        parts += ["## What could not be drawn", "\n".join(f"- {line}" for line in failures)]
+    parts.append(unfinished(results, runs, output))
+    text = "\n\n".join([f"{MARK}\n# {runs.resolve().name}", *filter(None, parts)]) + "\n"
+
+    files: dict[str, Callable[[Path], object]] = {"report.md": lambda part: part.write_text(text)}
+    files |= {f"{name}.png": lambda part, image=image: part.write_bytes(image) for name, image in drawn.items()}
+    if output != runs or any(runs.rglob(RECORD)):  # or else the tables were read from there
+        for name, table in zip(Tables._fields, tables, strict=True):
+            files[f"{name}.csv"] = lambda part, table=table: table.to_csv(part, index=False)
+    if not _ours(output) and (foreign := [name for name in files if (output / name).exists()]):
+        raise FileExistsError(f"{output} holds {names(foreign)}, which no report has written; choose another --output")
+    for name, save in files.items():
+        write(output / name, save)
+    return failures
+
+
+def _ours(folder: Path) -> bool:
+    try:
+        return (folder / "report.md").read_text(errors="replace").startswith(MARK)
+    except OSError:
+        return False
 
 
 def _experiment(results: pd.DataFrame) -> str | None:
-    """The experiment that all runs are of, if it is one with a figure of its own."""
-    found = set(results["experiment"]) if "experiment" in results else set()
-    return found.pop() if len(found) == 1 and found <= EXPERIMENTS.keys() else None
+    """The named experiment that all runs are of."""
+    found = set(results["experiment"].dropna()) if "experiment" in results else set()
+    return found.pop() if len(found) == 1 and results["experiment"].notna().all() else None
 
 
-def markdown(title: str, results: pd.DataFrame, parts: list[str]) -> str:
+def plans(tables: Tables, experiment: str | None) -> dict[str, Callable[[], Figure]]:
+    """The figures to draw, by name."""
+    results, flow, curves, _ = tables
+    if experiment in EXPERIMENTS:
+        return {experiment: lambda: EXPERIMENTS[experiment].figure(tables)} if len(results) else {}
+    style = figures.looks(results) if len(results) else {}
+    made: dict[str, Callable[[], Figure]] = {}
+    if len(flow):
+        made["gradient_flow"] = lambda: figures.gradient_flow(flow, style)
+    if len(results):
+        made["solved"] = lambda: figures.solved(results, style)
+    if len(curves):
+        made["loss_curves"] = lambda: figures.loss_curves(curves, results, style)
+    return made
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150, format="png")
+    return buffer.getvalue()
+
+
+def heading(results: pd.DataFrame) -> str:
     counts = names(f"{count} {status}" for status, count in results["status"].value_counts().items())
-    seeds = results.groupby(["label", "seq_len"])["seed"].nunique()
-    seeds = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    parts = [f"# {title}", f"{len(results)} runs ({counts}); seeds per setting: {seeds}.", *parts]
-    failed = results[results["status"] != "finished"]
-    if not failed.empty:
-        lines = [f"- `{run.run}`: {run.status}: {run.error}" for run in failed.itertuples()]
-        parts += ["## What did not finish", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
+    repeats = results.groupby(["task", "label", "seq_len"]).size()
+    seeds = f"{repeats.min()}" if repeats.min() == repeats.max() else f"{repeats.min()} to {repeats.max()}"
+    hours = results["wall_time_s"].sum() / 3600 if "wall_time_s" in results else 0.0
+    spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    runs = f"{len(results)} run" + "s" * (len(results) > 1)
+    return f"{runs} ({counts}), {spent} of computing in all; runs per setting: {seeds}."
 
 
-def general(finished: pd.DataFrame, flow: pd.DataFrame, made: set[str]) -> list[str]:
-    """What is said of a sweep that is no named experiment."""
-    parts = []
-    if "solved" in made:
-        chance = names(f"{c:.4f}" for c in sorted(finished["chance"].unique()))
-        parts += [
-            "## Who solves which length",
-            f"Solved means a validation loss of at most a tenth of chance ({chance}).",
-            " ".join(solved_sentences(finished)),
-            "![solved](solved.png)",
-        ]
-    if "gradient_flow" in made:
-        parts += [
-            "## How the gradient flows",
-            " ".join(flow_sentences(flow, finished)),
-            "![gradient flow](gradient_flow.png)",
-        ]
-    if "loss_curves" in made:
-        parts += ["## How the loss falls", loss_sentence(finished), "![loss curves](loss_curves.png)"]
-    return parts
+def setup(results: pd.DataFrame) -> str:
+    """What all runs share, and what varies."""
+    rows = []
+    for column in ["model", "task", *(c for c in results if c.startswith("config."))]:
+        if column.endswith(UNSAID):
+            continue
+        found = [word for word in figures.levels(results[column].dropna()) if word not in ("None", "nan")]
+        if found:
+            rows.append(
+                [f"`{column.removeprefix('config.')}`", ", ".join(found) if len(found) < 9 else f"{len(found)} values"]
+            )
+    versions = {c.removeprefix("versions."): results[c].dropna().unique() for c in results if c.startswith("versions.")}
+    rows += [[name, ", ".join(str(x)[:12] for x in found)] for name, found in versions.items() if len(found)]
+    return "<details><summary>Settings</summary>\n\n" + markdown_table(["setting", "value"], rows) + "\n\n</details>"
 
 
-def solved_sentences(finished: pd.DataFrame) -> list[str]:
-    sentences = []
-    for label, runs in finished.groupby("label"):
-        share = runs.groupby("seq_len")["solved"].mean()
-        always, never = share.index[share == 1], share.index[share == 0]
-        partly = [f"{length} ({value:.0%} of seeds)" for length, value in share.items() if 0 < value < 1]
-        said = []
-        if len(always):
-            said.append(f"solves {names(always)}")
-        if partly:
-            said.append(f"sometimes solves {names(partly)}")
-        if len(never):
-            said.append(f"fails at {names(never)}")
-        sentences.append(f"`{label}` {' and '.join(said)}.")
-    return sentences
-
-
-def decay(curve: pd.Series) -> float:
-    """The factor per step of a curve (indexed by lag) over the first lags."""
-    lag = min(SHORT, curve.index.max())
-    return 10 ** ((curve[lag] - curve[0]) / lag)
-
-
-def flow_sentences(flow: pd.DataFrame, finished: pd.DataFrame) -> list[str]:
-    longest = flow["seq_len"].max()
-    state = "h" if "h" in set(flow["state"]) else flow["state"].iloc[0]
-    h = flow[(flow["seq_len"] == longest) & (flow["state"] == state)]
-    first = h[h["step"] == 0].groupby(["label", "lag"])["log10_norm"].mean()
-    rate = {label: decay(first[label]) for label in first.index.unique("label")}
-    order = sorted(rate, key=rate.get)
-    sentences = [
-        f"At initialisation, with sequences of {longest} steps, the norm of ∂L/∂{state} is multiplied per step, over "
-        f"the first {min(SHORT, longest - 1)} lags, by {names(f'{rate[label]:.3f} (`{label}`)' for label in order)}."
+def choice(results: pd.DataFrame, chosen: pd.DataFrame, key: str) -> str:
+    """Which value of the key each setting is shown with."""
+    tried = figures.levels(results[f"config.{key}"].dropna())
+    by = chosen.groupby(["label", "task", "seq_len"])[f"config.{key}"].first().map(value).unstack(["task", "seq_len"])
+    by = by.sort_index(axis=1)
+    heads = [f"`{key}` chosen", *_heads(by.columns)]
+    rows = [
+        [f"`{label}`", *("" if x != x else x for x in row)] for label, row in zip(by.index, by.to_numpy(), strict=True)
     ]
-    if "rnn" in rate and len(rate) > 1:
-        below = [f"`{label}`" for label in order if rate[label] < rate["rnn"]]
-        verb = "keeps" if len(below) == 1 else "keep"
-        sentences.append(
-            f"{names(below)} {verb} less of it than `rnn`." if below else "No model keeps less than `rnn`."
-        )
-    return [*sentences, *memory_sentences(finished[finished["seq_len"] == longest])]
-
-
-def memory_sentences(runs: pd.DataFrame) -> list[str]:
-    """What training makes of the memory length, on c where there is one, for runs of one length."""
-    if "memory_length_end/h" not in runs:
-        return []
-    lengths = {when: memory_lengths(runs, when) for when in ("init", "end")}
-    said = []
-    for label, group in runs.groupby("label"):
-        init, end = (lengths[when].loc[group.index].median() for when in ("init", "end"))
-        said.append(f"from {init:.0f} to {end:.0f} for `{label}` ({group['solved'].sum()} of {len(group)} solved)")
-    return [
-        "Training takes the memory length (largest lag at which the norm is above 1% of lag 0's; of ∂L/∂c where there "
-        f"is a c; medians) {names(said)}."
-    ]
-
-
-def loss_sentence(finished: pd.DataFrame) -> str:
-    stuck = finished[finished["val/loss"] > 0.8 * finished["chance"]]
-    best = finished.loc[(finished["test/loss"] / finished["chance"]).idxmin()]
     return (
-        f"{len(stuck)} of {len(finished)} runs end within 20% of the chance level or above it, having learnt next to "
-        f"nothing; the best (`{best['label']}`, seq_len {best['seq_len']}) ends at "
-        f"{best['test/loss'] / best['chance']:.1%} of it."
+        f"`{key}` was chosen for each setting on validation data, of {names(tried)} (most runs solved, then the fewest "
+        f"steps, then the least loss); what follows is of these runs alone.\n\n{markdown_table(heads, rows)}"
     )
 
 
+def _heads(columns: pd.MultiIndex) -> list[str]:
+    """(task, seq_len) in words."""
+    several = columns.get_level_values(0).nunique() > 1
+    return [f"{task}, T = {length}" if several else f"T = {length}" for task, length in columns]
+
+
+def unfinished(results: pd.DataFrame, runs: Path, output: Path) -> str:
+    rest = results[(results["status"] != "finished") | results["error"].notna()]
+    lines = []
+    for run in rest.itertuples():
+        link = Path(os.path.relpath(runs / run.run, output)).as_posix().replace(" ", "%20")
+        said = f": {run.error}" if isinstance(run.error, str) else ""
+        lines.append(f"- [{run.run}](<{link}>): {run.status}{said}")
+    return "\n\n".join(["## What did not finish, or not whole", "\n".join(lines)]) if lines else ""
+
+
+def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[str]:
+    """What is said of a sweep that is no named experiment."""
+    results, flow, _, _ = tables
+    if results.empty:
+        return []
+    baselines = results.groupby("task")["chance"].first()
+    budget = figures.levels(results[BUDGET].dropna()) if BUDGET in results else []
+    parts = [
+        "## What is solved",
+        f"Solved means a validation loss of at most a tenth of the baseline's, the best constant answer's "
+        f"({names(f'{loss:.4f} on {task}' for task, loss in baselines.items())}), within {names(budget)} training "
+        "steps. In the table, the runs that solve it, and the median number of steps until then, over all runs; else "
+        "the median test loss as a multiple of the baseline's.",
+        solved_table(results, everything),
+        *best_sentence(results),
+        *["![solved](solved.png)"] * ("solved" in drawn),
+    ]
+    if len(flow):
+        parts += [
+            "## How the gradient flows",
+            *flow_parts(tables),
+            *["![gradient flow](gradient_flow.png)"] * ("gradient_flow" in drawn),
+        ]
+    if "loss_curves" in drawn:
+        stuck = (results["val/loss"] > 0.8 * results["chance"]).sum()
+        parts += [
+            "## How the loss falls",
+            f"{stuck} of {len(results)} runs end within 20% of the baseline's loss or above it, having learnt next to "
+            "nothing.",
+            "![loss curves](loss_curves.png)",
+        ]
+    return parts
+
+
+def solved_table(results: pd.DataFrame, everything: pd.DataFrame) -> str:
+    pending = everything[everything["status"].isin(["running", "interrupted"])]
+    columns = sorted(set(zip(results["task"], results["seq_len"], strict=True)))
+    rows = []
+    for label, own in results.groupby("label"):
+        row = [f"`{label}`"]
+        for task, length in columns:
+            runs = own[(own["task"] == task) & (own["seq_len"] == length)]
+            missing = ((pending["task"] == task) & (pending["seq_len"] == length) & (pending["label"] == label)).sum()
+            row.append(_outcome(runs) + f" ({missing} more unfinished)" * bool(missing) if len(runs) else "")
+        rows.append(row)
+    return markdown_table(["setting", *_heads(pd.MultiIndex.from_tuples(columns))], rows)
+
+
+def _outcome(runs: pd.DataFrame) -> str:
+    count, share = runs["solved"].sum(), runs["solved"].mean()
+    text = f"{count}/{len(runs)}"
+    if share > 0.5 and runs.loc[runs["solved"], "steps_to_solve"].notna().all():
+        return f"{text}; {steps_to_solve(runs)} steps"
+    return text if share == 1 else f"{text}; loss {(runs['test/loss'] / runs['chance']).median():.2f}"
+
+
+def best_sentence(results: pd.DataFrame) -> list[str]:
+    """Of several settings the one that solves most, if there is one."""
+    share = results.groupby("label")["solved"].agg(["sum", "count"])
+    rate = share["sum"] / share["count"]
+    if len(share) < 2 or rate.max() == 0:
+        return []
+    first = share.index[rate == rate.max()]
+    counts = names(f"`{label}` ({share.loc[label, 'sum']} of {share.loc[label, 'count']} runs)" for label in first)
+    return [f"The largest share is solved by {counts}."]
+
+
+def flow_parts(tables: Tables) -> list[str]:
+    """The jump and the rate of the gradient's decay at initialisation, and what training makes of the memory length."""
+    _, flow, _, measurements = tables
+    longest = flow["seq_len"] == flow.groupby("task")["seq_len"].transform("max")
+    flow = relative(flow[longest])
+    first = flow[flow["step"] == flow.groupby("run")["step"].transform("min")]
+    lengths = {when: measured(measurements, "memory_length", when) for when in ("init", "end")}
+    several = len(places(flow)) > 1
+    tasks = flow["task"].nunique()
+    rows = []
+    for (task, label, layer, direction, state), curves in first.groupby(
+        ["task", "label", "layer", "direction", "state"]
+    ):
+        curve = curves.groupby("lag")["log10_norm"].mean()
+        last = min(SHORT + 1, curve.index.max())
+        rate = 10 ** ((curve[last] - curve[1]) / (last - 1)) if last > 1 else float("nan")
+        row = [task] * (tasks > 1) + [f"`{label}`"] + [layer, direction] * several
+        row += [f"∂L/∂{state}", *("" if x != x else f"{x:.3f}" for x in (10 ** curve[1], rate))]
+        for when in lengths:
+            of = lengths[when]
+            if len(of):
+                of = of[(of["layer"] == layer) & (of["direction"] == direction) & (of["state"] == state)]
+                row.append(reach(of[of["run"].isin(curves["run"])]["value"].median(), curve.index.max()))
+        rows.append(row)
+    heads = ["task"] * (tasks > 1) + ["setting"] + ["layer", "direction"] * several
+    heads += ["gradient", "lag 0 to 1", f"per lag, 1 to {min(SHORT + 1, flow['lag'].max())}"]
+    heads += ["memory length before", "after training"] * any(map(len, lengths.values()))
+    steps = names(f"{n}" for n in sorted(flow["seq_len"].unique()))
+    return [
+        f"With sequences of {steps} steps, at initialisation: the factors by which the norm falls from lag 0 to lag 1 "
+        "(where the loss stops reading the state directly), and then per lag, the geometric mean of the runs. The "
+        "memory length is the largest lag at which the norm is above 1% of lag 0's, the median of the runs; `all` if "
+        "it is the last lag that there is.",
+        markdown_table(heads, [[str(x) for x in row] for row in rows]),
+    ]
+
+
+def reach(lags: float, last: int) -> str:
+    """A memory length in words: it cannot be seen to exceed the sequence."""
+    return "" if lags != lags else "all" if lags >= last else f"{lags:.0f}"
+
+
 def table(results: pd.DataFrame) -> Table:
-    """One row a model, one column a length: the training steps until solved, or the loss reached."""
-    lengths = sorted(results["seq_len"].unique())
+    """One row a setting, one column a length: the training steps until solved, or the loss reached."""
+    lengths, several = sorted(results["seq_len"].unique()), results["task"].nunique() > 1
     grid = Table()
-    grid.add_column("model", overflow="fold")
+    grid.add_column("task and setting" if several else "setting", overflow="fold")
     for length in lengths:
-        grid.add_column(str(length), justify="right", no_wrap=True)
-    for label, runs in results.groupby("label"):
+        grid.add_column(f"T={length}", justify="right", no_wrap=True)
+    for (task, label), runs in results.groupby(["task", "label"]):
         cells = [[_cell(run) for _, run in runs[runs["seq_len"] == length].iterrows()] for length in lengths]
-        grid.add_row(label, *("\n".join(cell) for cell in cells))
+        grid.add_row(escape(f"{task}: {label}" if several else label), *("\n".join(cell) for cell in cells))
     return grid
 
 
@@ -179,4 +315,4 @@ def _cell(run: pd.Series) -> str:
         return f"[red]{run['status']}[/]"
     if run["solved"]:
         return "[green]solved[/]" if pd.isna(run["steps_to_solve"]) else f"[green]{run['steps_to_solve']:.0f}[/]"
-    return f"✗ {run['val/loss']:.4f}"
+    return f"✗ {run['val/loss']:.3g}"

@@ -8,12 +8,19 @@ import subprocess
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 RECORD = "result.json"
-TABLES = ("results", "gradient_flow", "loss_curves")
-FLOW = "flow.csv"  # of one run; the report gathers them into gradient_flow.csv
+FLOW, PROBES, CURVES = "flow.csv", "probes.csv", "metrics.csv"  # of one run
+FLOW_COLUMNS = ("step", "layer", "direction", "state", "lag", "log10_norm")
+PROBE_COLUMNS = ("step", "measure", "layer", "direction", "state", "value")
+COLUMNS = {FLOW: FLOW_COLUMNS, CURVES: ("step",), PROBES: PROBE_COLUMNS}
+BUDGET = "config.trainer.max_steps"
+SEEDS = ("config.seed", "config.data_seed")
+SHORT = {"hidden_size": "h"}
+ORDER = ["task", "label", "seq_len", "seed", "run"]  # of the rows of results
 PACKAGES = ("torch", "lightning", "hydra-core", "tensorboard")
 
 
@@ -49,16 +56,63 @@ def markdown_table(heads: Iterable[object], rows: Iterable[Iterable[object]]) ->
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def innermost(flow: pd.DataFrame) -> pd.DataFrame:
-    """Of gradient_flow the rows of each model's innermost state, c or else h."""
-    has_c = flow.groupby("model")["state"].transform(lambda states: "c" in set(states))
-    return flow[flow["state"] == has_c.map({True: "c", False: "h"})]
+class Tables(NamedTuple):
+    """What `collect` gathers. Each table begins with the run, and all but `results`, which hold finished runs alone,
+    end with its label, model, task, seq_len and seed."""
+
+    results: pd.DataFrame
+    """One row a run, finished or not: its record."""
+    gradient_flow: pd.DataFrame
+    """step, layer, direction, state, lag, log10_norm, and predicted where that was asked for."""
+    loss_curves: pd.DataFrame
+    """step, train/loss, val/loss."""
+    measurements: pd.DataFrame
+    """step, measure, layer, direction, state, value."""
+
+    def of(self, results: pd.DataFrame) -> "Tables":
+        """The tables of some of the runs alone, under the labels that these have in `results`."""
+        labels = results.set_index("run")["label"]
+        parts = [t[t["run"].isin(labels.index)].copy() if len(t) else t for t in self[1:]]
+        return Tables(results, *(t.assign(label=t["run"].map(labels)) if len(t) else t for t in parts))
 
 
-def memory_lengths(results: pd.DataFrame, when: str) -> pd.Series:
-    """Of each run, "init" or "end": of c where there is a c, or else of h."""
-    on_h = results[f"memory_length_{when}/h"]
-    return results[f"memory_length_{when}/c"].fillna(on_h) if f"memory_length_{when}/c" in results else on_h
+def innermost(rows: pd.DataFrame, state: str | None = None) -> pd.DataFrame:
+    """Of a table with layers, directions and states each run's rows of its last layer, forward, and of one state: by
+    default of the innermost, c or else h (or else the cell's last)."""
+    top = (rows["layer"] == rows.groupby("run")["layer"].transform("max")) & (rows["direction"] == "forward")
+    rows = rows[top]
+    if state:
+        return rows[rows["state"] == state]
+    found = rows.groupby("run")["state"].transform(
+        lambda states: next((s for s in "ch" if s in set(states)), states.iloc[-1])
+    )
+    return rows[rows["state"] == found]
+
+
+def relative(flow: pd.DataFrame) -> pd.DataFrame:
+    """The curves of gradient_flow relative to their lag 0, nan where there is none or the gradient is zero."""
+    curve = ["run", "step", "layer", "direction", "state"]
+    flow = flow.sort_values([*curve, "lag"]).assign(log10_norm=flow["log10_norm"].astype(float))
+    curves = flow["log10_norm"].replace([-math.inf, math.inf], math.nan)
+    first = curves.where(flow["lag"] == 0).groupby([flow[c] for c in curve]).transform("max")
+    return flow.assign(log10_norm=curves - first)
+
+
+def places(rows: pd.DataFrame) -> list[tuple[int, str]]:
+    """The layers and directions that a table speaks of."""
+    return sorted(set(zip(rows["layer"], rows["direction"], strict=True))) if len(rows) else []
+
+
+def measured(rows: pd.DataFrame, measure: str, when: str) -> pd.DataFrame:
+    """The rows of a measure at the first ("init") or the last ("end") training step that each run was probed at."""
+    rows = rows[rows["measure"] == measure] if len(rows) else pd.DataFrame(columns=["run", *PROBE_COLUMNS])
+    return rows[rows["step"] == rows.groupby("run")["step"].transform({"init": "min", "end": "max"}[when])]
+
+
+def memory_lengths(tables: Tables, when: str) -> pd.Series:
+    """For each row of the results, at "init" or "end": of the last layer's innermost state; nan where there is none."""
+    rows = innermost(measured(tables.measurements, "memory_length", when))
+    return tables.results["run"].map(rows.set_index("run")["value"]).astype(float)
 
 
 def environment() -> dict[str, str | None]:
@@ -86,39 +140,45 @@ def outcome(folder: Path) -> float:
     return read_record(folder)["metrics"].get("test/loss", math.nan)
 
 
-def collect(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def collect(folder: Path) -> Tables:
     """Gather every run under `folder`, finished or not.
 
-    Returns:
-        results, one row a run; gradient_flow, one row for each run, training step, state and lag; loss_curves, one for
-        each run and logged training step. The last two hold finished runs only.
-
-    If there are no runs but the tables of an earlier call, as in outputs/reference/, those; the last two may be
-    missing.
+    If there are no runs but the tables of an earlier call, as in outputs/reference/, those; all but the results may be
+    missing. A run's table that is missing or cannot be read counts as empty; the second is said in its `error`.
 
     Raises:
         FileNotFoundError: there is neither.
     """
     paths = sorted(folder.rglob(RECORD))
     if not paths:
-        return tuple(_read_table(folder, name) for name in TABLES)
-    records = [json.loads(path.read_text()) for path in paths]
-    rows, flows, curves = [], [], []
-    for path, record, label in zip(paths, records, _labels(records), strict=True):
-        run = path.parent
-        keys = {"run": run.relative_to(folder).as_posix(), "label": label}
+        return Tables(*(_read_table(folder, name) for name in Tables._fields))
+    rows: list[dict] = []
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in COLUMNS}
+    for path in paths:
+        run, record = path.parent.relative_to(folder).as_posix(), json.loads(path.read_text())
         nested = {part: record.pop(part) for part in ("overrides", "metrics", "versions", "config")}
-        rows.append(keys | record | nested["metrics"])
+        rows.append({"run": run, "label": ""} | record | nested["metrics"])
         rows[-1] |= {f"{part}.{k}": v for part in ("versions", "config") for k, v in nested[part].items()}
-        if record["status"] == "finished":
-            keys |= {key: record[key] for key in ("model", "task", "seq_len", "seed")}
-            if (run / FLOW).exists():
-                flows.append(pd.read_csv(run / FLOW).assign(**keys))
-            if (run / "metrics.csv").exists():
-                curve = pd.read_csv(run / "metrics.csv").reindex(columns=["step", "train/loss", "val/loss"])
-                curves.append(curve.dropna(thresh=2).assign(**keys))
-    results = pd.DataFrame(rows).sort_values(["label", "seq_len", "seed", "run"], ignore_index=True)
-    return results, *(pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (flows, curves))
+        for name in parts if record["status"] == "finished" else ():
+            try:
+                table = pd.read_csv(path.with_name(name))
+                if missing := [column for column in COLUMNS[name] if column not in table]:
+                    raise ValueError(f"it has no {names(missing)}")
+            except FileNotFoundError:
+                continue
+            except (ValueError, OSError) as error:  # empty, cut off, or no table at all
+                rows[-1]["error"] = f"{name} cannot be read: {error}"
+                continue
+            table.insert(0, "run", run)
+            parts[name].append(table)
+    parts[CURVES] = [
+        t.reindex(columns=["run", "step", "train/loss", "val/loss"]).dropna(thresh=3) for t in parts[CURVES]
+    ]
+    results = pd.DataFrame(rows)
+    results = results.assign(label=labels(results)).sort_values(ORDER, ignore_index=True)
+    keys = results.set_index("run")[["label", "model", "task", "seq_len", "seed"]]
+    gathered = [pd.concat(t, ignore_index=True).join(keys, on="run") if t else pd.DataFrame() for t in parts.values()]
+    return Tables(results, *gathered)
 
 
 def _read_table(folder: Path, name: str) -> pd.DataFrame:
@@ -130,24 +190,77 @@ def _read_table(folder: Path, name: str) -> pd.DataFrame:
     raise FileNotFoundError(f"no run ({RECORD}) under {folder}")
 
 
-def _labels(records: list[dict]) -> list[str]:
-    """The model, and whatever else was varied besides the length and the seed.
+def varied(results: pd.DataFrame) -> list[str]:
+    """The columns of the configuration, seeds aside, that tell apart the runs of one task, model and length.
 
-    That is what the command lines say differently, and what the configurations say differently where model, task and
-    length are the same (other differences follow from those).
+    What follows from these three is not one of them, such as the T that an initialisation is told; and of two columns
+    that always change together only the one with the shorter name is.
     """
-    keys = {key for r in records for key in r["overrides"]} - {"model", "task.seq_len", "seed", "experiment"}
-    varied = {key for key in keys if len({r["overrides"].get(key) for r in records}) > 1}
-    groups: dict[tuple, list[dict]] = {}
-    for r in records:
-        groups.setdefault((r["model"], r["task"], r["seq_len"]), []).append(r["config"])
-    for configs in groups.values():
-        for key in {key for config in configs for key in config} - {"seed"}:
-            if len({str(config.get(key)) for config in configs}) > 1:
-                varied.add(key)
+    columns = [column for column in results if column.startswith("config.") and column not in SEEDS]
+    values = results[columns].astype(str)
+    changes = values.groupby([results["task"], results["model"], results["seq_len"]]).nunique() > 1
+    found: dict[tuple, str] = {}
+    for column in sorted(changes.columns[changes.any()], key=len):
+        found.setdefault(tuple(pd.factorize(values[column])[0]), column)
+    return sorted(found.values())
 
-    def label(r: dict) -> str:
-        values = {key: r["overrides"].get(key, r["config"].get(key)) for key in sorted(varied)}
-        return " ".join([r["model"], *(f"{key}={value}" for key, value in values.items() if value is not None)])
 
-    return [label(r) for r in records]
+def labels(results: pd.DataFrame, without: Iterable[str] = ()) -> pd.Series:
+    """What each run's setting is called: all that varies but task, length, seed and the columns `without`, as in
+    `gru h=16 lr=0.001`."""
+    columns = [column for column in varied(results) if column not in without]
+    ends = [column.split(".")[-1] for column in columns]
+    words = {c: SHORT.get(end, end) if ends.count(end) == 1 else c[7:] for c, end in zip(columns, ends, strict=True)}
+    several = results["model"].nunique() > 1
+
+    def label(run: pd.Series) -> str:
+        said = [f"{words[c]}={value(run[c])}" for c in columns if isinstance(run[c], list) or pd.notna(run[c])]
+        return " ".join([run["model"], *said] if several or not said else said)
+
+    return results.apply(label, axis=1)
+
+
+def value(x: object) -> str:
+    """A value of the configuration as a word."""
+    return f"{x:g}" if isinstance(x, float) else str(x).replace(" ", "")
+
+
+def best(results: pd.DataFrame, key: str, by: Iterable[str] | None = None) -> pd.DataFrame:
+    """Of each setting the runs with the value of a swept `key`, such as "optimizer.lr", that validates best.
+
+    That is the one with the largest share of runs solved; of equals, the one that takes the fewest steps (the mean; an
+    unsolved run counts with all it may take); of equals, the one with the least validation loss (the median).
+
+    Args:
+        results: runs that have ended; one that failed or diverged counts as unsolved.
+        by: the columns that make a setting; by default task, length, model, and all else that varies.
+
+    Returns:
+        The rows of these runs, labelled anew, without the key.
+
+    Raises:
+        ValueError: no run has the key.
+    """
+    column = f"config.{key}"
+    if column not in results:
+        raise ValueError(f"{key} is in no run's configuration")
+    by = list(by or ["task", "seq_len", "model", *(c for c in varied(results) if c != column)])
+    runs = (
+        results[[*by, column]]
+        .astype(str)
+        .assign(
+            unsolved=~results["solved"].astype(bool),
+            steps=results["steps_to_solve"].astype(float).fillna(results[BUDGET]),
+            loss=results["val/loss"].astype(float).fillna(math.inf),
+        )
+    )
+    scores = runs.groupby([*by, column], sort=False).agg({"unsolved": "mean", "steps": "mean", "loss": "median"})
+    chosen = scores.sort_values(list(scores), kind="stable").reset_index().drop_duplicates(by)[[*by, column]]
+    kept = results[pd.MultiIndex.from_frame(runs[[*by, column]]).isin(pd.MultiIndex.from_frame(chosen))]
+    return kept.assign(label=labels(kept)).sort_values(ORDER, ignore_index=True)
+
+
+def steps_to_solve(runs: pd.DataFrame) -> str:
+    """The median number of training steps until solved, an unsolved run taking more than it may: "350", "> 5000"."""
+    median = runs["steps_to_solve"].where(runs["solved"].astype(bool)).astype(float).fillna(math.inf).median()
+    return f"> {runs[BUDGET].max():.0f}" if math.isinf(median) else f"{median:.0f}"

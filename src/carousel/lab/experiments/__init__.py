@@ -1,7 +1,7 @@
 """What is drawn and said of each named experiment: one file each, with a `figure` and the `findings` under it.
 
-Both take the three tables of `results.collect` and read nothing else. An experiment without a file here, like any other
-sweep, gets the general figures of `report`.
+Both take the tables of `results.collect`, of finished runs, and read nothing else. An experiment without a file here,
+like any other sweep, gets the general figures of `report`.
 """
 
 from types import ModuleType
@@ -12,3 +12,6 @@ EXPERIMENTS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (init_decay, horizon, which_path_learns, phase, flow_is_not_ability, data)
 }
+
+CHOSEN = "optimizer.lr"
+"""Where an experiment sweeps this, each of its settings is shown with the value that is best on validation data."""

@@ -4,34 +4,36 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import markdown_table, memory_lengths, names
+from ..results import Tables, markdown_table, memory_lengths, names
 
 HEALTHY = 0.5
 """The share of the sequence that a healthy gradient's memory length reaches over."""
 
 
-def points(results: pd.DataFrame) -> pd.DataFrame:
-    """A row a run: model, task, seed, `init` and `end`, the memory length as a share of the sequence, of c where there
-    is a c, and `score`, the share of the chance level's loss that is gone."""
-    table = results[["model", "task", "seed", "solved"]].copy()
+def points(tables: Tables) -> pd.DataFrame:
+    """A row a run: label, task (with its length), seed, solved; `init` and `end`, the memory length as a share of the
+    sequence; and `score`, the share of the baseline's loss that is gone."""
+    results = tables.results
+    table = results[["label", "seed", "solved"]].copy()
+    table["task"] = results["task"] + ", T = " + results["seq_len"].astype(str)
     for when in ("init", "end"):
-        table[when] = memory_lengths(results, when) / (results["seq_len"] - 1)
+        table[when] = memory_lengths(tables, when) / (results["seq_len"] - 1)
     table["score"] = (1 - results["test/loss"] / results["chance"]).clip(-0.1, 1)
     return table
 
 
-def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> Figure:
-    table = points(results)
-    models, tasks = sorted(table["model"].unique(), reverse=True), sorted(table["task"].unique())
-    style = figures.styles(models)
-    figure = Figure(figsize=(2.6 * len(tasks) + 1.2, 0.42 * len(models) + 2.0), layout="constrained")
+def figure(tables: Tables) -> Figure:
+    table = points(tables)
+    labels, tasks = sorted(table["label"].unique(), reverse=True), sorted(table["task"].unique())
+    style = figures.styles(labels)
+    figure = Figure(figsize=(2.6 * len(tasks) + 1.8, 0.42 * len(labels) + 1.8), layout="constrained")
     axes = figure.subplots(1, len(tasks), sharey=True, sharex=True, squeeze=False)[0]
     for ax, task in zip(axes, tasks, strict=True):
-        for y, model in enumerate(models):
-            runs = table[(table["task"] == task) & (table["model"] == model)]
+        for y, label in enumerate(labels):
+            runs = table[(table["task"] == task) & (table["label"] == label)]
             if runs.empty:
                 continue
-            color, marker = style[model]["color"], style[model]["marker"]
+            color, marker = style[label]["color"], style[label]["marker"]
             for height, when, fill in ((y - 0.14, "init", "none"), (y + 0.14, "end", "full")):
                 ax.plot([runs[when].min(), runs[when].max()], [height] * 2, color=color, linewidth=1)
                 ax.plot(runs[when].median(), height, color=color, marker=marker, fillstyle=fill, markersize=6)
@@ -40,27 +42,30 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
             weight = "bold" if 2 * solved > len(runs) else "normal"
             ax.text(1.08, y, text, va="center", fontsize=9, fontweight=weight)
         ax.axvline(HEALTHY, color="0.5", linewidth=0.8, linestyle=":")
-        length = results.loc[results["task"] == task, "seq_len"].iloc[0]
-        ax.set(title=f"{task}, {length} steps", xlabel="memory length / seq_len", xlim=(-0.05, 1.55))
+        ax.set(xlabel="memory length / T", xlim=(-0.05, 1.6))
+        ax.set_title(f"{task}\n$\\it{{solved; learnt}}$", fontsize=10, loc="right")
         ax.set_xticks([0, 0.5, 1])
         ax.grid(alpha=0.25)
-    axes[0].set_yticks(range(len(models)), models)
-    seeds = results["seed"].nunique()
+    axes[0].set_yticks(range(len(labels)), [figures.named(label) for label in labels])
+    for fill, when in (("none", "at initialisation"), ("full", "after training")):
+        axes[0].plot([], [], "o", color="0.3", fillstyle=fill, label=f"memory length {when} (median, range)")
+    figures.legend(figure, axes[:1])
+    seeds = table["seed"].nunique()
     figure.suptitle(
-        f"The gradient's reach (median and range of {seeds} seeds; below, open: at initialisation; above, filled: "
-        "after training)\nand beside it what is learnt: seeds that solve the task, and the share of the chance "
-        "level's loss that is gone (median)",
+        f"How far the gradient reaches, and what is learnt: of {seeds} seeds, how many solve the task, "
+        "and the share of the baseline's loss that is gone (median)",
         fontsize=11,
+        wrap=True,
     )
     return figure
 
 
-def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
-    table = points(results)
+def findings(tables: Tables) -> list[str]:
+    table = points(tables)
     tasks = sorted(table["task"].unique())
     rows = []
-    for model, runs in table.groupby("model"):
-        row = [f"`{model}`"]
+    for label, runs in table.groupby("label"):
+        row = [f"`{label}`"]
         for task in tasks:
             group = runs[runs["task"] == task]
             reach = " → ".join(f"{group[when].median():.0%}" for when in ("init", "end"))
@@ -82,6 +87,6 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
         ("A healthy gradient before and after training, and not solved", table[healthy & ~short & ~table["solved"]]),
     ):
         if len(rows):
-            counts = rows.groupby(["task", "model"]).size().items()
-            said.append(f"{condition}: {names(f'`{model}` on {task} ({n})' for (task, model), n in counts)}.")
+            counts = rows.groupby(["task", "label"]).size().items()
+            said.append(f"{condition}: {names(f'`{label}` on {task} ({n})' for (task, label), n in counts)}.")
     return said

@@ -4,22 +4,21 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from ...gradients import memory_length
 from .. import figures
-from ..results import innermost, markdown_table, names
+from ..results import Tables, innermost, markdown_table, names, value
 
 LAGS = (10, 20, 40, 100, 200)
 """Those at which measurement and prediction are compared in words."""
 
 
 def curves(flow: pd.DataFrame, state: str | None = None) -> dict[str, pd.DataFrame]:
-    """For each model the curve of one state, by default of c or else h, relative to lag 0, as decimal logarithms: the
-    root mean square over runs, measured and predicted, and the least and the largest of the measured."""
+    """For each label the curve of one state of the last layer, by default of c or else h, relative to lag 0, as decimal
+    logarithms: the root mean square over runs, measured and predicted, and the least and largest of the measured."""
     flow = flow[flow["step"] == 0].assign(predicted=flow.get("predicted"))
     found = {}
-    for model, runs in (flow[flow["state"] == state] if state else innermost(flow)).groupby("model"):
+    for model, runs in innermost(flow, state).groupby("label"):
         measured, predicted = (
             runs.pivot_table(index="lag", columns="run", values=kind, dropna=False).astype(float)
             for kind in ("log10_norm", "predicted")
@@ -42,34 +41,41 @@ def rms(table: pd.DataFrame) -> pd.Series:
     return top + np.log10((10 ** (2 * table.sub(top, axis=0))).mean(axis=1)) / 2
 
 
-def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> Figure:
-    style = figures.styles(flow["model"].unique())
-    figure = Figure(figsize=(10, 4.8), layout="constrained")
-    near, far = figure.subplots(1, 2, width_ratios=(1, 1.25))
+def figure(tables: Tables) -> Figure:
+    flow = tables.gradient_flow
+    style = figures.styles(flow["label"].unique())
     last = flow["lag"].max()
-    for model, curve in curves(flow).items():
-        color, line, marker = (style[model][key] for key in ("color", "linestyle", "marker"))
-        for ax, every in ((near, 2), (far, 10)):
-            ax.plot(curve["predicted"], color=color, linestyle=line, linewidth=1.2)
-            dots = curve["measured"][::every]
-            ax.plot(dots, color=color, linestyle="", marker=marker, markersize=5.5, fillstyle="none", label=model)
-            ax.fill_between(curve.index, curve["least"], curve["largest"], color=color, alpha=0.2, lw=0)
-    for ax, lags, floor in ((near, min(20, last), -5), (far, last, figures.FLOOR)):
-        ax.set(xlim=(-0.02 * lags, lags * 1.02), ylim=(floor, 0.3), xlabel="lag k (time steps back from the loss)")
-        ax.yaxis.set_major_formatter(FuncFormatter(figures.power_of_ten))
-        ax.grid(alpha=0.25)
-    near.set_ylabel("∂L/∂c of an LSTM, ∂L/∂h else: norm relative to lag 0")
-    units, seeds = results["config.model.hidden_size"].iloc[0], results["seed"].nunique()
+    states = [state for state in ("c", "h") if curves(flow, state)] or [None]
+    figure = Figure(figsize=(10, 3.6 * len(states) + 0.6), layout="constrained")
+    grid = figure.subplots(len(states), 2, width_ratios=(1, 1.25), squeeze=False)
+    for (near, far), state in zip(grid, states, strict=True):
+        for k, (label, curve) in enumerate(curves(flow, state).items()):
+            color, line, marker = (style[label][key] for key in ("color", "linestyle", "marker"))
+            for ax, every in ((near, 2), (far, 12)):
+                ax.plot(curve["predicted"], color=color, linestyle=line, linewidth=1.2)
+                dots = curve["measured"][k % every :: every]
+                look = {"linestyle": "", "marker": marker, "markersize": 5.5, "fillstyle": "none"}
+                ax.plot(dots, color=color, label=figures.named(label), **look)
+                ax.fill_between(curve.index, curve["least"], curve["largest"], color=color, alpha=0.2, lw=0)
+        for ax, lags, floor in ((near, min(20, last), -5), (far, last, figures.FLOOR)):
+            ax.set(xlim=(-0.02 * lags, lags * 1.02), ylim=(floor, 0.3))
+            figures.decades(ax)
+            ax.grid(alpha=0.25)
+        near.set_ylabel(f"∂L/∂{state or 'state'}: norm relative to lag 0")
+    for ax in grid[-1]:
+        ax.set_xlabel("lag k (time steps back from the loss)")
+    units, seeds = tables.results["config.model.hidden_size"].map(value).unique(), tables.results["seed"].nunique()
     figure.suptitle(
-        f"The gradient at initialisation ({units:.0f} units): predicted from the initialisation alone (lines) and\n"
+        f"The gradient at initialisation ({names(units)} units): predicted from the initialisation alone (lines) and\n"
         f"measured (markers: root mean square over {seeds} seeds; shaded: range)",
         fontsize=11,
     )
-    figures.legend(figure, near)
+    figures.legend(figure, grid.flat)
     return figure
 
 
-def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
+def findings(tables: Tables) -> list[str]:
+    flow = tables.gradient_flow
     models = curves(flow)
     lags = [lag for lag in LAGS if lag <= flow["lag"].max()]
     rows = []

@@ -1,4 +1,4 @@
-"""Who solves which length at which initial gain or forget bias, with the lines that theory draws."""
+"""Which length is solved at which initial gain or forget bias, with the lines that theory draws."""
 
 import math
 
@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from ...gradients import theory
 from .. import figures
-from ..results import markdown_table
+from ..results import Tables, markdown_table
 
 PANELS = {
     "rnn_orthogonal": ("config.model.init.gain", "gain of the recurrent matrix", "RNN, orthogonal matrix"),
@@ -44,16 +44,19 @@ def edge(model: str, units: float) -> float:
     return next(gain for gain in np.linspace(1, 2, 1001) if theory.rnn_growth(gain, drive(units)) > 1)
 
 
-def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> Figure:
+def figure(tables: Tables) -> Figure:
+    results = tables.results
     models = [model for model in PANELS if model in set(results["model"])]
     figure = Figure(figsize=(4.9 * len(models) + 0.6, 4.8), layout="constrained")
     axes = figure.subplots(1, len(models), squeeze=False)[0]
     for ax, model in zip(axes, models, strict=True):
         image = panel(ax, model, results[results["model"] == model])
     figure.colorbar(image, ax=axes, label="share of seeds that solve it", pad=0.01)
-    figures.legend(figure, axes[0])
+    figures.legend(figure, axes)
     seeds = results["seed"].nunique()
-    figure.suptitle(f"Who learns the adding problem ({seeds} seeds a field; in it the test loss / chance)", fontsize=11)
+    figure.suptitle(
+        f"Which settings solve the adding problem ({seeds} seeds each; number: mean test loss / baseline)", fontsize=11
+    )
     return figure
 
 
@@ -71,7 +74,7 @@ def panel(ax: Axes, model: str, runs: pd.DataFrame) -> AxesImage:
     rows, fields = np.arange(len(share.index)), np.arange(len(share.columns))
     ax.set_xticks(fields, share.columns)
     ax.set_yticks(rows, [f"{value:g}" for value in share.index])
-    ax.set(title=title, xlabel="seq_len (time steps)", ylabel=name)
+    ax.set(title=title, xlabel="sequence length T", ylabel=name)
 
     values = np.linspace(share.index[0], share.index[-1], 200)
     memory = [predicted(model, value, units) for value in values]
@@ -85,8 +88,8 @@ def panel(ax: Axes, model: str, runs: pd.DataFrame) -> AxesImage:
     return image
 
 
-def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
-    said = []
+def findings(tables: Tables) -> list[str]:
+    results, said = tables.results, []
     for model in [model for model in PANELS if model in set(results["model"])]:
         column, name, title = PANELS[model]
         runs = results[results["model"] == model]
@@ -99,7 +102,7 @@ def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) ->
             memory = group["memory"].iloc[0]
             reach = f"beyond {LONGEST - 1}" if math.isinf(memory) else f"{memory:.0f}"
             rows.append([f"{value:g}", reach, max(solved) if len(solved) else "none"])
-        heads = [f"{title}: {name}", "predicted memory length", "longest seq_len that most seeds solve"]
+        heads = [f"{title}: {name}", "predicted memory length", "longest T that most seeds solve"]
         border = edge(model, units)
         said += [markdown_table(heads, rows), f"{title}: {verdict(runs, runs[column] > border, border)}."]
     return said

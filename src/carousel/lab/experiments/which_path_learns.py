@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import markdown_table
+from ..results import Tables, innermost, labels, markdown_table, measured
 
 LOOKS = {
     "both ways": {"color": "#000000", "linestyle": "-", "marker": "o"},
@@ -26,35 +26,55 @@ def ways(results: pd.DataFrame) -> pd.Series:
     return said
 
 
-def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> Figure:
-    results = results.assign(ways=ways(results), relative=results["test/loss"] / results["chance"])
-    models = sorted(results["model"].unique())
+def settings(tables: Tables) -> pd.DataFrame:
+    """The results, with what was left open in `ways`, what else varies in `setting`, and the test loss over the
+    baseline's in `relative`."""
+    results = tables.results
+    return results.assign(
+        ways=ways(results),
+        setting=labels(results, without=("config.model.detach.gates", "config.model.detach.carousel")),
+        relative=results["test/loss"] / results["chance"],
+    )
+
+
+def carried(tables: Tables, runs: pd.DataFrame, way: str, when: str) -> pd.Series:
+    """For each of the runs what a way carries by itself in the last layer, as log10 of its share of the whole."""
+    rows = innermost(measured(tables.measurements, f"paths/{way}", when))
+    return runs["run"].map(rows.set_index("run")["value"]).astype(float)
+
+
+def figure(tables: Tables) -> Figure:
+    results = settings(tables)
+    models = sorted(results["setting"].unique())
     figure = Figure(figsize=(10, 3.1 * len(models) + 0.7), layout="constrained")
     grid = figure.subplots(len(models), 2, squeeze=False, sharex=True, width_ratios=(1.15, 1))
     lengths = sorted(results["seq_len"].unique())
     for (loss, share), model in zip(grid, models, strict=True):
-        runs = results[results["model"] == model]
+        runs = results[results["setting"] == model]
         for k, (name, look) in enumerate(LOOKS.items()):
             curves = runs[runs["ways"] == name].pivot_table(index="seq_len", columns="seed", values="relative")
             mean = curves.mean(axis=1)
             reach = [mean - curves.min(axis=1), curves.max(axis=1) - mean]
-            beside = curves.index * 1.02 ** (k - 2)  # or the bars would cover one another
+            beside = curves.index * 1.035 ** (k - 2)  # or the bars would cover one another
             loss.errorbar(beside, mean, yerr=reach, label=name, linewidth=1.4, elinewidth=0.9, markersize=5, **look)
         figures.mark(loss, 0.1, "solved")
-        loss.set(yscale="log", ylabel="test loss / chance", title=f"{model}: what is learnt")
+        loss.set(yscale="log", ylabel="test loss / baseline", title=f"{figures.named(model)}: what is learnt")
         whole = runs[runs["ways"] == "both ways"]
         for name, way in (("carousel only", "carousel"), ("gates only", "gates")):
             for when, fill in (("init", "none"), ("end", "full")):
-                if f"paths_{when}/{way}" not in whole:
+                curves = whole.assign(share=carried(tables, whole, way, when))
+                curves = curves.pivot_table(index="seq_len", columns="seed", values="share")
+                if curves.empty:
                     continue
-                curves = whole.pivot_table(index="seq_len", columns="seed", values=f"paths_{when}/{way}")
                 look = LOOKS[name] | {
                     "linestyle": ":" if when == "init" else LOOKS[name]["linestyle"],
                     "fillstyle": fill,
                 }
                 label = f"{way}, {'at initialisation' if when == 'init' else 'after training'}"
                 figures.band(share, label, curves, look, None)
-        share.set(title=f"{model}: what each way carries by itself", ylabel="log10 of its share of ∂L/∂c")
+        share.set(
+            title=f"{figures.named(model)}: what each way carries by itself", ylabel="log10 of its share of ∂L/∂c"
+        )
         share.axhline(0, color="0.5", linewidth=0.8)
         for ax in (loss, share):
             ax.set_xscale("log")
@@ -62,8 +82,9 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
             ax.minorticks_off()
             ax.grid(alpha=0.25)
     for ax, columns in ((grid[-1, 0], 3), (grid[-1, 1], 2)):
-        ax.set_xlabel("seq_len (time steps)")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, frameon=False, fontsize=9)
+        ax.set_xlabel("sequence length T")
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, frameon=False, fontsize=9)
     figure.suptitle(
         f"Which way back the gradient needs (mean and range of {results['seed'].nunique()} seeds; right: with both "
         "ways open, over half the sequence)",
@@ -72,22 +93,25 @@ def figure(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> F
     return figure
 
 
-def findings(results: pd.DataFrame, flow: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
-    results = results.assign(ways=ways(results))
+def findings(tables: Tables) -> list[str]:
+    results = settings(tables)
     lengths = sorted(results["seq_len"].unique())
     rows = []
-    for (model, name), runs in results.groupby(["model", "ways"], sort=False):
+    for (setting, name), runs in results.groupby(["setting", "ways"], sort=False):
         solved = [runs.loc[runs["seq_len"] == length, "solved"] for length in lengths]
-        rows.append([f"`{model}`, {name}", *(f"{s.sum()}/{len(s)}" for s in solved)])
+        rows.append([f"`{setting}`, {name}", *(f"{s.sum()}/{len(s)}" for s in solved)])
     said = [markdown_table(["seeds that solve it", *lengths], rows)]
-    for model, runs in results[results["ways"] == "both ways"].groupby("model"):
+    for setting, runs in results[results["ways"] == "both ways"].groupby("setting"):
         longest = runs[runs["seq_len"] == max(lengths)]
-        carried = [
-            f"{name} {10 ** longest[f'paths_init/{name}'].median():.1e} of the whole gradient's norm at initialisation "
-            f"and {10 ** longest[f'paths_end/{name}'].median():.1e} after training"
-            for name in ("carousel", "gates")
-            if f"paths_init/{name}" in longest
+        shares = {
+            way: [10 ** carried(tables, longest, way, when).median() for when in ("init", "end")]
+            for way in ("carousel", "gates")
+        }
+        parts = [
+            f"{way} {init:.1e} of the whole gradient's norm at initialisation and {end:.1e} after training"
+            for way, (init, end) in shares.items()
+            if init == init and end == end
         ]
-        if carried:
-            said.append(f"`{model}`, over half of {max(lengths)} steps, by itself (medians): {'; '.join(carried)}.")
+        if parts:
+            said.append(f"`{setting}`, over half of {max(lengths)} steps, by itself (medians): {'; '.join(parts)}.")
     return said

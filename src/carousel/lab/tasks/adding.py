@@ -25,6 +25,7 @@ class Adding(Task):
     input_size = 2
     output_size = 1
     chance = 1 / 6
+    accuracy_name = "within_0.04"
     shortest = 2
 
     def sample(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

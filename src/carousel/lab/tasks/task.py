@@ -25,6 +25,8 @@ class Task:
     output_size: ClassVar[int]
     chance: ClassVar[float]
     """The expected loss of the best answer that ignores the sequence."""
+    accuracy_name: ClassVar[str] = "accuracy"
+    """What `accuracy` is called in the logs."""
     shortest: ClassVar[int]
     """The least `seq_len` that the task can have."""
 
