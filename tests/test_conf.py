@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -52,6 +53,18 @@ def test_the_headline_sweeps_what_it_should(tmp_path):
     params = load(tmp_path, "experiment=vanishing_gradients").hydra.sweeper.params
     assert params["model"].split(",") == ["rnn", "lstm", "lstm_forget1", "lstm_chrono", "nn_lstm"]
     assert params["task.seq_len"].split(",") == ["10", "25", "50", "100", "200"]
+
+
+@pytest.mark.parametrize(("overrides", "seeds"), [(["seed=3"], (3, 3)), (["seed=3", "data_seed=0"], (3, 0))])
+def test_the_datas_seed_follows_the_runs_unless_it_is_set(tmp_path, overrides, seeds):
+    def batches(*model):
+        cfg = load(tmp_path, *overrides, *model)
+        assert (cfg.seed, cfg.data_seed) == seeds
+        _, _, data = app.build(cfg)
+        return [next(iter(loader())) for loader in (data.train_dataloader, data.val_dataloader, data.test_dataloader)]
+
+    for (x, _), (same, _) in zip(batches(), batches("model=gru", "model.hidden_size=8"), strict=True):
+        torch.testing.assert_close(x, same, rtol=0, atol=0)
 
 
 def test_chrono_follows_the_length_of_the_task(tmp_path):

@@ -71,7 +71,7 @@ class SequenceData(L.LightningDataModule):
         task: where the sequences come from.
         batch_size: training sequences per step.
         eval_size: sequences for validation, and as many for test.
-        data_seed: of the data; the model has a seed of its own.
+        data_seed: of the data, in streams of their own for training, validation and test; the model draws from none.
         train_size: training sequences in all, visited again and again; None: fresh ones without end.
 
     Raises:

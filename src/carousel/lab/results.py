@@ -138,11 +138,14 @@ def _labels(records: list[dict]) -> list[str]:
     """
     keys = {key for r in records for key in r["overrides"]} - {"model", "task.seq_len", "seed", "experiment"}
     varied = {key for key in keys if len({r["overrides"].get(key) for r in records}) > 1}
+    seeds = {"seed"}  # the data's follows the run's, unless it was set
+    if all(r["config"].get("data_seed") == r["config"].get("seed") for r in records):
+        seeds.add("data_seed")
     groups: dict[tuple, list[dict]] = {}
     for r in records:
         groups.setdefault((r["model"], r["task"], r["seq_len"]), []).append(r["config"])
     for configs in groups.values():
-        for key in {key for config in configs for key in config} - {"seed"}:
+        for key in {key for config in configs for key in config} - seeds:
             if len({str(config.get(key)) for config in configs}) > 1:
                 varied.add(key)
 
