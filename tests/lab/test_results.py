@@ -52,18 +52,6 @@ def test_a_label_tells_apart_what_only_the_configuration_says(tmp_path):
     assert collect(tmp_path)[0]["label"].tolist() == ["rnn optimizer.lr=0.1", "rnn optimizer.lr=0.2"]
 
 
-def test_a_label_names_the_datas_seed_only_if_it_does_not_follow_the_runs(tmp_path):
-    for seed in (0, 1):
-        for data_seed in {0, seed}:
-            folder = make_run(tmp_path / f"{seed}{data_seed}", "rnn", 10, seed=seed)
-            record = read_record(folder)
-            record["config"] |= {"seed": seed, "data_seed": data_seed}
-            write_record(folder, record)
-    assert collect(tmp_path)[0]["label"].tolist() == ["rnn data_seed=0", "rnn data_seed=0", "rnn data_seed=1"]
-    shutil.rmtree(tmp_path / "10")
-    assert set(collect(tmp_path)[0]["label"]) == {"rnn"}
-
-
 def test_tables_of_an_earlier_report_stand_in_for_runs(tmp_path):
     make_run(tmp_path / "runs", "rnn", 10)
     results, flow, curves = collect(tmp_path / "runs")
