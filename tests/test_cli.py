@@ -159,6 +159,12 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         (["-m", "hydra.sweeper.grids=[{model:foo}]"], "error: model=foo does not exist"),
         (["-m", "hydra.sweeper.grids=[{model:rnn},{task.seq_len:'10,1'}]"], "error: task: seq_len must be an integer"),
         (["logger=null"], "error: Config group override must be a string or a list"),
+        (
+            ["seed=${oc.env:NO_SUCH_SEED}"],
+            'error: KeyError raised while resolving interpolation: "Environment variable',
+        ),
+        (["hydra.run.dir=a=b"], "error: mismatched input '=' expecting <EOF>; a value with = or , in it needs quotes"),
+        (["-m", "hydra.launcher.n_jobs=abc"], "error: hydra.launcher.n_jobs: Value 'abc' of type 'str' could not"),
         (["seed=1,2"], "error: Ambiguous value for argument 'seed=1,2'"),
     ],
 )

@@ -12,8 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 
-from .options import OptionError, option
+from .options import OptionError, first_line
 from .results import FLOW, RECORD, Unreadable, read_record
 
 LONGEST = 200  # bytes of a name; file systems take 255, and the time of day stands before it
@@ -173,8 +174,11 @@ class Claim(Callback):
     def _claim(self, config: DictConfig, kind: str, is_ours) -> None:
         HydraConfig.instance().set_config(config)  # what ${hydra:...} refers to
         node, name = config.hydra[kind], f"hydra.{kind}.dir"
-        with option(name):
-            generated = "${now" in OmegaConf.to_container(node, resolve=False)["dir"]
-            folder = claim(Path(node.dir), name, is_ours, generated)
+        generated = "${now" in OmegaConf.to_container(node, resolve=False)["dir"]
+        try:
+            folder = Path(node.dir)
+        except OmegaConfBaseException as error:  # in one of the options that the name is made of
+            raise OptionError(first_line(error)) from error
+        folder = claim(folder, name, is_ours, generated)
         with read_write(config.hydra):
             node.dir = str(folder)
