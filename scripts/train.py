@@ -1,6 +1,11 @@
 """Train one model, or sweep: python scripts/train.py model=lstm task.seq_len=50; --help shows the options."""
 
-from carousel.lab.app import main
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the imports are done, Ctrl-C just ends
+
+from carousel.lab.cli import main
 
 if __name__ == "__main__":
     main()

@@ -20,3 +20,11 @@ class Dies(carousel.RNN):
         if torch.is_grad_enabled():
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(*arguments, **options)
+
+
+class Typo(carousel.LSTMCell):
+    """A mistake in the code of a cell of one's own."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.bias.unsqueezed(0)

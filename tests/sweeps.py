@@ -14,7 +14,7 @@ from hydra_plugins.grids import Grids  # noqa: E402
 __all__ = ["BasicSweeper", "Grids", "batches"]
 
 
-def batches(sweeper, *arguments):
-    sweeper.hydra_context = SimpleNamespace(config_loader=None)
+def batches(sweeper, *arguments, loader=None):
+    sweeper.hydra_context = SimpleNamespace(config_loader=loader)
     overrides = OverridesParser.create().parse_overrides([*sweeper._parse_config(), *arguments])
     return sweeper.split_arguments(overrides, sweeper.max_batch_size)

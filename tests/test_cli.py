@@ -38,6 +38,22 @@ def call(cwd, script, *arguments):
     return done
 
 
+def start(cwd, *arguments):
+    """A command that signals reach, also where the suite itself ignores them (as under nohup, or in the background)."""
+    return subprocess.Popen(
+        command("train.py", *arguments), cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+        preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)],
+    )  # fmt: skip
+
+
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert condition()
+
+
 def records(folder):
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))}
 
@@ -147,6 +163,12 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         (["-m", "hydra.sweeper.grids=[{model:foo}]"], "error: model=foo does not exist"),
         (["-m", "hydra.sweeper.grids=[{model:rnn},{task.seq_len:'10,1'}]"], "error: task: seq_len must be an integer"),
         (["logger=null"], "error: Config group override must be a string or a list"),
+        (
+            ["seed=${oc.env:NO_SUCH_SEED}"],
+            'error: KeyError raised while resolving interpolation: "Environment variable',
+        ),
+        (["hydra.run.dir=a=b"], "error: mismatched input '=' expecting <EOF>; a value with = or , in it needs quotes"),
+        (["-m", "hydra.launcher.n_jobs=abc"], "error: hydra.launcher.n_jobs: Value 'abc' of type 'str' could not"),
         (["seed=1,2"], "error: Ambiguous value for argument 'seed=1,2'"),
     ],
 )
@@ -172,20 +194,14 @@ def test_ctrl_c_keeps_what_is_finished_and_the_sweep_can_be_taken_up_again(tmp_p
     sweep = tmp_path / "sweep"
     arguments = ["-m", "seed=0,1", *TINY, "hydra.sweep.dir=sweep", "hydra.launcher.n_jobs=1"]
     long = [a.replace("max_steps=12", "max_steps=12,100000") for a in arguments]
-    process = subprocess.Popen(
-        command("train.py", *long), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    statuses: list[str] = []
-    while sorted(statuses) != ["finished", "running"] and time.monotonic() < deadline:
-        time.sleep(0.2)
-        statuses = [r["status"] for r in records(sweep).values()]
+    process = start(tmp_path, *long)
+    wait_until(lambda: sorted(r["status"] for r in records(sweep).values()) == ["finished", "running"])
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "report:" in out
     assert "Traceback" not in err
+    assert err.startswith("sweep: 4 runs, 1 at a time, in sweep\nrun 1 of 4: finished  ")
     assert sorted(r["status"] for r in records(sweep).values()) == ["finished", "interrupted"]
     assert set(pd.read_csv(sweep / "results.csv")["status"]) == {"finished", "interrupted"}
 
@@ -195,17 +211,17 @@ def test_ctrl_c_keeps_what_is_finished_and_the_sweep_can_be_taken_up_again(tmp_p
     assert len(kept) == len(first)
 
 
-def test_ctrl_c_on_one_run_leaves_its_record(tmp_path):
+@pytest.mark.parametrize(("number", "presses"), [(signal.SIGINT, 3), (signal.SIGHUP, 1)])
+def test_ctrl_c_on_one_run_leaves_its_record(tmp_path, number, presses):
     long = [a.replace("max_steps=12", "max_steps=100000") for a in TINY]
-    process = subprocess.Popen(
-        command("train.py", *long, "hydra.run.dir=here"), cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "here" / "flow.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    process = start(tmp_path, *long, "hydra.run.dir=here")
+    wait_until((tmp_path / "here" / "flow.csv").exists)
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    for _ in range(presses):
+        process.send_signal(number)
+        time.sleep(0.02)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
     assert process.returncode == 130
     assert "report:" in out
     (record,) = records(tmp_path / "here").values()
@@ -213,6 +229,20 @@ def test_ctrl_c_on_one_run_leaves_its_record(tmp_path):
     measured = (tmp_path / "here" / "flow.csv").read_bytes()
     assert call(tmp_path, "report.py", "here").returncode == 0
     assert (tmp_path / "here" / "flow.csv").read_bytes() == measured
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to find processes in")
+def test_workers_end_with_the_sweep_and_a_folder_in_use_is_left_alone(tmp_path):
+    sweep = tmp_path / "sweep"
+    long = [a.replace("max_steps=12", "max_steps=100000") for a in TINY]
+    process = start(tmp_path, "-m", "seed=0,1", *long, "hydra.sweep.dir=sweep", "hydra.launcher.n_jobs=2")
+    wait_until(lambda: len(records(sweep)) == 2)
+    done = call(tmp_path, "train.py", "-m", "seed=2", *TINY, "hydra.sweep.dir=sweep")
+    assert done.stderr == "error: hydra.sweep.dir: another process is writing to sweep; choose another folder\n"
+    workers = [record["pid"] for record in records(sweep).values()]
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 30)
 
 
 def test_a_diverged_run_does_not_spoil_the_report(tmp_path):

@@ -3,14 +3,17 @@
 import itertools
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import open_dict, read_write
 from sweeps import batches
 
 from carousel.gradients import flow
-from carousel.lab import app
+from carousel.lab import app, folders
+from carousel.lab.results import write_record
 
 GROUPS = ("model", "task", "optimizer", "trainer", "logger", "callbacks")
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir() / group).glob("*.yaml"))]
@@ -54,6 +57,18 @@ def test_the_headline_sweeps_what_it_should(tmp_path):
     assert params["task.seq_len"].split(",") == ["10", "25", "50", "100", "200"]
 
 
+@pytest.mark.parametrize(("overrides", "seeds"), [(["seed=3"], (3, 3)), (["seed=3", "data_seed=0"], (3, 0))])
+def test_the_datas_seed_follows_the_runs_unless_it_is_set(tmp_path, overrides, seeds):
+    def batches(*model):
+        cfg = load(tmp_path, *overrides, *model)
+        assert (cfg.seed, cfg.data_seed) == seeds
+        _, _, data = app.build(cfg)
+        return [next(iter(loader())) for loader in (data.train_dataloader, data.val_dataloader, data.test_dataloader)]
+
+    for (x, _), (same, _) in zip(batches(), batches("model=gru", "model.hidden_size=8"), strict=True):
+        torch.testing.assert_close(x, same, rtol=0, atol=0)
+
+
 def test_chrono_follows_the_length_of_the_task(tmp_path):
     _, module, _ = app.build(load(tmp_path, "model=lstm_chrono", "task.seq_len=77"))
     assert module.recurrent.cell().init[0].t_max == 77
@@ -81,6 +96,34 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("callbacks.gradient_flow.every_n_steps=0", "every_n_steps must be an integer of at least 1, got 0"),
         ("trainer.max_steps=-7", "trainer: `max_steps` must be"),
+        ("seed=99999999999", "seed must be under 2**32 = 4294967296, got 99999999999"),
+        ("threads=null", "threads must be an integer of at least 1, got None"),
+        ("threads=2.0", "threads must be an integer of at least 1, got 2.0"),
+        ("+lr=5", "lr: no such option; allowed here: model, task"),
+        ("+scheduler={_target_:x}", "scheduler: no such option"),
+        ("+ckpt_path=x", "ckpt_path: no such option"),
+        ("+model.batch_first=false", "model.batch_first is not yours to set"),
+        ("+model.input_size=3", "model.input_size is not yours to set"),
+        ("+trainer.logger=false", "trainer.logger is not yours to set"),
+        ("optimizer.lr=true", "optimizer.lr must be a number, got True"),
+        ("optimizer.lr=abc", "optimizer.lr must be a number, got 'abc'"),
+        ("model.hidden_size=true", "model.hidden_size must be an integer, got True"),
+        ("model=nn_lstm model.hidden_size=true", "model.hidden_size must be an integer, got True"),
+        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val must be null (no clipping) or over 0, got -1"),
+        ("trainer.gradient_clip_val=nan", "trainer.gradient_clip_val must be null"),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval must be over 0, got 0"),
+        ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch must be over 0, got 0"),
+        ("trainer.log_every_n_steps=1.5", "trainer.log_every_n_steps must be an integer or null, got 1.5"),
+        ("trainer.enable_checkpointing=maybe", "trainer.enable_checkpointing must be null or true or false"),
+        ("callbacks={}", "callbacks={} changes nothing: it is merged with what is there; to go without, ~callbacks"),
+        ("+callbacks.x=5", "callbacks.x must be null or name a class in _target_, got 5"),
+        ("+callbacks.x._target_=builtins.dict", "callbacks.x must be a lightning Callback"),
+        ("logger.csv=5", "logger.csv must be null or name a class in _target_, got 5"),
+        ("task._target_=builtins.dict", "task must be a carousel Task"),
+        ("callbacks.gradient_flow.path=/dev/null", "callbacks.gradient_flow.path: /dev/null is there already"),
+        ("+trainer.strategy=ddp_spawn", "trainer.strategy=spawn keeps its measures in processes that end"),
+        ("+trainer.num_nodes=2 trainer.accelerator=cpu", "trainer.num_nodes must be 1, got 2"),
+        ("model=custom model.cell.path=broken.Typo", "broken.py:"),
     ],
 )
 def test_bad_values_are_named_before_any_work(tmp_path, override, line):
@@ -93,7 +136,11 @@ def test_bad_values_are_named_before_any_work(tmp_path, override, line):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("override", ["~logger", "~callbacks"])
+@pytest.mark.parametrize(
+    "override",
+    ["~logger", "~callbacks", "logger.csv=null", "logger.tensorboard=null"]
+    + [f"callbacks.{name}=null" for name in ("gradient_flow", "gates", "stop_when_solved", "loss_chart")],
+)
 def test_logger_and_callbacks_may_be_left_out(tmp_path, override):
     app.build(load(tmp_path, override))
 
@@ -116,4 +163,86 @@ def test_layers_may_be_stacked_and_run_both_ways(tmp_path, model):
     ],
 )
 def test_a_run_is_named_by_what_varies(overrides, name):
-    assert app.run_name(overrides) == name
+    assert folders.run_name(overrides) == name
+
+
+def test_a_key_of_ones_own_is_an_option_if_another_refers_to_it(tmp_path):
+    _, module, _ = app.build(load(tmp_path, "+width=6", "model.hidden_size=${width}"))
+    assert module.recurrent.hidden_size == 6
+
+
+def test_a_task_or_model_by_its_class_is_called_so(tmp_path):
+    def called(*overrides):
+        cfg = load(tmp_path, *overrides)
+        record = app.new_record(cfg, cfg.hydra, tmp_path)
+        return record["model"], record["task"]
+
+    assert called() == ("lstm", "adding")
+    assert called("model=lstm_chrono", "task._target_=carousel.lab.tasks.Latch") == ("lstm_chrono", "Latch")
+    assert called("model._target_=carousel.GRU", "~model.detach") == ("GRU", "adding")
+
+
+def jobs(tmp_path, *settings):
+    made = []
+    for k, setting in enumerate(settings):
+        cfg = load(tmp_path / f"{k}", *setting.split(), "hydra.mode=MULTIRUN", f"hydra.sweep.dir={tmp_path}")
+        with read_write(cfg.hydra), open_dict(cfg.hydra):
+            cfg.hydra.sweep.subdir = str(k)
+        made.append(cfg)
+    return made
+
+
+def test_a_configuration_is_what_a_result_depends_on_and_not_where_it_is(tmp_path):
+    config = app.configuration(load(tmp_path), tmp_path)
+    assert config["callbacks.gates.every_n_steps"] == 100
+    assert config["callbacks.gradient_flow.path"] == "flow.csv"
+    assert not any(key.startswith(("logger", "hydra")) for key in config)
+
+
+def test_two_jobs_of_one_configuration_are_one_run(tmp_path):
+    todo = app.prepare(made := jobs(tmp_path, "model.detach.gates=0", "seed=1", "++model.detach.gates=0.0"))
+    assert [job.hydra.sweep.subdir for job in todo] == ["0", "1"]
+    assert [job.hydra.sweep.subdir for job in made] == ["0", "1", "0"]
+
+
+def test_a_sweep_taken_up_again_keeps_results_of_its_own_configuration_alone(tmp_path):
+    made = jobs(tmp_path, "optimizer.lr=0.001")
+    config = app.configuration(made[0], tmp_path / "0")
+    write_record(tmp_path / "0", {"status": "finished", "config": config})
+    assert app.prepare(made) == []
+    for change, said in (("optimizer.lr=0.1", "lr=0.001, not 0.1"), ("callbacks.stop_when_solved=null", "stop_when")):
+        with pytest.raises(app.OptionError, match=f"was run with .*{said}"):
+            app.prepare(jobs(tmp_path, "optimizer.lr=0.001 " + change if "lr" not in change else change))
+    said = []
+    (tmp_path / "0" / "result.json").write_text('{"stat')
+    assert len(app.prepare(made, said.append)) == 1
+    assert "set aside" in said[0]
+
+
+def test_each_run_of_a_sweep_has_one_process(tmp_path):
+    with pytest.raises(app.OptionError, match=r"trainer\.devices: each run of a sweep has one process, got 2"):
+        app.prepare(jobs(tmp_path, "trainer.devices=2 trainer.accelerator=cpu"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "status"), [(0.1, "finished"), (1e3, "finished"), (1e9, "diverged"), (float("nan"), "diverged")]
+)
+def test_a_loss_beyond_all_measure_is_a_run_that_diverged(loss, status):
+    assert app._ending(loss, 1 / 6)["status"] == status
+
+
+def test_a_key_from_the_command_line_reaches_every_run_that_has_it(tmp_path):
+    def typed(*options):
+        cfg = load(tmp_path, "experiment=phase")
+        sweeper = instantiate(cfg.hydra.sweeper)
+        sweeper.config = cfg
+        with initialize_config_dir(str(app.conf_dir()), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            return list(itertools.chain(*batches(sweeper, *options, loader=loader)))
+
+    steps = typed("trainer.max_steps=50")
+    assert len(steps) == 90
+    assert all("trainer.max_steps=50" in run for run in steps)
+    gains = [run for run in typed("model.init.gain=0.5") if "model.init.gain=0.5" in run]
+    assert len(gains) == 9
+    assert all("model=rnn_orthogonal" in run for run in gains)

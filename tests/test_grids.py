@@ -32,6 +32,11 @@ def test_any_other_key_on_the_command_line_is_of_all():
     assert runs([{"a": "1"}, {"b": "2"}], "a=5", params={"a": "0"}) == ["a=5", "a=5 b=2"]
 
 
+def test_a_key_with_two_plusses_is_the_same_key():
+    assert runs([{"a": "1,2"}], "++seed=5", params={"seed": "0,1"}) == ["++seed=5 a=1", "++seed=5 a=2"]
+    assert runs([], "++seed=5", params={"seed": "0,1"}) == ["++seed=5"]
+
+
 def test_what_two_grids_name_is_run_once():
     assert runs([{"a": "1,2"}, {"a": "2,3"}]) == ["a=1", "a=2", "a=3"]
     assert runs([{"a": "1", "b": "2"}, {"b": "2", "a": "1"}]) == ["a=1 b=2"]
@@ -64,3 +69,9 @@ def test_anything_but_a_list_of_mappings_is_refused(grids):
     line = str(error.value)
     assert line.startswith("error: hydra.sweeper.grids must be a list of mappings from keys to their values, like ")
     assert line.endswith(f", got {grids}")
+
+
+@pytest.mark.parametrize("size", [0, -1, "abc", 1.5])
+def test_batches_hold_at_least_one_run(size):
+    with pytest.raises(SystemExit, match=r"hydra.sweeper.max_batch_size must be null or an integer of at least 1"):
+        Grids(size, None, None)

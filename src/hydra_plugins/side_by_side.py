@@ -4,9 +4,12 @@ It stands here because Hydra takes launchers from the namespace `hydra_plugins` 
 a server that has imported the task once, so a job costs no import, and one that dies takes no other with it.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -45,10 +48,18 @@ class SideBySide(Launcher):
         from carousel.lab import app, results  # here, for Hydra imports this file for every application
 
         setup_globals()
+        folder = Path(self.config.hydra.sweep.dir)
+        if len(job_overrides) > 20:
+            _say(f"sweep: checking {len(job_overrides)} runs for {folder}")
         jobs = [self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides)]
-        app.check(jobs)
-        app.launched.setdefault(Path(self.config.hydra.sweep.dir), []).extend(map(_folder, jobs))
-        self._run([job for job in jobs if not results.is_finished(_folder(job))], app.give_up)
+        todo = app.prepare(jobs, _say)
+        app.launched.setdefault(folder, []).extend(dict.fromkeys(map(_folder, jobs)))
+        kept = len({_folder(job) for job in jobs}) - len(todo)
+        _say(
+            f"sweep: {len(todo)} runs, {self.n_jobs} at a time, in {folder}"
+            + f" ({kept} are there already)" * (kept > 0)
+        )
+        self._run(todo, app.give_up)
         returns = []
         for overrides, job in zip(job_overrides, jobs, strict=True):
             returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))
@@ -57,11 +68,12 @@ class SideBySide(Launcher):
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         job = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        HydraConfig.instance().set_config(job)  # what the interpolations ${hydra:...} refer to
         with read_write(job.hydra), open_dict(job.hydra):
             job.hydra.job.id = job.hydra.job.num = number
-            for key in ("dir", "subdir"):  # resolved here, where the time of day is the sweep's
-                job.hydra.sweep[key] = job.hydra.sweep[key]
+            job.hydra.sweep.dir = self.config.hydra.sweep.dir  # of all, whatever the time of day
+        HydraConfig.instance().set_config(job)  # what the interpolations ${hydra:...} refer to
+        with read_write(job.hydra), open_dict(job.hydra):
+            job.hydra.sweep.subdir = job.hydra.sweep.subdir
             job.hydra.runtime.output_dir = str(_folder(job).absolute())
         return job
 
@@ -89,6 +101,9 @@ class SideBySide(Launcher):
                         job = running.pop(process)
                         if process.exitcode:
                             give_up(job, _folder(job), "failed", _why(process.exitcode, _folder(job)))
+                        if bar.disable:
+                            done = total - len(waiting) - len(running)
+                            _say(f"run {done} of {total}: {_status(_folder(job))}  {job.hydra.sweep.subdir}")
                 bar.update(line, completed=total, description="")
             except KeyboardInterrupt:
                 for process, job in running.items():
@@ -98,21 +113,49 @@ class SideBySide(Launcher):
                 raise
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _status(folder: Path) -> str:
+    from carousel.lab import results
+
+    try:
+        return results.read_record(folder)["status"]
+    except (OSError, results.Unreadable):
+        return "no record"
+
+
 def _folder(job: DictConfig) -> Path:
     return Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir
 
 
 def _why(code: int, folder: Path) -> str:
-    """The last line of a job that ended by itself, or the signal that ended it."""
+    """The last line of a job that ended by itself, or the code of what ended it."""
     log = folder / "output.log"
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1] if code > 0 and lines else f"the process ended with code {code}"
+    return lines[-1] if code == 1 and lines else f"the process ended with code {code}"
+
+
+def _end_with_the_parent() -> None:
+    """When the sweep's process is gone, or the server that forked this one, there is nobody to work for."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; the server is the parent in the system's eyes
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if parent is not None:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _work(context: HydraContext, job: DictConfig, task: TaskFunction) -> None:
     """What a process does: one job, its output in the job's folder. Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_the_parent()
     folder = _folder(job)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.log").open("w") as log:

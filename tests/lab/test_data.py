@@ -83,6 +83,18 @@ def test_a_smaller_training_set_is_part_of_a_larger_one_whatever_the_batch_size(
     assert not sets[48] & set(rows(first(SequenceData(Adding(8), 4, 500, 0).val_dataloader())))
 
 
+@pytest.mark.parametrize("train_size", [None, 12])
+def test_a_stream_goes_on_where_it_was_left(train_size):
+    whole, parts = (SequenceData(Adding(8), 4, 16, 0, train_size).train_dataloader() for _ in range(2))
+    again = [*first(parts, 2), *first(parts, 5), *first(parts, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(first(whole, 8), again, strict=True))
+
+
+def test_validation_data_are_the_same_each_time():
+    loader = SequenceData(Adding(8), 4, 16, 0).val_dataloader()
+    assert torch.equal(*[next(iter(loader))[0] for _ in range(2)])
+
+
 def test_what_does_not_fill_a_batch_sits_the_epoch_out():
     loader = SequenceData(Adding(8), 4, 16, 0, train_size=7).train_dataloader()
     batches = first(loader, 20)

@@ -1,5 +1,6 @@
 """Ours and torch's layers train alike inside the LightningModule."""
 
+import itertools
 from functools import partial
 
 import lightning as L
@@ -65,3 +66,56 @@ def test_the_same_seed_repeats_every_loss_and_another_does_not():
 
 def test_the_gradient_norm_is_taken_before_clipping():
     assert max(train(carousel.LSTM, Adding(8), steps=5, clip=1e-4).norms) > 1e-2
+
+
+@pytest.mark.parametrize("limits", [{"accumulate_grad_batches": 4}, {"limit_train_batches": 4}])
+def test_every_batch_of_a_stream_is_new(limits):
+    """Under accumulation and from one epoch to the next; and none is passed over."""
+    seen = []
+
+    class Counts(SequenceModule):
+        def training_step(self, batch, k):
+            seen.append(batch[0])
+            return super().training_step(batch, k)
+
+    module = Counts(carousel.RNN(2, 4, batch_first=True), Adding(8), partial(torch.optim.SGD, lr=0.1))
+    options = {"max_steps": 6, "limit_train_batches": 6} | limits
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, limit_val_batches=0, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, **options,
+    )  # fmt: skip
+    data = SequenceData(Adding(8), 4, 4, 0)
+    trainer.fit(module, data)
+    assert len(seen) >= 6 * options.get("accumulate_grad_batches", 1) * 0.5
+    expected = itertools.islice(SequenceData(Adding(8), 4, 4, 0).train_dataloader(), len(seen))
+    assert all(torch.equal(x, y) for x, (y, _) in zip(seen, expected, strict=True))
+
+
+LAYERS = [
+    lambda **o: carousel.LSTM(2, 6, proj_size=3, **o),
+    lambda **o: carousel.Recurrent(carousel.GRUCell, 2, [6, 5], 2, **o),
+    lambda **o: nn.LSTM(2, 6, proj_size=3, **o),
+    lambda **o: nn.GRU(2, 6, 2, **o),
+]
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("make", LAYERS)
+def test_the_readout_takes_each_direction_where_it_has_read_everything(make, bidirectional):
+    layer = make(batch_first=True, bidirectional=bidirectional)
+    module = SequenceModule(layer, Adding(8), partial(torch.optim.SGD, lr=0.1))
+    x = torch.randn(3, 8, 2)
+    state = layer(x)[1]
+    h = state[0] if isinstance(layer, nn.LSTM | carousel.LSTM) else state
+    ends = [t for part in h for t in part] if isinstance(h, list | tuple) else list(h)
+    last = torch.cat(ends[-1 - bidirectional :], -1)
+    torch.testing.assert_close(module(x), module.readout(last))
+
+
+@pytest.mark.parametrize("kind", [carousel.LSTM, nn.LSTM])
+def test_a_layer_of_another_dtype_gets_its_inputs_so(kind):
+    layer = kind(2, 4, batch_first=True, dtype=torch.float64)
+    module = SequenceModule(layer, Adding(8), partial(torch.optim.SGD, lr=0.1))
+    loss = module.loss(Adding(8).sample(3, torch.Generator().manual_seed(0)))
+    loss.backward()
+    assert loss.dtype == torch.float64

@@ -1,47 +1,36 @@
-"""The command line: Hydra's configuration in, runs and a report out. The only place that knows Hydra."""
+"""One run: built from its configuration, trained, tested and recorded."""
 
-import argparse
-import contextlib
 import logging
 import math
 import os
-import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
-import hydra
 import lightning as L
 import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
-from hydra.utils import instantiate
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ..twins import from_torch
-from . import results
+from . import folders, options, results
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule
-from .report import table, write_report
+from .options import OptionError, make, option
+from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
 """The folders to report on when all is done, and the runs in each that this process is answerable for."""
 
-
-class OptionError(SystemExit):
-    """Bad input: ends the program with one line that names the option and what is allowed."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(f"error: {line}")
+ABSURD = 1e6
+"""How many times chance a loss is that has run away."""
 
 
 def conf_dir() -> Path:
@@ -50,101 +39,185 @@ def conf_dir() -> Path:
     return checkout if (checkout / "train.yaml").is_file() else Path(__file__).parents[1] / "conf"
 
 
-def run_name(overrides: list[str]) -> str:
-    """What varies, as a folder's name: model=lstm,seq_len=200,seed=1."""
-    parsed = {key: value for key, value in _parse(overrides).items() if key != "experiment"}
-    last = [key.split(".")[-1] for key in parsed]
-    short = {key: name if last.count(name) == 1 else key for key, name in zip(parsed, last, strict=True)}
-    name = ",".join(f"{short[key]}={value}" for key, value in parsed.items()).replace("/", "_") or "default"
-    return name[:200]  # file systems take 255 bytes; `check` refuses two runs of one name
-
-
-def _parse(overrides: list[str]) -> dict[str, str]:
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    return {o.key_or_group: o.get_value_element_as_str() for o in parsed}
-
-
-OmegaConf.register_new_resolver("run_name", lambda overrides: run_name(list(overrides)), replace=True)
-
-
-@contextlib.contextmanager
-def option(name: str):
-    """Turn what a constructor says of its arguments into a line that names the option."""
-    try:
-        yield
-    except InstantiationException as error:
-        raise OptionError(f"{name}: {_first_line(error.__cause__ or error)}") from error
-    except (TypeError, ValueError, MisconfigurationException, OmegaConfBaseException) as error:
-        raise OptionError(f"{name}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-
-
 def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceModule, SequenceData]:
     """Make everything that a run needs, so that bad input is found before any work starts.
 
     Raises:
-        OptionError: an option has a value that it cannot have.
+        OptionError: an option has a value that it cannot have, or no effect.
     """
-    for name, value, least in (("seed", cfg.seed, 0), ("threads", cfg.threads, 1)):
-        if type(value) is not int or not least <= value < 2**32:
-            raise OptionError(f"{name} must be an integer of at least {least}, got {value}")
-    if type(cfg.trainer.max_steps) is not int:
-        raise OptionError(f"trainer.max_steps must be an integer, got {cfg.trainer.max_steps}")
+    hydra_cfg = HydraConfig.get()
+    options.check(cfg, folders.parse(hydra_cfg.overrides.task))
     cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
     here = ["auto", "cpu", *["cuda"] * cuda, *["mps"] * mps, *["gpu"] * (cuda or mps)]
     if cfg.trainer.accelerator not in here:
         raise OptionError(f"trainer.accelerator={cfg.trainer.accelerator} is not here; allowed: {', '.join(here)}")
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    with option("task"):
-        task = instantiate(cfg.task)
-    with option("model"):
-        recurrent = instantiate(cfg.model, input_size=task.input_size, batch_first=True)
-        from_torch(recurrent)  # what the measures need of it
+    task = make("task", cfg.task, Task)
     with option("batch_size, eval_size, data_seed, train_size"):
         data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed, cfg.train_size)
+    model = cfg.model.copy()
+    if isinstance(dtype := model.get("dtype"), str):
+        with option("model.dtype"), open_dict(model):
+            del model["dtype"]
+            dtype = {"dtype": getattr(torch, dtype)}
+    else:
+        dtype = {}
+    recurrent = make("model", model, input_size=task.input_size, batch_first=True, **dtype)
+    with option("model"):
+        from_torch(recurrent)  # what the measures need of it
+    optimizer = make("optimizer", cfg.optimizer)
+    module = SequenceModule(recurrent, task, optimizer)
     with option("optimizer"):
-        module = SequenceModule(recurrent, task, instantiate(cfg.optimizer))
-        module.configure_optimizers()
-    with option("callbacks"):
-        callbacks = [c for c in instantiate(cfg.get("callbacks") or {}).values() if c is not None]
-    with option("logger"):
-        logger = list(instantiate(cfg.get("logger") or {}).values()) if loggers else []
-    with option("trainer"):
-        quiet = {} if sys.stderr.isatty() else {"enable_progress_bar": False}
-        trainer = instantiate(cfg.trainer, logger=logger or False, callbacks=callbacks, **quiet)
+        made = module.configure_optimizers()
+    if not isinstance(made, torch.optim.Optimizer):
+        raise OptionError(f"optimizer must be a torch Optimizer, got a {type(made).__name__}")
+    callbacks = _members("callbacks", cfg, L.Callback, hydra_cfg.runtime.get("output_dir"))
+    logger = _members("logger", cfg, Logger) if loggers else []
+    quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
+    trainer = make("trainer", cfg.trainer, logger=logger or False, callbacks=callbacks, **quiet)
+    _check_processes(trainer, alone=hydra_cfg.mode is None or hydra_cfg.mode.name != "MULTIRUN")
     return trainer, module, data
 
 
-def check(jobs: list[DictConfig]) -> None:
-    """Raise an OptionError if one of these configurations cannot be run, or two would share a folder."""
-    folders = [job.hydra.sweep.subdir for job in jobs]
-    if twice := {name for name in folders if folders.count(name) > 1}:
-        raise OptionError(f"hydra.sweep.subdir: several runs would be written to {', '.join(sorted(twice))}")
-    for job in jobs:
+def _members(name: str, cfg: DictConfig, kind: type, folder: str | None = None) -> list:
+    """What a group holds under names of its own, such as callbacks; null switches one off."""
+    found = []
+    for key, node in (cfg.get(name) or {}).items():
+        if node is None:
+            continue
+        if not isinstance(node, DictConfig) or "_target_" not in node:
+            raise OptionError(f"{name}.{key} must be null or name a class in _target_, got {node}")
+        found.append(make(f"{name}.{key}", node, kind))
+        if folder and isinstance(path := node.get("path"), str):
+            path = Path(path)
+            own = path.is_file() and not path.is_symlink() and path.absolute().parent == Path(folder).absolute()
+            if os.path.lexists(path) and not own:
+                raise OptionError(f"{name}.{key}.path: {path} is there already, and not of this run; choose another")
+    return found
+
+
+def _check_processes(trainer: L.Trainer, alone: bool) -> None:
+    """What a process that is started by another than ours measures is lost, or paired with another run's."""
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise OptionError(
+            f"trainer.strategy={trainer.strategy.launcher._start_method} keeps its measures in processes that end; "
+            "choose another, such as ddp"
+        )
+    if trainer.world_size > 1 and not alone:
+        raise OptionError(
+            f"trainer.devices: each run of a sweep has one process, got {trainer.world_size}; choose trainer.devices=1"
+        )
+    if trainer.num_nodes > 1:
+        raise OptionError(f"trainer.num_nodes must be 1, got {trainer.num_nodes}")
+
+
+def configuration(cfg: DictConfig, folder: Path) -> dict[str, object]:
+    """What a run's result depends on, flat; not where it is written."""
+    keys = [key for key in cfg if key not in ("hydra", "logger")]
+    nodes = {key: OmegaConf.to_container(cfg[key], resolve=True) if OmegaConf.is_config(cfg[key]) else cfg[key]
+             for key in keys}  # fmt: skip
+    here = f"{folder}/"
+    return {k: v.replace(here, "") if isinstance(v, str) else v for k, v in _flatten(nodes).items()}
+
+
+def _identity(config: dict[str, object]) -> frozenset:
+    return frozenset((key, repr(value) if isinstance(value, list) else value) for key, value in config.items())
+
+
+def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: None) -> list[DictConfig]:
+    """Check a sweep's jobs. Two of one configuration are one run: the second gets the first's folder.
+
+    Returns:
+        Those that have no result yet.
+
+    Raises:
+        OptionError: one cannot be run, two would share a folder, a folder is in use, or it holds the result of
+            another configuration.
+    """
+    first: dict[frozenset, DictConfig] = {}
+    built: set[frozenset] = set()
+    configs = []
+    for k, job in enumerate(jobs):
         HydraConfig.instance().set_config(job)
-        build(job, loggers=False)
+        options.check(job, folders.parse(job.hydra.overrides.task))
+        config = configuration(job, Path(job.hydra.runtime.output_dir))
+        twin = first.setdefault(_identity(config), job)
+        if twin is job:
+            but_seeds = _identity({key: v for key, v in config.items() if key not in ("seed", "data_seed")})
+            if but_seeds not in built:
+                build(job, loggers=False)
+                built.add(but_seeds)
+            configs.append(config)
+        else:
+            with read_write(job.hydra), open_dict(job.hydra):
+                job.hydra.sweep.subdir = twin.hydra.sweep.subdir
+                job.hydra.runtime.output_dir = twin.hydra.runtime.output_dir
+        if (k + 1) % 100 == 0:
+            say(f"checked {k + 1} of {len(jobs)} runs")
+    distinct = list(first.values())
+    names = [job.hydra.sweep.subdir for job in distinct]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise OptionError(f"hydra.sweep.subdir: several runs would be written to {', '.join(sorted(twice))}")
+    return [
+        job
+        for job, config in zip(distinct, configs, strict=True)
+        if not _has_result(Path(os.path.relpath(job.hydra.runtime.output_dir)), config, say)
+    ]
+
+
+def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], None]) -> bool:
+    if not folder.exists():
+        return False
+    if folders.is_busy(folder):
+        raise OptionError(f"hydra.sweep.dir: another process is writing to {folder}; choose another folder")
+    if wrong := folders.set_aside(folder):
+        say(f"set aside, and done anew: {wrong}")
+        return False
+    if not (folder / results.RECORD).exists():
+        folders.of_a_run(folder, "hydra.sweep.dir")
+        return False
+    record = results.read_record(folder)
+    if record["status"] not in folders.ENDED:
+        return False
+    for key in sorted(record["config"].keys() | config.keys()):
+        was, now = record["config"].get(key), config.get(key)
+        if was != now and not (was != was and now != now):
+            raise OptionError(f"hydra.sweep.dir: {folder} was run with {key}={was}, not {now}; choose another folder")
+    return True
 
 
 def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
     """Record how a run ended whose process could not do so itself."""
-    record = results.read_record(folder) if (folder / results.RECORD).exists() else new_record(job, job.hydra)
-    if record["status"] == "running":
-        results.write_record(folder, record | {"status": status, "error": error})
+    HydraConfig.instance().set_config(job)
+    try:
+        try:
+            record = results.read_record(folder)
+        except (FileNotFoundError, results.Unreadable):
+            record = new_record(job, job.hydra, Path(job.hydra.runtime.output_dir))
+        if record["status"] == "running":
+            results.write_record(folder, record | {"status": status, "error": error})
+    except OSError as problem:
+        warnings.warn(f"{folder}: {problem.strerror}: its record still says that it is running", stacklevel=1)
 
 
-def new_record(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
-    # What a result depends on: not where it is written.
-    keys = [key for key in cfg if key not in ("hydra", "logger", "callbacks")]
-    config = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
+def _called(cfg: DictConfig, hydra_cfg: DictConfig, group: str) -> str:
+    """The name of what was chosen of a group, or of its class where that is another one than the choice's."""
+    choice, target = hydra_cfg.runtime.choices.get(group), cfg[group]._target_
+    name = choice
+    while name and (path := conf_dir() / group / f"{name}.yaml").is_file():
+        node = OmegaConf.load(path)
+        if "_target_" in node:
+            return choice if node._target_ == target else target.rpartition(".")[2]
+        name = node.defaults[0]
+    return choice or target.rpartition(".")[2]
+
+
+def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
     return {
         "status": "running",
         "error": None,
-        "model": hydra_cfg.runtime.choices["model"],
-        "task": hydra_cfg.runtime.choices["task"],
+        "model": _called(cfg, hydra_cfg, "model"),
+        "task": _called(cfg, hydra_cfg, "task"),
         "experiment": hydra_cfg.runtime.choices.get("experiment"),
         "seq_len": cfg.task.seq_len,
         "seed": cfg.seed,
@@ -156,37 +229,38 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
         "parameters": None,
         "wall_time_s": None,
         "device": None,
-        "overrides": _parse(hydra_cfg.overrides.task),
-        "config": _flatten(config),
+        "overrides": folders.parse(hydra_cfg.overrides.task),
+        "config": configuration(cfg, folder),
         "metrics": {},
         "versions": results.environment(),
-    }
+    } | folders.process()
 
 
 def run(cfg: DictConfig) -> float:
     """Train and test one model, and leave its record in the run's folder, whatever happens.
 
     Returns:
-        The test loss.
+        The test loss; infinite if the run diverged before it came to one.
     """
+    silence()
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
-    if results.is_finished(folder):
-        raise OptionError(f"hydra.run.dir: {os.path.relpath(folder)} already holds a finished run; choose another")
-    torch.set_num_threads(cfg.threads)
+    sweep = hydra_cfg.mode is not None and hydra_cfg.mode.name == "MULTIRUN"
+    name = "hydra.sweep.subdir" if sweep else "hydra.run.dir"
+    folders.claim(folder, name, lambda folder: folders.of_a_run(folder, name))
     trainer, module, data = build(cfg)
+    torch.set_num_threads(cfg.threads)
     # Vanishing gradients end as denormal numbers, which slow x86 processors down several times over.
     torch.set_flush_denormal(True)
-    record = new_record(cfg, hydra_cfg) | {
+    record = new_record(cfg, hydra_cfg, folder) | {
         "chance": module.task.chance,
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
     }
     if trainer.is_global_zero:  # of several processes, one keeps the books
-        for left_by_an_interrupted_run in folder.glob("events.out.tfevents*"):
-            left_by_an_interrupted_run.unlink()
+        folders.clear(folder)
         results.write_record(folder, record)
-        report_on = Path(hydra_cfg.sweep.dir) if hydra_cfg.mode.name == "MULTIRUN" else folder
+        report_on = Path(hydra_cfg.sweep.dir) if sweep else folder
         launched.setdefault(report_on, []).append(folder)
     begin = time.perf_counter()
     try:
@@ -201,22 +275,37 @@ def run(cfg: DictConfig) -> float:
         record["steps_to_solve"] = stops[0].steps_to_solve if stops else None
         record["metrics"] |= trainer.test(module, data, verbose=False)[0]
         record["metrics"].pop("step", None)
-        _log_hyperparameters(trainer, record)
-        record["status"] = "finished"
-        if not math.isfinite(record["metrics"]["val/loss"]):
-            record |= {"status": "diverged", "error": f"val/loss is {record['metrics']['val/loss']}"}
+        record |= _ending(record["metrics"]["val/loss"], module.task.chance)
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
         record |= {"status": "interrupted", "error": "stopped by the user"}
         raise KeyboardInterrupt from error
     except BaseException as error:
+        record["steps"] = trainer.global_step
         last = (str(error).strip().splitlines() or ["?"])[-1]
         record |= {"status": "failed", "error": f"{type(error).__name__}: {last}"}
-        raise
+        if not isinstance(error, OSError) and _has_diverged(module):
+            record |= {"status": "diverged"}
+        else:
+            raise
     finally:
         record["wall_time_s"] = round(time.perf_counter() - begin, 2)
         if trainer.is_global_zero:
             results.write_record(folder, record)
-    return record["metrics"]["test/loss"]
+    try:
+        _log_hyperparameters(trainer, record)
+    except Exception as error:  # no page of TensorBoard is worth a run
+        warnings.warn(f"no hyperparameters in TensorBoard: {error}", stacklevel=1)
+    return record["metrics"].get("test/loss", math.inf)
+
+
+def _ending(loss: float, chance: float) -> dict[str, str | None]:
+    if loss <= ABSURD * chance:
+        return {"status": "finished"}
+    return {"status": "diverged", "error": f"val/loss is {loss:.4g}"}
+
+
+def _has_diverged(module: L.LightningModule) -> bool:
+    return not all(p.isfinite().all() for p in module.parameters())
 
 
 def _log_hyperparameters(trainer: L.Trainer, record: dict) -> None:
@@ -251,81 +340,10 @@ def _flatten(node, prefix: str = "") -> dict[str, object]:
     return {k: v for key, child in node.items() for k, v in _flatten(child, f"{prefix}.{key}".lstrip(".")).items()}
 
 
-def finish(folder: Path, output: Path | None = None, key: str | None = None) -> None:
-    """Show the table, write the report (to `output`, of the best values of `key`), and say what to open next."""
-    tables = results.collect(folder)
-    rows = tables.results
-    console = Console()
-    baselines = results.names(f"{loss:.3g} ({task})" for task, loss in rows.groupby("task")["chance"].first().items())
-    console.print(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {baselines}")
-    console.print(table(rows))
-    try:
-        for line in write_report(tables, folder, output, key):
-            console.print(line, style="red", highlight=False, markup=False)
-    except OSError as error:
-        console.print(f"error: the report was not written: {error}", style="red", highlight=False, markup=False)
-    for run in rows[rows["status"].isin(["failed", "diverged"])].itertuples():
-        console.print(f"{run.run}: {run.error}", style="red", highlight=False, markup=False)
-    shown = Path(os.path.relpath(folder))
-    console.print(
-        f"report:      {Path(os.path.relpath(output or folder)) / 'report.md'}", highlight=False, soft_wrap=True
-    )
-    console.print(f"dashboards:  tensorboard --logdir {shown}", highlight=False, soft_wrap=True)
-
-
-def explain(error: Exception) -> str | None:
-    """The one line for an error that is the user's to mend; None for any other."""
-    cause = error.__cause__
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={name} does not exist; allowed: {', '.join(sorted(error.options))}"
-    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
-        allowed = ", ".join(sorted(map(str, cause.parent_node)))
-        return f"{cause.full_key or cause.key}: no such option; allowed here: {allowed}"
-    if isinstance(error, HydraException) or "Config group override" in str(error):
-        return _first_line(error)
-    return None
-
-
 def silence() -> None:
-    """Keep Lightning's hints and what Hydra says twice off the terminal; real warnings stay."""
+    """Keep Lightning's hints and what Hydra says twice off the terminal; real warnings stay, one line each."""
     for name, level in (("lightning.pytorch", "WARNING"), ("lightning.fabric", "WARNING"), ("hydra", "CRITICAL")):
         logging.getLogger(name).setLevel(level)
-    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*litlogger.*", ".*LeafSpec.*"):
-        warnings.filterwarnings("ignore", message)
-
-
-def main() -> None:
-    """Train: one run, or a sweep (`-m`, or an experiment that sets it)."""
-    silence()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the lines below
-    try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(run)()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if wants_traceback or (line := explain(error)) is None:
-            raise
-        sys.exit(f"error: {line}")
-    finally:
-        for folder in launched:
-            if any(folder.rglob(results.RECORD)):
-                finish(folder)
-    statuses = [results.read_record(run)["status"] for runs in launched.values() for run in runs]
-    if failed := statuses.count("failed"):
-        sys.exit(f"error: {failed} of {len(statuses)} runs failed")
-
-
-def report() -> None:
-    """Gather the runs of a folder into tables, figures and a report."""
-    parser = argparse.ArgumentParser(description=report.__doc__)
-    parser.add_argument("folder", type=Path, help="any folder with runs in it, e.g. outputs/sweeps/<one>")
-    parser.add_argument("--output", type=Path, help="where to write the report; by default to the folder of the runs")
-    parser.add_argument("--best", metavar="KEY", help="a swept key of which each setting is shown with its best value")
-    options = parser.parse_args()
-    try:
-        finish(options.folder, options.output, options.best)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    hints = ("does not have many workers", "exists and is not empty", "litlogger", "LeafSpec", "has `__len__` defined")
+    for hint in hints:
+        warnings.filterwarnings("ignore", f".*{hint}.*")

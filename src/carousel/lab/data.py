@@ -1,7 +1,6 @@
 """One datamodule for every task."""
 
 import functools
-import itertools
 
 import lightning as L
 import numpy as np
@@ -24,20 +23,29 @@ class Batches(IterableDataset):
     """The batches of one split: number i depends on (seed, split, i) alone, so every model sees the same ones.
 
     Args:
-        length: how many; None is a stream without end.
+        length: how many; None is a stream without end, which goes on where it was left when it is read again.
     """
 
     def __init__(self, task: Task, split: str, batch_size: int, seed: int, length: int | None) -> None:
         self.task, self.split, self.batch_size, self.seed, self.length = task, split, batch_size, seed, length
+        self.taken = 0  # from a stream, by this process
+
+    def __len__(self) -> int:
+        """Known even of a stream: Lightning would else take one batch ahead, and lose it at the end of each epoch."""
+        return 2**62 if self.length is None else self.length
 
     def batch(self, i: int) -> tuple[Tensor, Tensor]:
         return self.task.sample(self.batch_size, generator(self.seed, self.split, i))
 
     def __iter__(self):
-        """All of them, or, in one of several processes, its share."""
+        """All of them; of a stream, in one of several processes, its share."""
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        indices = itertools.count() if self.length is None else range(self.length)
-        return map(self.batch, itertools.islice(indices, rank, None, world) if self.split == "train" else indices)
+        if self.length is not None:
+            yield from map(self.batch, range(self.length))
+            return
+        while True:
+            self.taken += 1
+            yield self.batch((self.taken - 1) * world + rank)
 
 
 class Epochs(Batches):
@@ -71,7 +79,7 @@ class SequenceData(L.LightningDataModule):
         task: where the sequences come from.
         batch_size: training sequences per step.
         eval_size: sequences for validation, and as many for test.
-        data_seed: of the data; the model has a seed of its own.
+        data_seed: of the data, in streams of their own for training, validation and test; the model draws from none.
         train_size: training sequences in all, visited again and again; None: fresh ones without end.
 
     Raises:

@@ -10,7 +10,7 @@ from .tasks import Task
 
 
 class SequenceModule(L.LightningModule):
-    """A recurrent layer, and a linear readout of its last output.
+    """A recurrent layer, and a linear readout of its last output, in each direction where it has read everything.
 
     Args:
         recurrent: batch-first, with nn.LSTM's interface: (B, T, input_size) -> ((B, T, H), state).
@@ -26,13 +26,16 @@ class SequenceModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.recurrent, self.task, self.optimizer = recurrent, task, optimizer
-        with torch.no_grad():
-            features = recurrent(torch.zeros(1, 1, task.input_size))[0].size(-1)
-        self.readout = nn.Linear(features, task.output_size)
+        dtype = next(recurrent.parameters()).dtype
+        self.readout = nn.Linear(_output_size(recurrent), task.output_size, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        output, _ = self.recurrent(x)  # (B, T, H)
-        return self.readout(output[:, -1])  # (B, output_size)
+        output, _ = self.recurrent(x.to(self.readout.weight.dtype))  # (B, T, H)
+        last = output[:, -1]  # (B, H)
+        if getattr(self.recurrent, "bidirectional", False):  # each direction where it has read the whole sequence
+            half = output.size(-1) // 2
+            last = torch.cat([output[:, -1, :half], output[:, 0, half:]], -1)
+        return self.readout(last)  # (B, output_size)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         x, target = batch
@@ -70,3 +73,13 @@ class SequenceModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(self.parameters())
+
+
+def _output_size(recurrent: nn.Module) -> int:
+    if (size := getattr(recurrent, "output_size", None)) is not None:
+        return size
+    if hasattr(recurrent, "cell"):
+        size = recurrent.cell(recurrent.num_layers - 1).output_size
+    else:  # of torch's
+        size = recurrent.proj_size or recurrent.hidden_size
+    return (1 + recurrent.bidirectional) * size

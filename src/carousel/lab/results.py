@@ -1,10 +1,12 @@
 """A run's record, and the tables made of many."""
 
+import errno
 import json
 import math
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +28,8 @@ PACKAGES = ("torch", "lightning", "hydra-core", "tensorboard")
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
     """Let `save` write a file beside `path`, then put it in place: `path` is never half-written."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OSError(errno.EEXIST, "there is something else than a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.getpid()}-{path.name}")
     try:
@@ -39,8 +43,38 @@ def write_record(folder: Path, record: dict) -> None:
     write(folder / RECORD, lambda part: part.write_text(json.dumps(record, indent=2) + "\n"))
 
 
+class Unreadable(ValueError):
+    """A record that is cut off, empty or none of ours; the message names the file."""
+
+
 def read_record(folder: Path) -> dict:
-    return json.loads((folder / RECORD).read_text())
+    """The record of the run in `folder`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Unreadable: it cannot be read.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{path} cannot be read: {error}") from error
+    if not isinstance(record, dict) or "status" not in record:
+        raise Unreadable(f"{path} is no record of a run")
+    return record
+
+
+def records(folder: Path) -> dict[Path, dict]:
+    """The record of each run under `folder`, by the run's folder; one that cannot be read is warned of and left out."""
+    found = {}
+    for path in sorted(folder.rglob(RECORD)):
+        try:
+            found[path.parent] = read_record(path.parent)
+        except Unreadable as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+    return found
 
 
 def names(values) -> str:
@@ -131,13 +165,13 @@ def _commit(checkout: Path) -> str | None:
         return None
 
 
-def is_finished(folder: Path) -> bool:
-    return (folder / RECORD).exists() and read_record(folder)["status"] == "finished"
-
-
 def outcome(folder: Path) -> float:
-    """The test loss of the run in `folder`; nan if there is none."""
-    return read_record(folder)["metrics"].get("test/loss", math.nan)
+    """The test loss of the run in `folder`; infinite if there is none, for a sweeper that looks for the least."""
+    try:
+        loss = read_record(folder)["metrics"].get("test/loss", math.inf)
+    except (FileNotFoundError, Unreadable):
+        return math.inf
+    return loss if math.isfinite(loss) else math.inf
 
 
 def collect(folder: Path) -> Tables:
@@ -149,19 +183,19 @@ def collect(folder: Path) -> Tables:
     Raises:
         FileNotFoundError: there is neither.
     """
-    paths = sorted(folder.rglob(RECORD))
-    if not paths:
+    found = records(folder)
+    if not found:
         return Tables(*(_read_table(folder, name) for name in Tables._fields))
     rows: list[dict] = []
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in COLUMNS}
-    for path in paths:
-        run, record = path.parent.relative_to(folder).as_posix(), json.loads(path.read_text())
+    for path, record in found.items():
+        run = path.relative_to(folder).as_posix()
         nested = {part: record.pop(part) for part in ("overrides", "metrics", "versions", "config")}
         rows.append({"run": run, "label": ""} | record | nested["metrics"])
         rows[-1] |= {f"{part}.{k}": v for part in ("versions", "config") for k, v in nested[part].items()}
         for name in parts if record["status"] == "finished" else ():
             try:
-                table = pd.read_csv(path.with_name(name))
+                table = pd.read_csv(path / name)
                 if missing := [column for column in COLUMNS[name] if column not in table]:
                     raise ValueError(f"it has no {names(missing)}")
             except FileNotFoundError:

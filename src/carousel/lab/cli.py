@@ -1,0 +1,151 @@
+"""The command line: Hydra's configuration in, runs and a report out."""
+
+import argparse
+import errno
+import os
+import shlex
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from rich.console import Console
+
+from . import app, results
+from .folders import ENDED
+from .options import first_line
+from .report import table, write_report
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+PATIENCE = 2.0  # seconds in which a second Ctrl-C is the first one
+
+
+def finish(folder: Path, output: Path | None = None, key: str | None = None) -> None:
+    """Show the table, write the report (to `output`, of the best values of `key`), and say what to open next.
+
+    Raises:
+        FileNotFoundError: there is no run under `folder`.
+        ValueError: no run has the `key`.
+    """
+    tables = results.collect(folder)
+    rows = tables.results
+    console = Console()
+
+    def say(line: str, style: str | None = None) -> None:
+        console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+    baselines = results.names(f"{loss:.3g} ({task})" for task, loss in rows.groupby("task")["chance"].first().items())
+    console.print(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {baselines}")
+    console.print(table(rows))
+    try:
+        for line in write_report(tables, folder, output, key):
+            say(line, "red")
+    except Exception as error:
+        if key:
+            raise
+        say(f"warning: no report on {folder}: {type(error).__name__}: {first_line(error)}", "red")
+    for run in rows[rows["status"].isin(["failed", "diverged"])].itertuples():
+        say(f"{run.run}: {run.error}", "red")
+    report, shown = (os.path.relpath(path) for path in ((output or folder) / "report.md", folder))
+    say(f"report:      {shlex.quote(report)}")
+    say(f"dashboards:  tensorboard --logdir {shlex.quote(shown)}")
+
+
+def explain(error: Exception) -> str | None:
+    """The one line for an error that is the user's to mend; None for any other."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={name} does not exist; allowed: {', '.join(sorted(error.options))}"
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+        key = str(cause.full_key or cause.key)
+        allowed = ", ".join(sorted(map(str, cause.parent_node)))
+        hint = "; one of some models alone: see grids in conf/experiment/phase.yaml" if key.startswith("model.") else ""
+        return f"{key}: no such option; allowed here: {allowed} (a new key needs +{hint})"
+    if isinstance(cause, OmegaConfBaseException):
+        key = cause.full_key or cause.key
+        return f"{key}: {first_line(cause)}" if key else first_line(cause)
+    if isinstance(error, OverrideParseException):
+        return f"{first_line(error)}; a value with = or , in it needs quotes: 'key=\"value\"'"
+    if "Config group override" in str(error):
+        return f"{first_line(error)}; to go without a group: ~logger, ~callbacks"
+    if isinstance(error, HydraException):
+        return first_line(error)
+    if isinstance(error, OSError) and error.errno in DISK:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return None
+
+
+def _listen() -> None:
+    """SIGTERM and SIGHUP as Ctrl-C; a Ctrl-C that follows at once on another is the same one."""
+    last = -PATIENCE
+
+    def interrupt(*_) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PATIENCE:
+            last = time.monotonic()
+            raise KeyboardInterrupt
+
+    asked = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    for number in asked:
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:  # nohup ignores SIGHUP
+            signal.signal(number, interrupt)
+
+
+def main() -> None:
+    """Train: one run, or a sweep (`-m`, or an experiment that sets it)."""
+    _listen()
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    flags = [a for a in sys.argv[1:] if a in ("-m", "--multirun")]  # Hydra wants flags before or after all options
+    sys.argv[1:] = flags + [a for a in sys.argv[1:] if a not in flags]
+    if not {"--info", "-i"} & set(sys.argv):
+        app.silence()
+    sys.path.append(os.getcwd())  # where cells and tasks of one's own are
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the lines below
+    try:
+        _run(wants_traceback)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(wants_traceback: bool) -> None:
+    try:
+        hydra.main(version_base="1.3", config_path=str(app.conf_dir()), config_name="train")(app.run)()
+    except Exception as error:
+        if wants_traceback or (line := explain(error)) is None:
+            raise
+        sys.exit(f"error: {line}")
+    finally:
+        for folder in app.launched:
+            if any(folder.rglob(results.RECORD)):
+                finish(folder)
+    runs = {run for folders in app.launched.values() for run in folders}
+    if failed := sum(not _has_ended(run) for run in runs):
+        sys.exit(f"error: {failed} of {len(runs)} runs failed")
+
+
+def _has_ended(run: Path) -> bool:
+    try:
+        return results.read_record(run)["status"] in ENDED
+    except (FileNotFoundError, results.Unreadable):
+        return False
+
+
+def report() -> None:
+    """Gather the runs of a folder into tables, figures and a report."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    parser = argparse.ArgumentParser(description=report.__doc__)
+    parser.add_argument("folder", type=Path, help="any folder with runs in it, e.g. outputs/sweeps/<one>")
+    parser.add_argument("--output", type=Path, help="where to write the report; by default to the folder of the runs")
+    parser.add_argument("--best", metavar="KEY", help="a swept key of which each setting is shown with its best value")
+    asked = parser.parse_args()
+    try:
+        finish(asked.folder, asked.output, asked.best)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
