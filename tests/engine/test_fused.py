@@ -25,7 +25,7 @@ try:
 except build.BuildError:
     pytest.skip("no compiler", allow_module_level=True)
 
-BY_LOOP = {"lstm_layer_norm", "lstm_FGR"}  # not pointwise
+BY_LOOP = {"lstm_layer_norm", "lstm_FGR"}  # not elementwise
 FUSED = {name: cell for name, cell in CATALOGUE.items() if name not in BY_LOOP}
 
 

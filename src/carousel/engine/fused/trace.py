@@ -154,7 +154,7 @@ class Tracer(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         if torch.Tag.pointwise not in func.tags:
-            raise Unsupported(f"it uses {func}, which is not pointwise")
+            raise Unsupported(f"it uses {func}, which is not elementwise")
         raise Unsupported(f"it uses {func}, which the kernel does not know")
 
     def _move(self, func, args, kwargs):
@@ -324,7 +324,7 @@ def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[s
         vocabulary: operations by aten's names, without overload.
 
     Raises:
-        Unsupported: the step is not pointwise but for the hidden map, or it uses something not in the vocabulary.
+        Unsupported: the step is not elementwise but for the hidden map, or it uses something not in the vocabulary.
     """
     try:
         with torch.enable_grad():
