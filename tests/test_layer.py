@@ -297,6 +297,19 @@ def test_dropout_between_layers_draws_as_torch_does(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_dropout_may_change_between_calls(name):
+    ours, theirs = make_twins(name, num_layers=2)
+    x = torch.randn(6, 3, 3, dtype=torch.float64)
+    for ours.dropout in (0, 0.5, 0.0, 1, 0.2):
+        theirs.dropout = ours.dropout
+        outputs = []
+        for module in (ours, theirs):
+            torch.manual_seed(7)
+            outputs.append(module(x)[0])
+        torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_conversion_both_ways(name):
     _, theirs = make_twins(name, num_layers=2, bidirectional=True, batch_first=True, dropout=0.25)
     theirs.eval()
