@@ -64,9 +64,9 @@ def test_horizon_says_which_comes_first(tmp_path):
 
 def test_which_path_learns_counts_by_what_was_barred(tmp_path):
     ways = {
-        "both ways": (0, 0),
-        "carousel only": (1, 0),
-        "gates only": (0, 1),
+        "both paths": (0, 0),
+        "cell-state path only": (1, 0),
+        "gate path only": (0, 1),
         "neither": (1, 1),
         "h-detach": (0.25, 0),
     }
@@ -74,7 +74,7 @@ def test_which_path_learns_counts_by_what_was_barred(tmp_path):
         for seed in (0, 1):
             config = {"model.detach.gates": gates, "model.detach.carousel": carousel}
             measures = {"paths/carousel": (-1.0, -1.0), "paths/gates": (-1.0, -3.0)}
-            loss = 0.001 if name == "carousel only" or (name == "both ways" and seed == 0) else 0.16
+            loss = 0.001 if name == "cell-state path only" or (name == "both paths" and seed == 0) else 0.16
             make_run(
                 tmp_path,
                 "lstm",
@@ -87,10 +87,13 @@ def test_which_path_learns_counts_by_what_was_barred(tmp_path):
             )
     figure, text = report(tmp_path)
     assert figure == "which_path_learns"
-    for name, count in {"both ways": 1, "carousel only": 2, "gates only": 0, "neither": 0, "h-detach": 0}.items():
-        assert f"| `lstm`, {name} | {count}/2 |" in text
-    assert "carousel 1.0e-01 of the whole gradient's norm at initialisation and 1.0e-01 after training" in text
-    assert "gates 1.0e-01 of the whole gradient's norm at initialisation and 1.0e-03 after training" in text
+    assert "| `lstm`, cell-state path only | 2/2; 100 |" in text
+    for name, count in {"both paths": 1, "gate path only": 0, "neither": 0, "h-detach": 0}.items():
+        assert f"| `lstm`, {name} | {count}/2; > 100 |" in text
+    assert (
+        "the cell-state path 1.0e-01 of the whole gradient's norm at initialisation and 1.0e-01 after training" in text
+    )
+    assert "the gate path 1.0e-01 of the whole gradient's norm at initialisation and 1.0e-03 after training" in text
 
 
 def test_phase_draws_the_lines_of_theory(tmp_path):
@@ -100,6 +103,7 @@ def test_phase_draws_the_lines_of_theory(tmp_path):
             loss = 0.001 if length == 10 and gain == 0.9 else 0.16
             config = {"model.init.gain": gain}
             make_run(tmp_path, "rnn_orthogonal", length, val_loss=loss, experiment="phase", config=config)
+        make_run(tmp_path, "lstm_chrono", length, experiment="phase", config={"model.init.t_max": 30})
         for bias in (0.0, 3.0):
             config = {"model.init.value": bias}
             make_run(tmp_path, "lstm_forget1", length, val_loss=0.001, experiment="phase", config=config)
@@ -112,7 +116,8 @@ def test_phase_draws_the_lines_of_theory(tmp_path):
     assert module.edge("lstm_forget1", 8) == theory.lstm_edge()
     edge = module.edge("rnn_orthogonal", 8)
     assert theory.rnn_growth(edge, module.drive(8)) == pytest.approx(1, abs=0.002)
-    assert f"| 0.9 | {module.predicted('rnn_orthogonal', 0.9, 8):.0f} | 10 |" in text
+    assert f"| 0.9 | {module.predicted('rnn_orthogonal', 0.9, 8):.0f} | 1/1; 100 | 0/1; > 100 |" in text
+    assert "told several lengths, at T = 10: 0 of 1 seeds in > 100 steps (median) at t_max 30." in text
     assert "LSTM: where the gradient is predicted to reach over half the sequence 1 of 1 runs solve it; " in text
     assert "where it is not 1 of 1 runs solve it; past the edge, which is at 1.78, 2 of 2 runs solve it." in text
     left = module.figure(collect(tmp_path)).axes[0]
@@ -141,8 +146,9 @@ def test_data_says_who_needs_how_much(tmp_path):
             make_run(tmp_path, model, 10, val_loss=loss, experiment="data", config={"train_size": size})
     figure, text = report(tmp_path)
     assert figure == "data"
-    assert "At 10 steps most seeds solve it from 100 (`lstm`) and 300 (`rnn`) training sequences" in text
-    assert "at no number tried with `gru`" in text
+    assert "At 10 steps most seeds solve it from 100 (`lstm`) and 300 (`rnn`) training sequences." in text
+    assert "At 10 steps the training limits `gru` on 100, `gru` on 300 and `rnn` on 100." in text
+    assert "| `rnn`, T = 10 | 0/1; 0.96 / 1.32 | 1/1; 100 steps |" in text
     assert "Parameters: 300 (`gru`), 400 (`lstm`) and 100 (`rnn`)." in text
 
 

@@ -1,14 +1,16 @@
-"""When a simple RNN is enough, and what the others cost: the loss against the number of training sequences."""
+"""When a simple RNN is enough, and what limits those that fail: the data, or the training itself."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import Tables, labels, markdown_table, names
+from ..results import Tables, labels, markdown_table, names, steps_to_solve
 
 SIZE = "config.train_size"
 LAST = 10
 """The training loss is the mean of so many of those logged last."""
+SOLVED = 0.1
+"""The share of the baseline's loss at which a run counts as solved, and stops: how far under it ends means nothing."""
 
 
 def points(tables: Tables) -> pd.DataFrame:
@@ -32,10 +34,10 @@ def figure(tables: Tables) -> Figure:
     for axes, length in zip(grid.T, lengths, strict=True):
         for ax, kind in zip(axes, ("test", "train"), strict=True):
             for setting, runs in table[table["seq_len"] == length].groupby("setting"):
-                curves = runs.pivot_table(index=SIZE, columns="seed", values=kind)
+                curves = runs.pivot_table(index=SIZE, columns="seed", values=kind).clip(lower=SOLVED)
                 label = f"{figures.named(setting)} ({runs['parameters'].iloc[0]:,.0f} parameters)"
                 figures.band(ax, label, curves, style[setting])
-            for level, name in ((1, "baseline"), (0.1, "solved")):
+            for level, name in ((1, "baseline"), (SOLVED, "solved")):
                 figures.mark(ax, level, name if axes is grid.T[-1] else "")
             ax.set(xscale="log", yscale="log")
             ax.grid(alpha=0.25)
@@ -45,7 +47,10 @@ def figure(tables: Tables) -> Figure:
         ax.set_ylabel(f"{kind} loss / baseline")
     figures.legend(figure, grid[0, :1])
     seeds = table["seed"].nunique()
-    figure.suptitle(f"What each model learns from how much data (mean and range of {seeds} seeds)", fontsize=11)
+    figure.suptitle(
+        f"What each model learns from how much data (mean and range of {seeds} seeds; a solved run stops there)",
+        fontsize=11,
+    )
     return figure
 
 
@@ -54,21 +59,33 @@ def findings(tables: Tables) -> list[str]:
     sizes = sorted(table[SIZE].unique())
     rows, said = [], []
     for length, of_length in table.groupby("seq_len"):
-        needed = {}
+        needed, limits = {}, {"the data": [], "the training": []}
         for setting, runs in of_length.groupby("setting"):
-            medians = runs.groupby(SIZE)[["test", "train"]].median().reindex(sizes)
-            rows.append(
-                [f"`{setting}`, T = {length}", *(f"{m.test:.3f} / {m.train:.3f}" for m in medians.itertuples())]
-            )
-            share = runs.groupby(SIZE)["solved"].mean()
-            enough = share.index[share > 0.5]
-            needed[setting] = f"{min(enough):.0f}" if len(enough) else None
-        solved = [f"{count} (`{setting}`)" for setting, count in needed.items() if count]
-        never = [f"`{setting}`" for setting, count in needed.items() if not count]
-        parts = [f"from {names(solved)} training sequences"] if solved else []
-        parts += [f"at no number tried with {names(never)}"] if never else []
-        said.append(f"At {length} steps most seeds solve it {' and '.join(parts)}.")
+            row = [f"`{setting}`, T = {length}"]
+            for size in sizes:
+                own = runs[runs[SIZE] == size]
+                test, train = own["test"].median(), own["train"].median()
+                solved = own["solved"].mean() > 0.5
+                if solved:
+                    needed.setdefault(setting, f"{size:.0f} (`{setting}`)")
+                else:
+                    limits["the data" if train < test / 2 else "the training"].append(f"`{setting}` on {size:.0f}")
+                told = f"{steps_to_solve(own)} steps" if solved else f"{test:.2f} / {train:.2f}"
+                row.append(f"{own['solved'].sum()}/{len(own)}; {told}" if len(own) else "")
+            rows.append(row)
+        if needed:
+            said.append(f"At {length} steps most seeds solve it from {names(needed.values())} training sequences.")
+        for what, settings in limits.items():
+            if settings:
+                said.append(f"At {length} steps {what} limits {names(settings)}.")
+    said.append(
+        "Of what is not solved, the data counts as the limit where the training loss is under half of the test loss, "
+        "the training where it is not."
+    )
     parameters = table.groupby("setting")["parameters"].first()
     said.append(f"Parameters: {names(f'{count:,.0f} (`{setting}`)' for setting, count in parameters.items())}.")
-    heads = ["median test / training loss, of the baseline's", *(f"{size:.0f}" for size in sizes)]
+    heads = [
+        "seeds that solve it; median steps until then, or test / training loss over the baseline's",
+        *(f"{size:.0f}" for size in sizes),
+    ]
     return [markdown_table(heads, rows), *said]

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from ...gradients import theory
 from .. import figures
-from ..results import Tables, markdown_table
+from ..results import Tables, markdown_table, names, steps_to_solve
 
 PANELS = {
     "rnn_orthogonal": ("config.model.init.gain", "gain of the recurrent matrix", "RNN, orthogonal matrix"),
@@ -55,7 +55,8 @@ def figure(tables: Tables) -> Figure:
     figures.legend(figure, axes)
     seeds = results["seed"].nunique()
     figure.suptitle(
-        f"Which settings solve the adding problem ({seeds} seeds each; number: mean test loss / baseline)", fontsize=11
+        f"Which settings solve the adding problem (of {seeds} seeds; below: training steps until then, median)",
+        fontsize=11,
     )
     return figure
 
@@ -63,13 +64,12 @@ def figure(tables: Tables) -> Figure:
 def panel(ax: Axes, model: str, runs: pd.DataFrame) -> AxesImage:
     column, name, title = PANELS[model]
     units = runs["config.model.hidden_size"].iloc[0]
-    runs = runs.assign(relative=runs["test/loss"] / runs["chance"])
     share = runs.pivot_table(index=column, columns="seq_len", values="solved", aggfunc="mean")
-    loss = runs.pivot_table(index=column, columns="seq_len", values="relative", aggfunc="mean")
     image = ax.imshow(share.to_numpy(float), cmap=GREYS, vmin=0, vmax=1, aspect="auto", origin="lower")
-    for i, j in np.ndindex(share.shape):
+    for (value, length), group in runs.groupby([column, "seq_len"]):
+        i, j = share.index.get_loc(value), share.columns.get_loc(length)
         halo = [withStroke(linewidth=3, foreground=GREYS(share.iat[i, j]))]
-        text = f"{loss.iat[i, j]:.2f}"
+        text = f"{group['solved'].sum()}/{len(group)}\n{steps_to_solve(group)}"
         ax.text(j, i, text, ha="center", va="center", fontsize=9, path_effects=halo, zorder=5)
     rows, fields = np.arange(len(share.index)), np.arange(len(share.columns))
     ax.set_xticks(fields, share.columns)
@@ -95,21 +95,38 @@ def findings(tables: Tables) -> list[str]:
         runs = results[results["model"] == model]
         units = runs["config.model.hidden_size"].iloc[0]
         runs = runs.assign(memory=runs[column].map(lambda value, m=model, h=units: predicted(m, value, h)))
+        lengths = sorted(runs["seq_len"].unique())
         rows = []
         for value, group in runs.groupby(column):
-            share = group.groupby("seq_len")["solved"].mean()
-            solved = share.index[share > 0.5]
             memory = group["memory"].iloc[0]
-            reach = f"beyond {LONGEST - 1}" if math.isinf(memory) else f"{memory:.0f}"
-            rows.append([f"{value:g}", reach, max(solved) if len(solved) else "none"])
-        heads = [f"{title}: {name}", "predicted memory length", "longest T that most seeds solve"]
+            cells = [group[group["seq_len"] == length] for length in lengths]
+            rows.append(
+                [
+                    f"{value:g}",
+                    f"beyond {LONGEST - 1}" if math.isinf(memory) else f"{memory:.0f}",
+                    *(f"{c['solved'].sum()}/{len(c)}; {steps_to_solve(c)}" if len(c) else "" for c in cells),
+                ]
+            )
+        heads = [f"{title}: {name}", "predicted gradient horizon", *(f"T = {length}" for length in lengths)]
         border = edge(model, units)
         said += [markdown_table(heads, rows), f"{title}: {verdict(runs, runs[column] > border, border)}."]
+    return [*said, *told(results[results["model"] == "lstm_chrono"])]
+
+
+def told(runs: pd.DataFrame) -> list[str]:
+    """How much it matters which length chrono initialisation is told."""
+    said = []
+    for length, group in runs.groupby("seq_len"):
+        steps = [
+            f"{own['solved'].sum()} of {len(own)} seeds in {steps_to_solve(own)} steps (median) at t_max {value:g}"
+            for value, own in group.groupby("config.model.init.t_max")
+        ]
+        said.append(f"Chrono initialisation, told several lengths, at T = {length}: {names(steps)}.")
     return said
 
 
 def verdict(runs: pd.DataFrame, unstable: pd.Series, edge: float) -> str:
-    """How far the predicted memory length tells success; the first of the two numbers stands in the first half."""
+    """How far the predicted gradient horizon tells success; the first of the two numbers stands in the first half."""
     enough = runs["memory"] >= runs["seq_len"] / 2
     parts = []
     for where, rows in (
