@@ -122,9 +122,11 @@ def _arriving(value: Tensor, call: Call) -> tuple[list[Tensor], float]:
         if after == exponent:
             break
         exponent = after
-    if size == 0:
+    if size == 0 and not any(
+        g is not None for g in torch.autograd.grad(value, call.results, None, True, allow_unused=True)
+    ):
         raise ValueError(f"the loss does not depend on the layer{hint}")
-    return list(given), log
+    return list(given), log  # all zero behind units that are dead
 
 
 SYMPTOMS = {
