@@ -146,6 +146,7 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         return "", "a hook watches the loop"
     if x.dtype not in (torch.float32, torch.float64):
         return "", f"the kernel is for float32 and float64, not for {x.dtype}"
+    dual = forward_ad._current_level >= 0
     for tensor in everything:
         if not tensor.is_cpu:
             return "", f"the kernel is for the CPU, not for {tensor.device.type}"
@@ -160,7 +161,7 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
             return "", f"a tensor is of a subclass with functions of its own, {kind.__name__}"
         if debug_unwrap(tensor) is not tensor:
             return "", "a transform of torch.func (vmap, grad, jvp, ...) is active"
-        if forward_ad.unpack_dual(tensor).tangent is not None:
+        if dual and forward_ad.unpack_dual(tensor).tangent is not None:
             return "", "forward-mode differentiation is active"
     if compiling and _differentiates():
         return "", "a transform of torch.func that differentiates (grad, jvp, ...) is active"
