@@ -29,20 +29,19 @@ class Base(LoadsFromTorch, nn.RNNBase):
         bare = {name: nn.Parameter(p.detach().to("meta"), p.requires_grad) for name, p in parameters.items()}
         return lend(cell, bare | {name: b.to("meta") for name, b in buffers.items()})
 
-    def _lent(self, suffix: str, cell: Cell) -> dict[str, Tensor]:
-        """The layer's tensors that a cell is to use, by their names in the cell."""
-        names = [name for tensors in (cell.named_parameters(), cell.named_buffers()) for name, _ in tensors]
-        return {name: getattr(self, flat(name, suffix)) for name in names}
+    def _lent(self, suffix: str, loop: Loop) -> dict[str, Tensor]:
+        """The layer's tensors that a loop's cell is to use, by their names in the cell."""
+        return {name: getattr(self, flat(name, suffix)) for name in loop.names}
 
     def cell(self, layer: int = 0, reverse: bool = False) -> Cell:
         """The cell of one layer and direction, with the layer's own parameters (not copies), to take steps with."""
         suffix, loop = self._loops[layer * (1 + self.bidirectional) + reverse]
-        return lend(loop.cell, refreshed(self)._lent(suffix, loop.cell))
+        return lend(loop.cell, refreshed(self)._lent(suffix, loop))
 
     def reset_parameters(self) -> None:
         """Initialise anew, as the cell's `reset_parameters` does."""
         for suffix, loop in self._loops:
-            lent = self._lent(suffix, loop.cell)
+            lent = self._lent(suffix, loop)
             copies = {id(tensor): tensor.detach().clone() for tensor in lent.values()}
             fresh = {name: copies[id(tensor)] for name, tensor in lent.items()}
             lend(loop.cell, fresh).reset_parameters()

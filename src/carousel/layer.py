@@ -241,7 +241,7 @@ class Recurrent(Base):
         """One layer in one direction: (T, B, I) -> (T, B, H), its last state, its record."""
         suffix, loop = self._loops[k]
         noise = self.regularization
-        lent = noise.drop_weight(self._lent(suffix, loop.cell), self.training)
+        lent = noise.drop_weight(self._lent(suffix, loop), self.training)
         x = noise.drop_input(x, self.training)
         if reverse:
             x = packing.reverse(x, lengths)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.functional import relu
 from torch.utils.checkpoint import checkpoint
 from twins import needs_compiler
@@ -267,3 +268,23 @@ def test_the_modules_of_torch_agree_at_second_order():
         first = torch.autograd.grad(loss, list(layer.parameters()), create_graph=True)
         found.append([*first, *torch.autograd.grad(sum(g.pow(2).sum() for g in first), list(layer.parameters()))])
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
+def test_transforms_of_torch_func_inside_what_is_compiled():
+    layer, x = carousel.GRU(3, 5, dtype=torch.float64), torch.randn(3, 4, 2, 3, dtype=torch.float64)
+    weights = {name: p.detach() for name, p in layer.named_parameters()}
+
+    def call(x):
+        return layer(x)[0]
+
+    def loss(weights, x):
+        return functional_call(layer, weights, (x,))[0].square().sum()
+
+    for f, arguments in (
+        (vmap(call), (x,)),
+        (vmap(vmap(call)), (x.unsqueeze(0),)),
+        (lambda x: jvp(call, (x,), (x,))[1], (x[0],)),
+        (lambda weights, x: grad(loss)(weights, x), (weights, x[0])),
+    ):
+        torch._dynamo.reset()
+        torch.testing.assert_close(torch.compile(f, backend="aot_eager")(*arguments), f(*arguments))

@@ -247,19 +247,43 @@ class Named(torch.Tensor):
 
 
 class Heard(torch.Tensor):
+    """With functions of its own, which hand on the tag of their first argument."""
+
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
+        results = super().__torch_function__(func, types, args, kwargs or {})
+        tag = next((vars(a).get("tag") for a in args if hasattr(a, "__dict__")), None)
+        for result in results if isinstance(results, list | tuple) else [results]:
+            if tag and isinstance(result, cls):
+                result.tag = tag
+        return results
+
+
+class Deaf(torch.Tensor):
+    """That knows torch's own functions alone."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func.__name__ == "recurrence":
+            return NotImplemented
         return super().__torch_function__(func, types, args, kwargs or {})
 
 
-def test_a_subclass_that_is_but_a_name():
+def test_subclasses_of_tensor_are_handed_the_whole_run():
     layer, x = carousel.LSTM(3, 5), torch.randn(4, 2, 3)
     expected, (h, _) = layer(x)
-    for kind, engine in ((Named, "fused"), (Heard, "eager")):
+    right = torch.autograd.grad(expected.square().sum(), layer.weight_hh_l0)
+    for kind, engine in ((Named, "fused"), (Heard, "fused"), (Deaf, "eager")):
         (choice,) = carousel.explain(layer, x.as_subclass(kind))
         assert choice.engine == engine
         y, (last, _) = layer(x.as_subclass(kind))
         assert type(y) is type(last) is type(torch.nn.LSTM(3, 5)(x.as_subclass(kind))[0])
         torch.testing.assert_close((y.as_subclass(torch.Tensor), last.as_subclass(torch.Tensor)), (expected, h))
-        y.sum().backward()
-    assert "Heard" in choice.reason
+        found = torch.autograd.grad(y.square().sum(), layer.weight_hh_l0)
+        torch.testing.assert_close(found[0].as_subclass(torch.Tensor), right[0])
+    assert "Deaf" in choice.reason
+    heard = x.as_subclass(Heard)
+    heard.tag = "speech"
+    assert layer(heard)[0].tag == "speech"
+    y = layer(x, tuple(s.as_subclass(Heard) for s in torch.zeros(2, 1, 2, 5)))[0]  # the state alone
+    assert type(y) is Heard

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import debug_unwrap, functional_call
+from torch.overrides import has_torch_function
 
 from ..cells.cell import Cell, State, lend
 from .eager import Kinds, Loop, Masks, Norms, rows, step
@@ -55,10 +56,15 @@ def run(
     Raises:
         RuntimeError: `backend` is "fused", and that cannot run this; or a state is not of x's type.
     """
+    compiling, given = torch.compiler.is_dynamo_compiling(), (x, *state, *tensors.values())
+    if not compiling and has_torch_function(given) and backend != "eager" and not record:
+        arguments = (x, state, tensors, loop, masks, backend, norms)
+        if (results := _hand_over(given, arguments)) is not NotImplemented:
+            return results[0], tuple(results[1:]), {}
     if type(loop.cell).initial_state is Cell.initial_state:
         _check_types(x, state)
     key, reason = ("", "backend='eager'") if backend == "eager" else _choose(loop, tensors, x, state, masks, record)
-    if not torch.compiler.is_dynamo_compiling() and (taken := _listener.get()) is not None:
+    if not compiling and (taken := _listener.get()) is not None:
         taken.append(Choice("fused" if key else "eager", reason))
     if key:
         from .fused import KERNELS
@@ -67,7 +73,7 @@ def run(
     if backend == "fused":
         raise RuntimeError(f"backend='fused' cannot run this: {reason}")
     arguments = (x, state, masks, record, norms)
-    if torch.compiler.is_dynamo_compiling():  # it cannot follow the making of a view
+    if compiling:  # it cannot follow the making of a view
         return functional_call(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()}, arguments)
     view = lend(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()})
     return view(*arguments)  # nothing shared is touched, so that threads do not meet
@@ -94,10 +100,30 @@ def explain(layer: torch.nn.Module, *args, **kwargs) -> list[Choice]:
     return taken
 
 
-def _is_a_name(kind: type[Tensor]) -> bool:
-    """Whether a subclass computes as a tensor does."""
-    own = getattr(kind.__torch_function__, "__func__", None), kind.__torch_dispatch__
-    return own == (Tensor.__torch_function__.__func__, Tensor.__torch_dispatch__)
+def _hand_over(given: tuple[Tensor, ...], arguments: tuple):
+    """A whole run, to the subclasses of Tensor with functions of their own that are among what is given, as torch.nn's
+    layers hand over theirs; NotImplemented if none of them takes it."""
+    kinds = {type(tensor) for tensor in given} - {Tensor}
+    if all(kind.__torch_dispatch__ is Tensor.__torch_dispatch__ for kind in kinds):
+        own = [kind for kind in kinds if kind.__torch_function__ is not torch._C._disabled_torch_function_impl]
+        for kind in sorted(own, key=lambda kind: -len(kind.__mro__)):  # subclasses before what they extend
+            results = kind.__torch_function__(recurrence, tuple(own), arguments, {})
+            if results is not NotImplemented:
+                return results
+    return NotImplemented
+
+
+def recurrence(x: Tensor, state: State, tensors: dict[str, Tensor], loop: Loop, masks: Masks, backend: str, norms):
+    """`run` as such subclasses are asked for it: the output and the last states in one list."""
+    output, last, _ = run(loop, tensors, x, state, masks, backend=backend, norms=norms)
+    return [output, *last]
+
+
+def _computes(kind: type[Tensor]) -> bool:
+    """Whether a subclass has a say, here and now, in what is computed with its tensors."""
+    disabled = torch._C._disabled_torch_function_impl
+    asked = torch._C._is_torch_function_enabled() and kind.__torch_function__ is not disabled
+    return asked or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
 def _check_types(x: Tensor, state: State) -> None:
@@ -109,7 +135,7 @@ def _check_types(x: Tensor, state: State) -> None:
 
 def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) -> tuple[str, str]:
     """The kernel's key, or "", and the reason."""
-    everything = [x, *state, *tensors.values()]
+    everything, compiling = (x, *state, *tensors.values()), torch.compiler.is_dynamo_compiling()
     if record:
         return "", "every gate of every step is asked for"
     if sys.platform == "win32":
@@ -120,6 +146,7 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         return "", "a hook watches the loop"
     if x.dtype not in (torch.float32, torch.float64):
         return "", f"the kernel is for float32 and float64, not for {x.dtype}"
+    dual = forward_ad._current_level >= 0
     for tensor in everything:
         if not tensor.is_cpu:
             return "", f"the kernel is for the CPU, not for {tensor.device.type}"
@@ -127,14 +154,17 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
             return "", f"the kernel is for dense tensors, not for {tensor.layout}"
         if tensor.dtype != x.dtype and tensor.is_floating_point():
             return "", f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
-        if torch.compiler.is_dynamo_compiling():
+        if compiling:
             continue
-        if type(tensor) not in (Tensor, torch.nn.Parameter) and not _is_a_name(type(tensor)):
-            return "", f"a tensor is of a subclass with functions of its own, {type(tensor).__name__}"
+        kind = type(tensor)
+        if kind is not Tensor and kind is not torch.nn.Parameter and _computes(kind):
+            return "", f"a tensor is of a subclass with functions of its own, {kind.__name__}"
         if debug_unwrap(tensor) is not tensor:
             return "", "a transform of torch.func (vmap, grad, jvp, ...) is active"
-        if forward_ad.unpack_dual(tensor).tangent is not None:
+        if dual and forward_ad.unpack_dual(tensor).tangent is not None:
             return "", "forward-mode differentiation is active"
+    if compiling and _differentiates():
+        return "", "a transform of torch.func that differentiates (grad, jvp, ...) is active"
     if torch.is_autocast_enabled("cpu"):
         return "", "autocast is on"
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
@@ -151,6 +181,13 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         if misfit := KERNELS[key].misfit(x, state, tensors):
             return "", misfit
     return key, reason
+
+
+@torch.compiler.assume_constant_result
+def _differentiates() -> bool:
+    """Whether a transform other than vmap, for which the kernel has a rule, is active where this is compiled."""
+    stack = torch._C._functorch.get_interpreter_stack() or ()
+    return any(interpreter.key() != torch._C._functorch.TransformType.Vmap for interpreter in stack)
 
 
 @torch.compiler.assume_constant_result

@@ -111,6 +111,8 @@ class Loop(nn.Module):
     def __init__(self, cell: Cell) -> None:
         super().__init__()
         self.cell = cell
+        self.names = tuple(name for found in (cell.named_parameters(), cell.named_buffers()) for name, _ in found)
+        """Of the cell's parameters and buffers: what a run borrows."""
 
     def forward(
         self, x: Tensor, state: State, masks: Masks, record: bool = False, norms: Norms | None = None

@@ -5,6 +5,7 @@ import ctypes
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -226,15 +227,15 @@ def _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watc
     return [t.new_empty(t.shape if want else 0) for t, want in zip(inputs, wanted, strict=True)]
 
 
-def _one_by_one(info, dims, *arguments):
-    """Of several arriving gradients (or whatever else is batched), each by itself."""
+def _one_by_one(operator, info, dims, *arguments):
+    """Whatever is batched (inputs, weights, arriving gradients), each by itself."""
 
     def pick(argument, dim, k: int):
         if isinstance(argument, (list, tuple)):
             return [pick(part, d, k) for part, d in zip(argument, dim, strict=True)]
         return argument if dim is None else argument.select(dim, k)
 
-    found = [backward(*(pick(a, d, k) for a, d in zip(arguments, dims, strict=True))) for k in range(info.batch_size)]
+    found = [operator(*(pick(a, d, k) for a, d in zip(arguments, dims, strict=True))) for k in range(info.batch_size)]
     stacked = [torch.stack(parts) for parts in zip(*found, strict=True)]
     return stacked, [0] * len(stacked)
 
@@ -248,11 +249,12 @@ def _gradients_batched(*arguments) -> list[Tensor]:
     whole = [a if d is None else torch._remove_batch_dim(a, level, 0, 0) for a, d in zip(leaves, dims, strict=True)]
     size = next(a.size(0) for a, d in zip(whole, dims, strict=True) if d == 0)
     dims, whole = (pytree.tree_unflatten(given, spec) for given in (dims, whole))
-    found, _ = _one_by_one(SimpleNamespace(batch_size=size), dims, *whole)
+    found, _ = _one_by_one(backward, SimpleNamespace(batch_size=size), dims, *whole)
     return [torch._add_batch_dim(t, 0, level) for t in found]
 
 
-backward.register_vmap(_one_by_one)
+for _operator in (forward, backward):
+    _operator.register_vmap(partial(_one_by_one, _operator))
 _library = torch.library.Library("carousel", "FRAGMENT")
 _library.impl("backward", _gradients_batched, "Batched")
 
