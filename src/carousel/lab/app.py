@@ -197,7 +197,7 @@ def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
         if record["status"] == "running":
             results.write_record(folder, record | {"status": status, "error": error})
     except OSError as problem:
-        warnings.warn(f"{folder}: {problem.strerror}: its record still says that it is running", stacklevel=1)
+        warnings.warn(f"{folder}: {problem.strerror}: its record is not up to date", stacklevel=1)
 
 
 def _called(cfg: DictConfig, hydra_cfg: DictConfig, group: str) -> str:

@@ -35,6 +35,9 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     try:
         save(part)
         part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a disk that is full does not say
+        raise
     finally:
         part.unlink(missing_ok=True)
 
