@@ -53,16 +53,15 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
         raise OptionError(f"trainer.accelerator={cfg.trainer.accelerator} is not here; allowed: {', '.join(here)}")
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     task = make("task", cfg.task, Task)
-    with option("batch_size, eval_size, data_seed, train_size"):
+    try:
         data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed, cfg.train_size)
-    model = cfg.model.copy()
-    if isinstance(dtype := model.get("dtype"), str):
+    except ValueError as error:  # which names the option
+        raise OptionError(str(error)) from error
+    model, given = cfg.model.copy(), {"input_size": task.input_size, "batch_first": True}
+    if isinstance(model.get("dtype"), str):
         with option("model.dtype"), open_dict(model):
-            del model["dtype"]
-            dtype = {"dtype": getattr(torch, dtype)}
-    else:
-        dtype = {}
-    recurrent = make("model", model, input_size=task.input_size, batch_first=True, **dtype)
+            given["dtype"] = getattr(torch, model.pop("dtype"))
+    recurrent = make("model", model, **given)
     with option("model"):
         from_torch(recurrent)  # what the measures need of it
     optimizer = make("optimizer", cfg.optimizer)
@@ -74,7 +73,7 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
     callbacks = _members("callbacks", cfg, L.Callback, hydra_cfg.runtime.get("output_dir"))
     logger = _members("logger", cfg, Logger) if loggers else []
     quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
-    trainer = make("trainer", cfg.trainer, logger=logger or False, callbacks=callbacks, **quiet)
+    trainer = make("trainer", cfg.trainer, L.Trainer, logger=logger or False, callbacks=callbacks, **quiet)
     _check_processes(trainer, alone=hydra_cfg.mode is None or hydra_cfg.mode.name != "MULTIRUN")
     return trainer, module, data
 
