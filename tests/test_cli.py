@@ -169,6 +169,10 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         ),
         (["hydra.run.dir=a=b"], "error: mismatched input '=' expecting <EOF>; a value with = or , in it needs quotes"),
         (["-m", "hydra.launcher.n_jobs=abc"], "error: hydra.launcher.n_jobs: Value 'abc' of type 'str' could not"),
+        (
+            ["optimizer=sgd", "+optimizer.lr=5"],
+            "error: Could not append to config. An item is already at 'optimizer.lr'",
+        ),
         (["seed=1,2"], "error: Ambiguous value for argument 'seed=1,2'"),
     ],
 )

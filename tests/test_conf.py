@@ -238,6 +238,34 @@ def test_a_sweep_taken_up_again_keeps_results_of_its_own_configuration_alone(tmp
     assert "set aside" in said[0]
 
 
+def test_results_of_other_versions_are_kept_and_that_is_said_once(tmp_path):
+    made = jobs(tmp_path, "seed=0", "seed=1")
+    for k, job in enumerate(made):
+        config = app.configuration(job, tmp_path / f"{k}")
+        versions = environment() | {"torch": "0.4", "git": "cafe"}
+        write_record(tmp_path / f"{k}", {"status": "finished", "config": config, "versions": versions})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        assert app.prepare(made) == []
+    said = [str(w.message) for w in caught if "results that are there" in str(w.message)]
+    assert len(said) == 2
+    assert "made with torch 0.4, not " in said[0]
+    assert "made with git cafe, not " in said[1]
+
+
+def test_two_runs_of_a_sweep_do_not_write_to_one_file(tmp_path):
+    path = f"callbacks.gradient_flow.path={tmp_path}/flow"
+    with pytest.raises(app.OptionError, match="callbacks: several runs would be written to "):
+        app.prepare(jobs(tmp_path, f"seed=0 {path}", f"seed=1 {path}"))
+    assert len(app.prepare(jobs(tmp_path, f"seed=0 {path}", f"seed=1 {path}2"))) == 2
+
+
+def test_the_seeds_of_a_sweep_are_all_checked_before_it_begins(tmp_path):
+    for setting, line in (("seed=1.5", "seed must be"), ("data_seed=-1", "data_seed must be an integer of at least 0")):
+        with pytest.raises(app.OptionError, match=line):
+            app.prepare(jobs(tmp_path, "seed=0", setting))
+
+
 def test_each_run_of_a_sweep_has_one_process(tmp_path):
     with pytest.raises(app.OptionError, match=r"trainer\.devices: each run of a sweep has one process, got 2"):
         app.prepare(jobs(tmp_path, "trainer.devices=2 trainer.accelerator=cpu"))

@@ -135,7 +135,7 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
     """
     first: dict[frozenset, DictConfig] = {}
     built: set[frozenset] = set()
-    configs = []
+    configs, files = [], []
     for k, job in enumerate(jobs):
         HydraConfig.instance().set_config(job)
         options.check(job, folders.parse(job.hydra.overrides.task))
@@ -147,6 +147,8 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
                 build(job, loggers=False)
                 built.add(but_seeds)
             configs.append(config)
+            callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
+            files += [str(node.path) for node in callbacks if node.get("path")]
         else:
             with read_write(job.hydra), open_dict(job.hydra):
                 job.hydra.sweep.subdir = twin.hydra.sweep.subdir
@@ -154,9 +156,10 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
         if (k + 1) % 100 == 0:
             say(f"checked {k + 1} of {len(jobs)} runs")
     distinct = list(first.values())
-    names = [job.hydra.sweep.subdir for job in distinct]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise OptionError(f"hydra.sweep.subdir: several runs would be written to {', '.join(sorted(twice))}")
+    subdirs = [job.hydra.sweep.subdir for job in distinct]
+    for name, places in (("hydra.sweep.subdir", subdirs), ("callbacks", files)):
+        if twice := sorted({place for place in places if places.count(place) > 1}):
+            raise OptionError(f"{name}: several runs would be written to {', '.join(twice)}")
     return [
         job
         for job, config in zip(distinct, configs, strict=True)
@@ -182,6 +185,11 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
         was, now = record["config"].get(key), config.get(key)
         if was != now and not (was != was and now != now):
             raise OptionError(f"hydra.sweep.dir: {folder} was run with {key}={was}, not {now}; choose another folder")
+    for key, was in record.get("versions", {}).items():
+        if was != (now := results.environment().get(key)):  # in the same words for each run: said once
+            warnings.warn(
+                f"some of the results that are there already were made with {key} {was}, not {now}", stacklevel=1
+            )
     return True
 
 

@@ -1,6 +1,7 @@
 """A run's record, and the tables made of many."""
 
 import errno
+import functools
 import json
 import math
 import os
@@ -152,6 +153,7 @@ def memory_lengths(tables: Tables, when: str) -> pd.Series:
     return tables.results["run"].map(rows.set_index("run")["value"]).astype(float)
 
 
+@functools.cache
 def environment() -> dict[str, str | None]:
     """Versions of what the numbers depend on, and, in a checkout, the commit of the code."""
     found = {name: version(name) for name in PACKAGES}
