@@ -109,6 +109,7 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("+ckpt_path=x", "ckpt_path: no such option"),
         ("+model.batch_first=false", "model.batch_first is not yours to set"),
         ("+model.input_size=3", "model.input_size is not yours to set"),
+        ("+model.device=meta", "model.device is not yours to set: it is the trainer's"),
         ("+trainer.logger=false", "trainer.logger is not yours to set"),
         ("optimizer.lr=true", "optimizer.lr must be a number, got True"),
         ("optimizer.lr=abc", "optimizer.lr must be a number, got 'abc'"),
@@ -118,6 +119,9 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("trainer.gradient_clip_val=nan", "trainer.gradient_clip_val must be null"),
         ("trainer.val_check_interval=0", "trainer.val_check_interval must be over 0, got 0"),
         ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch must be over 0, got 0"),
+        ("+trainer.limit_val_batches=0", "trainer.limit_val_batches must be over 0, got 0"),
+        ("+trainer.limit_test_batches=0.0", "trainer.limit_test_batches must be over 0, got 0.0"),
+        ("trainer.limit_train_batches=0", "trainer.limit_train_batches must be over 0, got 0"),
         ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be over 0, got 0"),
         ("trainer.log_every_n_steps=1.5", "trainer.log_every_n_steps must be an integer or null, got 1.5"),
         ("trainer.enable_checkpointing=maybe", "trainer.enable_checkpointing must be null or true or false"),
@@ -241,6 +245,7 @@ def test_a_sweep_taken_up_again_keeps_results_of_its_own_configuration_alone(tmp
 def test_results_of_other_versions_are_kept_and_that_is_said_once(tmp_path):
     made = jobs(tmp_path, "seed=0", "seed=1")
     for k, job in enumerate(made):
+        HydraConfig.instance().set_config(job)
         config = app.configuration(job, tmp_path / f"{k}")
         versions = environment() | {"torch": "0.4", "git": "cafe"}
         write_record(tmp_path / f"{k}", {"status": "finished", "config": config, "versions": versions})

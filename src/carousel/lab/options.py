@@ -22,6 +22,7 @@ NUMBERS = ("seed", "data_seed", "batch_size", "train_size", "eval_size", "thread
 GIVEN = {
     "model.input_size": "the task's",
     "model.batch_first": "always true in the lab",
+    "model.device": "the trainer's (trainer.accelerator)",
     "trainer.logger": "made of the group logger (write ~logger to go without)",
     "trainer.callbacks": "made of the group callbacks (write ~callbacks to go without)",
 }
@@ -160,10 +161,13 @@ def check(cfg: DictConfig, overrides: dict[str, str]) -> None:
     if type(trainer.max_steps) is not int:
         raise OptionError(f"trainer.max_steps must be an integer, got {trainer.max_steps}")
     or_null = {"gradient_clip_val": "null (no clipping) or "}
-    for key in ("gradient_clip_val", "val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
+    intervals = ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches")
+    for key in (*or_null, *intervals, "limit_val_batches", "limit_test_batches"):
         value = trainer.get(key)
         if isinstance(value, int | float) and not value > 0:  # nan is not
             raise OptionError(f"trainer.{key} must be {or_null.get(key, '')}over 0, got {value}")
+    if trainer.get("limit_train_batches") == 0 and trainer.max_steps != 0:
+        raise OptionError("trainer.limit_train_batches must be over 0, got 0; for no training, trainer.max_steps=0")
     every = trainer.get("log_every_n_steps")
     if isinstance(every, int) and every < 0:
         raise OptionError(f"trainer.log_every_n_steps must be an integer of at least 0, got {every}")
