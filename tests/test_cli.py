@@ -22,6 +22,7 @@ TINY = [
     "trainer.val_check_interval=6",
     "trainer.max_steps=12",
 ]
+STARTED: list[subprocess.Popen] = []
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
 
 
@@ -40,14 +41,23 @@ def call(cwd, script, *arguments):
 
 def start(cwd, *arguments):
     """A command that signals reach, also where the suite itself ignores them (as under nohup, or in the background)."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command("train.py", *arguments), cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
         preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)],
     )  # fmt: skip
+    STARTED.append(process)
+    return process
 
 
-def wait_until(condition, seconds=120):
+@pytest.fixture(autouse=True)
+def _end_what_a_failed_test_left():
+    yield
+    while STARTED:
+        STARTED.pop().kill()
+
+
+def wait_until(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -169,6 +179,10 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         ),
         (["hydra.run.dir=a=b"], "error: mismatched input '=' expecting <EOF>; a value with = or , in it needs quotes"),
         (["-m", "hydra.launcher.n_jobs=abc"], "error: hydra.launcher.n_jobs: Value 'abc' of type 'str' could not"),
+        (
+            ["optimizer=sgd", "+optimizer.lr=5"],
+            "error: Could not append to config. An item is already at 'optimizer.lr'",
+        ),
         (["seed=1,2"], "error: Ambiguous value for argument 'seed=1,2'"),
     ],
 )

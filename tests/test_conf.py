@@ -1,19 +1,22 @@
 """Every config file composes and builds, and says what is wrong when something is."""
 
 import itertools
+import sys
+import warnings
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import open_dict, read_write
 from sweeps import batches
 
 from carousel.gradients import flow
-from carousel.lab import app, folders
-from carousel.lab.results import write_record
+from carousel.lab import app, cli, folders
+from carousel.lab.results import environment, write_record
 
 GROUPS = ("model", "task", "optimizer", "trainer", "logger", "callbacks")
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir() / group).glob("*.yaml"))]
@@ -90,8 +93,10 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("seed=-1", "seed must be an integer of at least 0, got -1"),
         ("data_seed=-3", "data_seed must be an integer of at least 0, got -3"),
         ("trainer.accelerator=tpu", "trainer.accelerator=tpu is not here; allowed: auto, cpu"),
-        ("batch_size=0", "batch_size must be an integer of at least 1, got 0"),
-        ("train_size=0", "train_size, unless null, must be an integer of at least 1, got 0"),
+        ("~optimizer", "~optimizer: there is no run without"),
+        ("~seed data_seed=1", "~seed: there is no run without"),
+        ("batch_size=0", "error: batch_size must be an integer of at least 1, got 0"),
+        ("train_size=0", "error: train_size, unless null, must be an integer of at least 1, got 0"),
         ("train_size=1e3", "train_size, unless null, must be an integer of at least 1, got 1000.0"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("callbacks.gradient_flow.every_n_steps=0", "every_n_steps must be an integer of at least 1, got 0"),
@@ -104,6 +109,7 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("+ckpt_path=x", "ckpt_path: no such option"),
         ("+model.batch_first=false", "model.batch_first is not yours to set"),
         ("+model.input_size=3", "model.input_size is not yours to set"),
+        ("+model.device=meta", "model.device is not yours to set: it is the trainer's"),
         ("+trainer.logger=false", "trainer.logger is not yours to set"),
         ("optimizer.lr=true", "optimizer.lr must be a number, got True"),
         ("optimizer.lr=abc", "optimizer.lr must be a number, got 'abc'"),
@@ -113,6 +119,10 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("trainer.gradient_clip_val=nan", "trainer.gradient_clip_val must be null"),
         ("trainer.val_check_interval=0", "trainer.val_check_interval must be over 0, got 0"),
         ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch must be over 0, got 0"),
+        ("+trainer.limit_val_batches=0", "trainer.limit_val_batches must be over 0, got 0"),
+        ("+trainer.limit_test_batches=0.0", "trainer.limit_test_batches must be over 0, got 0.0"),
+        ("trainer.limit_train_batches=0", "trainer.limit_train_batches must be over 0, got 0"),
+        ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be over 0, got 0"),
         ("trainer.log_every_n_steps=1.5", "trainer.log_every_n_steps must be an integer or null, got 1.5"),
         ("trainer.enable_checkpointing=maybe", "trainer.enable_checkpointing must be null or true or false"),
         ("callbacks={}", "callbacks={} changes nothing: it is merged with what is there; to go without, ~callbacks"),
@@ -120,6 +130,8 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("+callbacks.x._target_=builtins.dict", "callbacks.x must be a lightning Callback"),
         ("logger.csv=5", "logger.csv must be null or name a class in _target_, got 5"),
         ("task._target_=builtins.dict", "task must be a carousel Task"),
+        ("trainer._target_=builtins.dict", "trainer must be a lightning Trainer"),
+        ("+model.dtype=float63", "model.dtype: module 'torch' has no attribute 'float63'"),
         ("callbacks.gradient_flow.path=/dev/null", "callbacks.gradient_flow.path: /dev/null is there already"),
         ("+trainer.strategy=ddp_spawn", "trainer.strategy=spawn keeps its measures in processes that end"),
         ("+trainer.num_nodes=2 trainer.accelerator=cpu", "trainer.num_nodes must be 1, got 2"),
@@ -134,6 +146,17 @@ def test_bad_values_are_named_before_any_work(tmp_path, override, line):
     assert line in message
     assert "\n" not in message
     assert not list(tmp_path.iterdir())
+
+
+def test_what_hydra_says_of_its_flags_and_plusses_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--resolve"])
+    with pytest.raises(SystemExit, match="The --resolve flag can only be used"):
+        cli._run(wants_traceback=False)
+    with pytest.raises(HydraException) as error:
+        load(tmp_path, "+optimizer.lr=5")
+    assert cli.explain(error.value) == (
+        "Could not append to config. An item is already at 'optimizer.lr'. Change it without the +"
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,6 +240,35 @@ def test_a_sweep_taken_up_again_keeps_results_of_its_own_configuration_alone(tmp
     (tmp_path / "0" / "result.json").write_text('{"stat')
     assert len(app.prepare(made, said.append)) == 1
     assert "set aside" in said[0]
+
+
+def test_results_of_other_versions_are_kept_and_that_is_said_once(tmp_path):
+    made = jobs(tmp_path, "seed=0", "seed=1")
+    for k, job in enumerate(made):
+        HydraConfig.instance().set_config(job)
+        config = app.configuration(job, tmp_path / f"{k}")
+        versions = environment() | {"torch": "0.4", "git": "cafe"}
+        write_record(tmp_path / f"{k}", {"status": "finished", "config": config, "versions": versions})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        assert app.prepare(made) == []
+    said = [str(w.message) for w in caught if "results that are there" in str(w.message)]
+    assert len(said) == 2
+    assert "made with torch 0.4, not " in said[0]
+    assert "made with git cafe, not " in said[1]
+
+
+def test_two_runs_of_a_sweep_do_not_write_to_one_file(tmp_path):
+    path = f"callbacks.gradient_flow.path={tmp_path}/flow"
+    with pytest.raises(app.OptionError, match="callbacks: several runs would be written to "):
+        app.prepare(jobs(tmp_path, f"seed=0 {path}", f"seed=1 {path}"))
+    assert len(app.prepare(jobs(tmp_path, f"seed=0 {path}", f"seed=1 {path}2"))) == 2
+
+
+def test_the_seeds_of_a_sweep_are_all_checked_before_it_begins(tmp_path):
+    for setting, line in (("seed=1.5", "seed must be"), ("data_seed=-1", "data_seed must be an integer of at least 0")):
+        with pytest.raises(app.OptionError, match=line):
+            app.prepare(jobs(tmp_path, "seed=0", setting))
 
 
 def test_each_run_of_a_sweep_has_one_process(tmp_path):

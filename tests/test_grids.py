@@ -75,3 +75,10 @@ def test_anything_but_a_list_of_mappings_is_refused(grids):
 def test_batches_hold_at_least_one_run(size):
     with pytest.raises(SystemExit, match=r"hydra.sweeper.max_batch_size must be null or an integer of at least 1"):
         Grids(size, None, None)
+
+
+@pytest.mark.parametrize("grids", [None, GRIDS])
+@pytest.mark.parametrize("size", [None, 2])
+def test_a_sweep_over_no_value_is_refused(grids, size):
+    with pytest.raises(SystemExit, match="error: this sweep has no run"):
+        batches(Grids(size, None, grids), "seed=range(0,0)")

@@ -57,6 +57,12 @@ class Grids(BasicSweeper):
 
     def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
         """The batches to launch, given the overrides of `params` and, after them, of the command line."""
+        batches = self._batches(overrides, max_batch_size)
+        if not any(batches):
+            raise SystemExit("error: this sweep has no run: one of its options has no value, as range(0,0) has none")
+        return batches
+
+    def _batches(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
         if not self.grids:
             return super().split_arguments(_merge(overrides), max_batch_size)
         common, typed = overrides[: len(self.params)], overrides[len(self.params) :]
@@ -72,7 +78,7 @@ class Grids(BasicSweeper):
             (batch,) = super().split_arguments(_merge([*common, *grid, *mine]), None)
             for run in batch:
                 runs.setdefault(frozenset(run), run)
-        return list(self.split_overrides_to_chunks(list(runs.values()), max_batch_size))
+        return list(self.split_overrides_to_chunks(list(runs.values()), max_batch_size or len(runs) or 1))
 
     def _has(self, runs: list[list[str]], override: Override) -> bool:
         """Whether the configurations of these runs have a key that other grids name.

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 
@@ -202,10 +203,11 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
 
     def broken(part):
         part.write_text("ha")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="No space") as error:
         write(path, broken)
+    assert error.value.filename == str(path)
     assert path.read_text() == "whole"
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
 

@@ -53,16 +53,15 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
         raise OptionError(f"trainer.accelerator={cfg.trainer.accelerator} is not here; allowed: {', '.join(here)}")
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     task = make("task", cfg.task, Task)
-    with option("batch_size, eval_size, data_seed, train_size"):
+    try:
         data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed, cfg.train_size)
-    model = cfg.model.copy()
-    if isinstance(dtype := model.get("dtype"), str):
+    except ValueError as error:  # which names the option
+        raise OptionError(str(error)) from error
+    model, given = cfg.model.copy(), {"input_size": task.input_size, "batch_first": True}
+    if isinstance(model.get("dtype"), str):
         with option("model.dtype"), open_dict(model):
-            del model["dtype"]
-            dtype = {"dtype": getattr(torch, dtype)}
-    else:
-        dtype = {}
-    recurrent = make("model", model, input_size=task.input_size, batch_first=True, **dtype)
+            given["dtype"] = getattr(torch, model.pop("dtype"))
+    recurrent = make("model", model, **given)
     with option("model"):
         from_torch(recurrent)  # what the measures need of it
     optimizer = make("optimizer", cfg.optimizer)
@@ -74,7 +73,7 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
     callbacks = _members("callbacks", cfg, L.Callback, hydra_cfg.runtime.get("output_dir"))
     logger = _members("logger", cfg, Logger) if loggers else []
     quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
-    trainer = make("trainer", cfg.trainer, logger=logger or False, callbacks=callbacks, **quiet)
+    trainer = make("trainer", cfg.trainer, L.Trainer, logger=logger or False, callbacks=callbacks, **quiet)
     _check_processes(trainer, alone=hydra_cfg.mode is None or hydra_cfg.mode.name != "MULTIRUN")
     return trainer, module, data
 
@@ -136,7 +135,7 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
     """
     first: dict[frozenset, DictConfig] = {}
     built: set[frozenset] = set()
-    configs = []
+    configs, files = [], []
     for k, job in enumerate(jobs):
         HydraConfig.instance().set_config(job)
         options.check(job, folders.parse(job.hydra.overrides.task))
@@ -148,6 +147,8 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
                 build(job, loggers=False)
                 built.add(but_seeds)
             configs.append(config)
+            callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
+            files += [str(node.path) for node in callbacks if node.get("path")]
         else:
             with read_write(job.hydra), open_dict(job.hydra):
                 job.hydra.sweep.subdir = twin.hydra.sweep.subdir
@@ -155,9 +156,10 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
         if (k + 1) % 100 == 0:
             say(f"checked {k + 1} of {len(jobs)} runs")
     distinct = list(first.values())
-    names = [job.hydra.sweep.subdir for job in distinct]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise OptionError(f"hydra.sweep.subdir: several runs would be written to {', '.join(sorted(twice))}")
+    subdirs = [job.hydra.sweep.subdir for job in distinct]
+    for name, places in (("hydra.sweep.subdir", subdirs), ("callbacks", files)):
+        if twice := sorted({place for place in places if places.count(place) > 1}):
+            raise OptionError(f"{name}: several runs would be written to {', '.join(twice)}")
     return [
         job
         for job, config in zip(distinct, configs, strict=True)
@@ -183,6 +185,11 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
         was, now = record["config"].get(key), config.get(key)
         if was != now and not (was != was and now != now):
             raise OptionError(f"hydra.sweep.dir: {folder} was run with {key}={was}, not {now}; choose another folder")
+    for key, was in record.get("versions", {}).items():
+        if was != (now := results.environment().get(key)):  # in the same words for each run: said once
+            warnings.warn(
+                f"some of the results that are there already were made with {key} {was}, not {now}", stacklevel=1
+            )
     return True
 
 
@@ -197,7 +204,7 @@ def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
         if record["status"] == "running":
             results.write_record(folder, record | {"status": status, "error": error})
     except OSError as problem:
-        warnings.warn(f"{folder}: {problem.strerror}: its record still says that it is running", stacklevel=1)
+        warnings.warn(f"{folder}: {problem.strerror}: its record is not up to date", stacklevel=1)
 
 
 def _called(cfg: DictConfig, hydra_cfg: DictConfig, group: str) -> str:

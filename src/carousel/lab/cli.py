@@ -7,10 +7,12 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 import warnings
 from pathlib import Path
 
 import hydra
+import hydra._internal.utils
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -74,6 +76,11 @@ def explain(error: Exception) -> str | None:
         return f"{first_line(error)}; a value with = or , in it needs quotes: 'key=\"value\"'"
     if "Config group override" in str(error):
         return f"{first_line(error)}; to go without a group: ~logger, ~callbacks"
+    if "Could not append" in str(error):
+        return f"{first_line(error)} Change it without the +"
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, ValueError) and frames and frames[-1].filename == hydra._internal.utils.__file__:
+        return first_line(error)  # flags that do not go together
     if isinstance(error, HydraException):
         return first_line(error)
     if isinstance(error, OSError) and error.errno in DISK:

@@ -45,10 +45,6 @@ def run_name(overrides: list[str]) -> str:
 OmegaConf.register_new_resolver("run_name", lambda overrides: run_name(list(overrides)), replace=True)
 
 
-def _shown(folder: Path) -> str:
-    return os.path.relpath(folder)
-
-
 def _lock(folder: Path) -> int | None:
     """Lock the folder; None if another process has."""
     file = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
@@ -97,11 +93,11 @@ def claim(folder: Path, name: str, is_ours: Callable[[Path], None], generated: b
                 if not generated:
                     break
         if not folder.is_dir():
-            raise OptionError(f"{name}: {_shown(folder)} is no folder")
+            raise OptionError(f"{name}: {os.path.relpath(folder)} is no folder")
         is_ours(folder)
         file = _lock(folder)
         if file is None:
-            raise OptionError(f"{name}: another process is writing to {_shown(folder)}; choose another folder")
+            raise OptionError(f"{name}: another process is writing to {os.path.relpath(folder)}; choose another folder")
     except OSError as error:
         raise OptionError(f"{name}: {error.filename}: {error.strerror}") from error
     _locks[folder.absolute()] = file
@@ -113,23 +109,24 @@ def of_a_run(folder: Path, name: str = "hydra.run.dir") -> None:
     if not (folder / RECORD).exists():
         others = {path.name for path in folder.iterdir() if path.suffix != ".log"} - BEFORE
         if others:
-            raise OptionError(
-                f"{name}: {_shown(folder)} holds no record of a run, but {sorted(others)[0]}; choose another folder"
-            )
+            found = f"{os.path.relpath(folder)} holds no record of a run, but {min(others)}"
+            raise OptionError(f"{name}: {found}; choose another folder")
         return
     try:
         status = read_record(folder)["status"]
     except Unreadable as error:
         raise OptionError(f"{name}: {error}; choose another folder") from error
     if status in ENDED:
-        raise OptionError(f"{name}: {_shown(folder)} already holds a {status} run; choose another")
+        raise OptionError(f"{name}: {os.path.relpath(folder)} already holds a {status} run; choose another")
 
 
 def of_a_sweep(folder: Path) -> None:
     """Raise an OptionError unless the folder is empty, or a sweep's."""
     others = {path.name for path in folder.iterdir()} - {".lock"}
     if others and "multirun.yaml" not in others and not any(folder.glob(f"*/{RECORD}")):
-        raise OptionError(f"hydra.sweep.dir: {_shown(folder)} holds something else than a sweep; choose another folder")
+        raise OptionError(
+            f"hydra.sweep.dir: {os.path.relpath(folder)} holds something else than a sweep; choose another folder"
+        )
 
 
 def clear(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import math
 import re
 import traceback
 import types
@@ -20,7 +19,13 @@ import carousel
 
 KEYS = ("model", "task", "optimizer", "trainer", "logger", "callbacks", "experiment")
 NUMBERS = ("seed", "data_seed", "batch_size", "train_size", "eval_size", "threads")
-GIVEN = {"model": ("input_size", "batch_first"), "trainer": ("logger", "callbacks")}
+GIVEN = {
+    "model.input_size": "the task's",
+    "model.batch_first": "always true in the lab",
+    "model.device": "the trainer's (trainer.accelerator)",
+    "trainer.logger": "made of the group logger (write ~logger to go without)",
+    "trainer.callbacks": "made of the group callbacks (write ~callbacks to go without)",
+}
 """What `build` hands over itself, so that a value from the configuration would be lost."""
 INSTALLED = (Path(carousel.__file__).parent, Path(inspect.__file__).parent)
 
@@ -65,9 +70,9 @@ def make(name: str, node: DictConfig, kind: type | None = None, **given: Any) ->
     Raises:
         OptionError: it cannot be, an argument is of the wrong type, or what comes out is no `kind`.
     """
-    for key in GIVEN.get(name, ()):
-        if key in node:
-            raise OptionError(f"{name}.{key} is not yours to set: it is {_reason(name, key)}")
+    for key in node:
+        if what := GIVEN.get(f"{name}.{key}"):
+            raise OptionError(f"{name}.{key} is not yours to set: it is {what}")
     try:
         with option(name):
             made = instantiate(node, **given)
@@ -79,11 +84,6 @@ def make(name: str, node: DictConfig, kind: type | None = None, **given: Any) ->
     if kind is not None and not isinstance(made, kind):
         raise OptionError(f"{name} must be a {kind.__module__.split('.')[0]} {kind.__name__}, got {node!r}")
     return made
-
-
-def _reason(name: str, key: str) -> str:
-    reasons = {"input_size": "the task's", "batch_first": "always true in the lab"}
-    return reasons.get(key, f"made of the group {key} (write ~{key} to go without)")
 
 
 def check_types(name: str, node: Any) -> None:
@@ -148,7 +148,11 @@ def check(cfg: DictConfig, overrides: dict[str, str]) -> None:
     for key, value in overrides.items():
         if value.replace(" ", "") == "{}":
             raise OptionError(f"{key}={{}} changes nothing: it is merged with what is there; to go without, ~{key}")
-    for name, value, least in (("seed", cfg.seed, 0), ("threads", cfg.threads, 1)):
+    for key in ("model", "task", "optimizer", "trainer", *NUMBERS):
+        if key not in cfg:
+            raise OptionError(f"~{key}: there is no run without")
+    for name, least in (("seed", 0), ("data_seed", 0), ("threads", 1)):
+        value = cfg[name]
         if type(value) is not int or value < least:
             raise OptionError(f"{name} must be an integer of at least {least}, got {value!r}")
     if cfg.seed >= 2**32:
@@ -156,15 +160,14 @@ def check(cfg: DictConfig, overrides: dict[str, str]) -> None:
     trainer = cfg.trainer
     if type(trainer.max_steps) is not int:
         raise OptionError(f"trainer.max_steps must be an integer, got {trainer.max_steps}")
-    for key, unless in (
-        ("gradient_clip_val", "no clipping"),
-        ("val_check_interval", ""),
-        ("check_val_every_n_epoch", ""),
-    ):
+    or_null = {"gradient_clip_val": "null (no clipping) or "}
+    intervals = ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches")
+    for key in (*or_null, *intervals, "limit_val_batches", "limit_test_batches"):
         value = trainer.get(key)
-        if isinstance(value, int | float) and not (value > 0 and not math.isnan(value)):
-            raise OptionError(f"trainer.{key} must be {f'null ({unless}) or ' if unless else ''}over 0, got {value}")
-    if isinstance(trainer.get("log_every_n_steps"), int) and trainer.log_every_n_steps < 0:
-        raise OptionError(
-            f"trainer.log_every_n_steps must be an integer of at least 0, got {trainer.log_every_n_steps}"
-        )
+        if isinstance(value, int | float) and not value > 0:  # nan is not
+            raise OptionError(f"trainer.{key} must be {or_null.get(key, '')}over 0, got {value}")
+    if trainer.get("limit_train_batches") == 0 and trainer.max_steps != 0:
+        raise OptionError("trainer.limit_train_batches must be over 0, got 0; for no training, trainer.max_steps=0")
+    every = trainer.get("log_every_n_steps")
+    if isinstance(every, int) and every < 0:
+        raise OptionError(f"trainer.log_every_n_steps must be an integer of at least 0, got {every}")

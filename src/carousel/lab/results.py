@@ -1,6 +1,7 @@
 """A run's record, and the tables made of many."""
 
 import errno
+import functools
 import json
 import math
 import os
@@ -35,6 +36,9 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     try:
         save(part)
         part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a disk that is full does not say
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -149,6 +153,7 @@ def memory_lengths(tables: Tables, when: str) -> pd.Series:
     return tables.results["run"].map(rows.set_index("run")["value"]).astype(float)
 
 
+@functools.cache
 def environment() -> dict[str, str | None]:
     """Versions of what the numbers depend on, and, in a checkout, the commit of the code."""
     found = {name: version(name) for name in PACKAGES}
