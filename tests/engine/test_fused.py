@@ -15,6 +15,7 @@ from twins import CATALOGUE, assert_same_with_gradients, fill, run_with_gradient
 
 import carousel
 from carousel import Regularization
+from carousel.cells import LSTMVariantCell
 from carousel.engine.eager import Kinds
 from carousel.engine.fused import build, op
 from carousel.engine.fused.cpu import OPERATIONS
@@ -111,20 +112,21 @@ def test_masks(name, masks):
     assert_same_with_gradients(Called(fused), Called(eager), x, states(fused, 4, 3), tolerance=1e-9)
 
 
+@pytest.mark.parametrize("batch", [2, 5])  # some threads may be left without a sequence
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("team", [1, 2, 3])
 @pytest.mark.parametrize("name", ["lstm_projected", "gru"])
-def test_however_the_work_is_split(monkeypatch, name, team, threads):
+def test_however_the_work_is_split(monkeypatch, name, team, threads, batch):
     cell, options = CATALOGUE[name]
     fused, eager = pair(cell, 6, 50, dtype=torch.float64, **options)
-    x = torch.randn(60, 5, 6, dtype=torch.float64)
+    x = torch.randn(300 // batch, batch, 6, dtype=torch.float64)
     before = torch.get_num_threads()
     monkeypatch.setattr(op, "team", team)
     torch.set_num_threads(threads)
     try:
-        assert_same_with_gradients(fused, eager, x, states(fused, 1, 5), tolerance=1e-9)
+        assert_same_with_gradients(fused, eager, x, states(fused, 1, batch), tolerance=1e-9)
         monkeypatch.setattr(op, "openmp", False)
-        assert_same_with_gradients(fused, eager, x, states(fused, 1, 5), tolerance=1e-9)
+        assert_same_with_gradients(fused, eager, x, states(fused, 1, batch), tolerance=1e-9)
     finally:
         torch.set_num_threads(before)
 
@@ -319,6 +321,24 @@ def test_one_step_of_one_sequence():
     fused, eager = pair(carousel.LSTMCell, 3, 21, dtype=torch.float64)
     for shape in ((1, 1, 3), (1, 3), (2, 1, 3)):
         assert_same_with_gradients(fused, eager, torch.randn(*shape, dtype=torch.float64), tolerance=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("cell", "inputs", "hidden", "options"),
+    [
+        (carousel.LSTMCell, 1, 2, {"proj_size": 1, "bias": False}),
+        (LSTMVariantCell, 2, 35, {"peephole": True}),
+        (carousel.GRUCell, 17, 1, {}),
+        (carousel.RNNCell, 33, 17, {"dtype": torch.float32}),
+    ],
+)
+def test_sizes_that_fill_no_vector(cell, inputs, hidden, options):
+    fused, eager = pair(cell, inputs, hidden, **{"dtype": torch.float64} | options)
+    dtype = fused.weight_hh_l0.dtype
+    for steps, batch in ((1, 1), (1, 3), (7, 1), (3, 150)):
+        x, state = torch.randn(steps, batch, inputs, dtype=dtype), states(fused, 1, batch, dtype=dtype)
+        tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+        assert_same_with_gradients(fused, eager, x, state, tolerance=tolerance)
 
 
 def test_a_hidden_map_around_the_product():
