@@ -161,7 +161,7 @@ def choice(results: pd.DataFrame, chosen: pd.DataFrame, key: str) -> str:
     """Which value of the key each setting is shown with."""
     tried = figures.levels(results[f"config.{key}"].dropna())
     by = chosen.groupby(["label", "task", "seq_len"])[f"config.{key}"].first().map(value).unstack(["task", "seq_len"])
-    by = by.sort_index(axis=1)
+    by = by.sort_index(axis=1).reindex(sorted(by.index, key=figures.by_size))
     heads = [f"`{key}` chosen", *_heads(by.columns)]
     rows = [
         [f"`{label}`", *("" if x != x else x for x in row)] for label, row in zip(by.index, by.to_numpy(), strict=True)
@@ -226,7 +226,7 @@ def solved_table(results: pd.DataFrame, everything: pd.DataFrame) -> str:
     pending = everything[everything["status"].isin(["running", "interrupted"])]
     columns = sorted(set(zip(results["task"], results["seq_len"], strict=True)))
     rows = []
-    for label, own in results.groupby("label"):
+    for label, own in figures.ordered(results.groupby("label")):
         row = [f"`{label}`"]
         for task, length in columns:
             runs = own[(own["task"] == task) & (own["seq_len"] == length)]
@@ -265,8 +265,8 @@ def flow_parts(tables: Tables) -> list[str]:
     several = len(places(flow)) > 1
     tasks = flow["task"].nunique()
     rows = []
-    for (task, label, layer, direction, state), curves in first.groupby(
-        ["task", "label", "layer", "direction", "state"]
+    for (task, label, layer, direction, state), curves in figures.ordered(
+        first.groupby(["task", "label", "layer", "direction", "state"])
     ):
         curve = curves.groupby("lag")["log10_norm"].mean()
         last = min(SHORT + 1, curve.index.max())
@@ -304,7 +304,7 @@ def table(results: pd.DataFrame) -> Table:
     grid.add_column("task and setting" if several else "setting", overflow="fold")
     for length in lengths:
         grid.add_column(f"T={length}", justify="right", no_wrap=True)
-    for (task, label), runs in results.groupby(["task", "label"]):
+    for (task, label), runs in figures.ordered(results.groupby(["task", "label"])):
         cells = [[_cell(run) for _, run in runs[runs["seq_len"] == length].iterrows()] for length in lengths]
         grid.add_row(escape(f"{task}: {label}" if several else label), *("\n".join(cell) for cell in cells))
     return grid
