@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.markup import escape
 from rich.table import Table
 
-from . import figures
+from . import dashboard, figures
 from .experiments import CHOSEN, EXPERIMENTS
 from .results import (
     BUDGET,
@@ -36,7 +36,7 @@ UNSAID = ("_target_", "_partial_", "limit_train_batches", "devices", "enable_che
 
 
 def write_report(tables: Tables, runs: Path, output: Path | None = None, key: str | None = None) -> list[str]:
-    """Write report.md, its figures and the tables.
+    """Write report.md, its figures and the tables, and beside the runs their summary for TensorBoard.
 
     Depends on nothing but the tables, so it can be repeated at any time, during a sweep as well. A figure that cannot
     be drawn is named in the report, and stops nothing.
@@ -86,13 +86,19 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
 
     files: dict[str, Callable[[Path], object]] = {"report.md": lambda part: part.write_text(text)}
     files |= {f"{name}.png": lambda part, image=image: part.write_bytes(image) for name, image in drawn.items()}
-    if output != runs or any(runs.rglob(RECORD)):  # or else the tables were read from there
+    has_runs = any(runs.rglob(RECORD))
+    if output != runs or has_runs:  # or else the tables were read from there
         for name, table in zip(Tables._fields, tables, strict=True):
             files[f"{name}.csv"] = lambda part, table=table: table.to_csv(part, index=False)
     if not _ours(output) and (foreign := [name for name in files if (output / name).exists()]):
         raise FileExistsError(f"{output} holds {names(foreign)}, which no report has written; choose another --output")
     for name, save in files.items():
         write(output / name, save)
+    if output == runs and has_runs:
+        try:
+            dashboard.summarise(runs, tables, text, drawn)
+        except Exception as error:  # no page of TensorBoard is worth a report
+            failures.append(f"TensorBoard's summary was not written: {type(error).__name__}: {error}")
     return failures
 
 
