@@ -54,6 +54,7 @@ def test_a_run_writes_its_settings_and_outcome_but_no_columns(tmp_path):
         "metrics": {"test/loss": 0.5},
     }
     record["config"] = {"optimizer.lr": 0.1, "train_size": None, "model.hidden_size": [4, 8], "model._target_": "x"}
+    trainer.loggers[0].experiment.close()  # as the trainer leaves it
     dashboard.log_run(trainer, record, math.nan)
     events = read(tmp_path)
     found = hparams(events)

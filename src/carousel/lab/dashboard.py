@@ -73,7 +73,7 @@ def log_run(trainer: L.Trainer, record: dict, gradient_horizon: float) -> None:
         if isinstance(logger, TensorBoardLogger):
             writer = logger.experiment
             for part in hparams({key: _plain(x) for key, x in chosen.items()}, {})[1:]:  # without the columns
-                writer.file_writer.add_summary(part)
+                writer._get_file_writer().add_summary(part)  # a file anew: the trainer has closed the last
             for name, y in zip(OUTCOME.values(), outcome, strict=True):
                 if math.isfinite(y):
                     writer.add_scalar(name, float(y), trainer.global_step)
