@@ -89,8 +89,8 @@ def test_one_run_writes_its_record_and_says_what_to_open(tmp_path):
     assert sorted(set(losses["step"])) == [6, 12]
     assert set(pd.read_csv(folder / "flow.csv")["step"]) == {0, 12}
     events = EventAccumulator(str(folder)).Reload()
-    assert [e.step for e in events.Scalars("val/loss")] == [6, 12, 12]  # none thrown away by one that came later
-    assert events.Scalars("test/loss")[-1].value == pytest.approx(record["metrics"]["test/loss"])
+    assert [e.step for e in events.Scalars("1_loss/val")] == [6, 12, 12]  # none thrown away by one that came later
+    assert events.Scalars("1_loss/test")[-1].value == pytest.approx(record["metrics"]["test/loss"])
 
 
 def test_a_sweep_survives_runs_that_fail_and_can_be_reported_again(tmp_path):

@@ -6,7 +6,6 @@ import lightning as L
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -20,6 +19,7 @@ from carousel.lab.callbacks import (
     LossChart,
     StopWhenSolved,
 )
+from carousel.lab.dashboard import TensorBoard, tag
 from carousel.lab.data import SequenceData
 from carousel.lab.module import SequenceModule
 from carousel.lab.tasks import Adding
@@ -31,7 +31,7 @@ def fit(tmp_path, layer, callbacks, steps=20, lr=1e-2, **options):
     trainer = L.Trainer(
         accelerator="cpu",
         max_steps=steps,
-        logger=TensorBoardLogger(tmp_path, name="", version=""),
+        logger=TensorBoard(tmp_path, name="", version=""),
         callbacks=callbacks,
         val_check_interval=5,
         check_val_every_n_epoch=None,
@@ -62,13 +62,13 @@ def test_gradient_flow_is_written_to_file_and_to_tensorboard(tmp_path, layer_typ
     for state in ("h", "c"):
         last = table[(table["step"] == 20) & (table["state"] == state)].set_index("lag")["log10_norm"]
         assert last.tolist() == pytest.approx(now[state].tolist(), abs=1e-3)
-        curve = events.Scalars(f"gradient_against_lag/log10_dL_d{state}_at_end")
+        curve = events.Scalars(tag(f"gradient_against_lag/log10_dL_d{state}_at_end"))
         assert [e.step for e in curve] == list(range(8))  # the lag is the step
         assert [e.value for e in curve] == pytest.approx((now[state] - now[state][0]).tolist(), abs=1e-3)
-        memory = events.Scalars(f"memory_length/{state}")
+        memory = events.Scalars(tag(f"memory_length/{state}"))
         assert [e.step for e in memory] == [0, 8, 16, 20]
         assert memory[-1].value == memory_length(now[state])
-        assert f"gradient_flow/d{state}" in events.Tags()["images"]
+        assert tag(f"gradient_flow/d{state}") in events.Tags()["images"]
     expected = [("memory_length", 0, "forward", state, memory_length(curve)) for state, curve in now.items()]
     assert callback.values[20] == expected
 
@@ -94,11 +94,11 @@ def test_layer_and_direction_are_columns_and_ends_of_tags(tmp_path, layer):
     for place, found in zip(places, flow(module.recurrent, lambda: module.loss((x, y))), strict=True):
         assert table[(5, *place, "h")].tolist() == pytest.approx(found.rms()["h"].tolist(), abs=1e-3)
         end = "_layer{}_{}".format(*place)
-        assert events.Scalars(f"memory_length/h{end}")[-1].value == memory_length(found.rms()["h"])
-        assert f"gradient_flow/dh{end}" in events.Tags()["images"]
-        assert f"gates/z_mean{end}" in events.Tags()["scalars"]
-        assert f"lyapunov/largest{end}" in events.Tags()["scalars"]
-        assert f"gates/log10_timescale_over_seq_len{end}" in events.Tags()["histograms"]
+        assert events.Scalars(tag(f"memory_length/h{end}"))[-1].value == memory_length(found.rms()["h"])
+        assert tag(f"gradient_flow/dh{end}") in events.Tags()["images"]
+        assert tag(f"gates/z_mean{end}") in events.Tags()["scalars"]
+        assert tag(f"lyapunov/largest{end}") in events.Tags()["scalars"]
+        assert tag(f"gates/log10_timescale_over_seq_len{end}") in events.Tags()["histograms"]
     seen = {(row.layer, row.direction) for row in probes[1].values[5]}
     assert seen >= {(0, "forward"), (0, "reverse"), (1, "forward")}
 
@@ -165,7 +165,7 @@ def test_gates_and_timescales(tmp_path, layer_type, gate):
     _, _, _, events = fit(tmp_path, layer, [GateStatistics(100, 16)], steps=1, lr=0.0)
 
     def logged(name):
-        return events.Scalars(f"gates/{name}")[0].value
+        return events.Scalars(tag(f"gates/{name}"))[0].value
 
     values = torch.tensor([1.0, 3.0]).sigmoid()
     assert logged(f"{gate}_mean") == pytest.approx(values.mean().item())
@@ -173,9 +173,9 @@ def test_gates_and_timescales(tmp_path, layer_type, gate):
     assert logged(f"{gate}_closed") == 0.0
     assert logged("timescale_median") == pytest.approx(1 / (1 - values[0].item()), rel=1e-5)
     assert logged("timescale_share_beyond_seq_len") == 0.5  # the sequences have 8 steps, 1 / (1 - sigmoid(3)) is 21
-    assert "gates/log10_timescale_over_seq_len" in events.Tags()["histograms"]
+    assert tag("gates/log10_timescale_over_seq_len") in events.Tags()["histograms"]
     candidate = {"f": "g", "z": "n"}[gate]
-    assert f"gates/{candidate}_mean" in events.Tags()["scalars"]
+    assert tag(f"gates/{candidate}_mean") in events.Tags()["scalars"]
 
 
 def test_a_cell_without_gates_logs_none(tmp_path):
@@ -209,7 +209,7 @@ def test_the_largest_lyapunov_exponent(tmp_path):
     _, module, data, events = fit(tmp_path, carousel.GRU(2, 8, batch_first=True), [callback])
     x, _ = next(iter(data.val_dataloader()))
     (spectrum,) = lyapunov(module.recurrent, lambda: module(x[:8]), exponents=1)
-    logged = events.Scalars("lyapunov/largest")
+    logged = events.Scalars(tag("lyapunov/largest"))
     assert [e.step for e in logged] == [0, 10, 20]
     assert logged[-1].value == pytest.approx(float(spectrum.mean()), rel=1e-4)
 
@@ -238,7 +238,7 @@ def test_stop_when_solved_stops_at_the_first_solved_validation(tmp_path, monkeyp
     monkeypatch.setattr(Adding, "solved", lambda self, loss: loss < 0.17)  # soon reached: chance is 1/6
     callback = StopWhenSolved()
     trainer, _, _, events = fit(tmp_path, carousel.LSTM(2, 16, batch_first=True), [callback], steps=500)
-    losses = {e.step: e.value for e in events.Scalars("val/loss")}
+    losses = {e.step: e.value for e in events.Scalars(tag("val/loss"))}
     assert callback.steps_to_solve == trainer.global_step == max(losses)
     assert [loss < 0.17 for loss in losses.values()] == [False] * (len(losses) - 1) + [True]
 
@@ -254,7 +254,7 @@ def test_loss_and_chance_stand_in_one_chart(tmp_path):
     _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [LossChart()])
     layout = str(events.summary_metadata)
     assert "custom_scalars" in layout
-    assert events.Scalars("val/chance")[0].value == pytest.approx(1 / 6)
+    assert events.Scalars(tag("val/chance"))[0].value == pytest.approx(1 / 6)
 
 
 @pytest.mark.parametrize("arguments", [(0, 5), (5, 0), (2.5, 1)])

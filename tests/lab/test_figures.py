@@ -127,7 +127,10 @@ def test_nine_settings_on_two_tasks_are_told_apart(nine):
     assert table.axes[0].images[0].get_array().tolist() == [[0, 0, 0], [0, 1, 1], [1, 1, 1]]
     losses = rendered(figures.loss_curves(nine.loss_curves, nine.results, style))
     assert [ax.get_title() for ax in losses.axes] == ["adding, T = 20", "latch, T = 20"]
-    assert [text.get_text() for text in losses.legends[0].get_texts()] == sorted(style)
+    order = [f"h={h} lr={lr}" for h in (4, 16, 64) for lr in (0.001, 0.003, 0.01)]
+    assert list(style) == order
+    assert [text.get_text() for text in losses.legends[0].get_texts()] == order
+    assert "range of the runs" not in figures.gradient_flow(nine.gradient_flow, style).get_suptitle()  # one each
     rendered(figures.gradient_flow(nine.gradient_flow, style))
 
 
@@ -157,3 +160,25 @@ def test_no_style_is_used_twice():
     style = figures.styles([*figures.STYLES, *map(str, range(300))])
     assert all(matplotlib.colors.is_color_like(look["color"]) for look in style.values())
     assert all(a != b for a, b in combinations(style.values(), 2))
+
+
+def test_numbers_in_names_are_sorted_by_size():
+    words = ["gru h=8 lr=1e-05", "gru h=8 lr=0.001", "gru h=16", "gru h=[8,9]", "lstm gain=-2", "lstm gain=1.5"]
+    assert sorted(set(words), key=figures.by_size) == words
+    groups = figures.ordered([(("a", "h=16"), 0), (("a", "h=4"), 1)])
+    assert [name for name, _ in groups] == [("a", "h=4"), ("a", "h=16")]
+
+
+def test_what_no_model_solves_has_no_axes_and_models_keep_their_order_in_the_legend(tmp_path):
+    for length in (10, 100):
+        make_run(tmp_path, "lstm", length)
+        folder = make_run(tmp_path, "gru", length)
+        flow = pd.read_csv(folder / "flow.csv")
+        flow[flow["state"] == "h"].to_csv(folder / "flow.csv", index=False)
+    tables = collect(tmp_path)
+    style = figures.looks(tables.results)
+    steps = rendered(figures.solved(tables.results, style)).axes[1]
+    assert not steps.axison
+    assert [text.get_text() for text in steps.texts] == ["no length is solved by most runs"]
+    flow = rendered(figures.gradient_flow(tables.gradient_flow, style))
+    assert [text.get_text() for text in flow.legends[0].get_texts()] == ["GRU", "LSTM"]  # though only one has a c

@@ -131,6 +131,18 @@ def test_an_experiment_shows_the_best_learning_rate_of_each_model(tmp_path):
     assert "| `rnn` | 1/1; 100 steps |" in text
 
 
+def test_settings_are_in_the_order_of_their_numbers(tmp_path):
+    for h in (16, 4, 8):
+        make_run(tmp_path, "gru", 10, config={"model.hidden_size": h})
+    text = report(tmp_path)
+    rows = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `h=")]
+    assert list(dict.fromkeys(rows)) == rows[:3] == ["h=4", "h=8", "h=16"]
+    console = Console(width=80, file=io.StringIO())
+    console.print(table(collect(tmp_path).results))
+    shown = console.file.getvalue()
+    assert shown.index("h=4") < shown.index("h=8") < shown.index("h=16")
+
+
 def test_names():
     assert [names(x) for x in (["a"], ["a", 2], ["a", "b", "c"])] == ["a", "a and 2", "a, b and c"]
 

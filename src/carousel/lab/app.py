@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ..twins import from_torch
-from . import folders, options, results
+from . import dashboard, folders, options, results
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule
@@ -299,7 +299,7 @@ def run(cfg: DictConfig) -> float:
         if trainer.is_global_zero:
             results.write_record(folder, record)
     try:
-        _log_hyperparameters(trainer, record)
+        dashboard.log_run(trainer, record, _gradient_horizon(folder))
     except Exception as error:  # no page of TensorBoard is worth a run
         warnings.warn(f"no hyperparameters in TensorBoard: {error}", stacklevel=1)
     return record["metrics"].get("test/loss", math.inf)
@@ -315,19 +315,6 @@ def _has_diverged(module: L.LightningModule) -> bool:
     return not all(p.isfinite().all() for p in module.parameters())
 
 
-def _log_hyperparameters(trainer: L.Trainer, record: dict) -> None:
-    """For TensorBoard's HParams page: what was chosen beside what came out, once, at the last step."""
-    chosen = {key: record[key] for key in ("model", "task")}
-    order = sorted(record["config"], key=lambda key: key not in record["overrides"])  # what was asked for comes first
-    chosen |= {key: record["config"][key] for key in order if not key.split(".")[-1].startswith("_")}
-    outcome = {key: value for key, value in record["metrics"].items() if key.startswith("test/")}
-    outcome |= {"outcome/solved": float(record["solved"]), "outcome/steps": record["steps"]}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(chosen, outcome, step=trainer.global_step)
-            logger.finalize("success")
-
-
 def _write_probes(trainer: L.Trainer, folder: Path) -> None:
     """All that the probes measured, one row a number."""
     rows = [
@@ -339,6 +326,13 @@ def _write_probes(trainer: L.Trainer, folder: Path) -> None:
     ]
     table = pd.DataFrame(rows, columns=results.PROBE_COLUMNS)
     results.write(folder / results.PROBES, lambda part: table.to_csv(part, index=False))
+
+
+def _gradient_horizon(folder: Path) -> float:
+    """The memory length at the end, of the last layer's innermost state; nan if it was not measured."""
+    rows = pd.read_csv(folder / results.PROBES).assign(run="")
+    rows = results.innermost(results.measured(rows, "memory_length", "end"))
+    return float(rows["value"].iloc[0]) if len(rows) else math.nan
 
 
 def _flatten(node, prefix: str = "") -> dict[str, object]:

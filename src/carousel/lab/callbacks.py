@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ..gradients import flow, gates, lyapunov, memory_length, paths, theory
 from ..twins import from_torch
 from . import figures
+from .dashboard import tag
 from .module import SequenceModule
 from .results import FLOW_COLUMNS
 
@@ -166,7 +167,7 @@ class GradientFlow(Probe):
             for (layer, direction, state), curve in curves.items():
                 name = f"gradient_against_lag/log10_dL_d{state}_{when}{suffix(module.recurrent, layer, direction)}"
                 for lag, y in enumerate((curve - curve[0]).tolist()):
-                    writer.add_scalar(name, y, lag)
+                    writer.add_scalar(tag(name), y, lag)
 
     def on_train_end(self, trainer, module) -> None:
         super().on_train_end(trainer, module)
@@ -177,7 +178,7 @@ class GradientFlow(Probe):
                 try:
                     title = figures.derivative(state, *(layer, direction) if end else ())
                     figure = figures.heatmap(title, list(curves), torch.stack(list(curves.values())))
-                    writer.add_figure(f"gradient_flow/d{state}{end}", figure, trainer.global_step)
+                    writer.add_figure(tag(f"gradient_flow/d{state}{end}"), figure, trainer.global_step)
                 except Exception as error:  # no picture is worth a run
                     warnings.warn(f"the heatmap of d{state}{end} was not drawn: {error}", stacklevel=1)
 
@@ -209,7 +210,7 @@ class GateStatistics(Probe):
                 spread = (timescales / steps).log10().clamp(max=10)
                 if (writer := tensorboard(trainer)) and spread.isfinite().all():
                     name = f"gates/log10_timescale_over_seq_len{suffix(module.recurrent, *place)}"
-                    writer.add_histogram(name, spread, trainer.global_step)
+                    writer.add_histogram(tag(name), spread, trainer.global_step)
             rows += [Row(f"gates/{name}", *place, "", value) for name, value in values.items()]
         return rows
 
@@ -258,5 +259,5 @@ class LossChart(L.Callback):
 
     def on_train_start(self, trainer, _) -> None:
         if writer := tensorboard(trainer):
-            chart = ["Multiline", ["train/loss", "val/loss", "val/chance"]]
+            chart = ["Multiline", [tag(name) for name in ("train/loss", "val/loss", "val/chance")]]
             writer.add_custom_scalars({"loss": {"loss, and the baseline's": chart}})

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rich.console import Console
 
-from . import app, results
+from . import app, dashboard, results
 from .folders import ENDED
 from .options import first_line
 from .report import table, write_report
@@ -56,6 +56,7 @@ def finish(folder: Path, output: Path | None = None, key: str | None = None) -> 
     report, shown = (os.path.relpath(path) for path in ((output or folder) / "report.md", folder))
     say(f"report:      {shlex.quote(report)}")
     say(f"dashboards:  tensorboard --logdir {shlex.quote(shown)}")
+    say(f"             {dashboard.link(tables)}")
 
 
 def explain(error: Exception) -> str | None:

@@ -1,6 +1,7 @@
 """Tables to figures. The same setting has the same colour, line and marker in every figure of a report."""
 
 import math
+import re
 from collections.abc import Iterable
 from itertools import chain
 
@@ -57,6 +58,7 @@ NAMES = {
 """What the models are called in figures; any other by its own name."""
 FLOOR = -20.0
 """Decimal logarithm under which gradient curves are cut: far below anything that training could notice."""
+NUMBER = re.compile(r"((?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 GREENS = LinearSegmentedColormap.from_list("", ["white", "#7fbf9b"])
 
 
@@ -69,8 +71,18 @@ def named(label: str) -> str:
     return " ".join(filter(None, (NAMES.get(model, model), rest)))
 
 
+def by_size(word: str) -> list[str | float]:
+    """A key to sort words by in which numbers count as numbers: h=4 before h=16."""
+    return [float(part) if k % 2 else part for k, part in enumerate(NUMBER.split(word))]
+
+
+def ordered(groups: Iterable[tuple]) -> list[tuple]:
+    """What groupby gives, in the order of the groups' names."""
+    return sorted(groups, key=lambda group: [by_size(str(x)) for x in np.atleast_1d(np.array(group[0], object))])
+
+
 def styles(labels: Iterable[str]) -> Style:
-    """A look for each label: a known model's own, and for others one that no other label has."""
+    """A look for each label, in their order: a known model's own, and for others one that no other label has."""
     labels = sorted(set(labels))
     taken = [STYLES[label] for label in labels if label in STYLES]
     colors = [matplotlib.colormaps[name](k) for k in range(20) for name in ("tab20b", "tab20")]
@@ -79,7 +91,8 @@ def styles(labels: Iterable[str]) -> Style:
         for k in range(40 * 7 * 11)
     )
     fresh = (look for look in others if look not in taken)
-    return {label: STYLES[label] if label in STYLES else next(fresh) for label in labels}
+    style = {label: STYLES[label] if label in STYLES else next(fresh) for label in labels}
+    return {label: style[label] for label in sorted(style, key=by_size)}
 
 
 def looks(results: pd.DataFrame) -> Style:
@@ -107,20 +120,24 @@ def looks(results: pd.DataFrame) -> Style:
             "linestyle": LINES[lines.index(value(run[second]))],
             "marker": MARKERS[lines.index(value(run[second]))],
         }
-        for label, run in settings.iterrows()
+        for label, run in sorted(settings.iterrows(), key=lambda pair: by_size(pair[0]))
     }
 
 
 def levels(column: pd.Series) -> list[str]:
     """The values of a factor, numbers by size, as words."""
-    found = {value(x): x for x in column}
-    return sorted(found, key=lambda word: found[word] if pd.api.types.is_number(found[word]) else math.inf)
+    return sorted({value(x) for x in column}, key=by_size)
 
 
-def legend(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend for the whole figure, under the panels, where it covers no line; the figure grows by its height."""
+def legend(figure: Figure, axes: Iterable[Axes], style: Style | None = None) -> None:
+    """One legend for the whole figure, under the panels, where it covers no line; the figure grows by its height.
+
+    Its entries are in the order of `style`, or else as they were drawn.
+    """
     found = [ax.get_legend_handles_labels() for ax in axes]
     handles = {label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)}
+    if style:
+        handles = {name: handles[name] for name in map(named, style) if name in handles}
     if not handles:
         return
     width, height = figure.get_size_inches()
@@ -184,7 +201,7 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
     for axes, ((task, layer, direction, state), part) in zip(grid, rows, strict=True):
         for ax, when in zip(axes, ("at initialisation", "after training"), strict=True):
             step = part.groupby("run")["step"].transform("max" if when == "after training" else "min")
-            for k, (label, runs) in enumerate(part[part["step"] == step].groupby("label")):
+            for k, (label, runs) in enumerate(ordered(part[part["step"] == step].groupby("label"))):
                 curves = runs.pivot_table(index="lag", columns="run", values="log10_norm")
                 if len(curves):
                     top = max(top, min(curves.max().max() + 1, -FLOOR))
@@ -201,10 +218,11 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
     grid[0, 0].set_ylim(bottom, top)
     for ax in grid[-1]:
         ax.set_xlabel("lag k (time steps back from the loss)")
-    over = "; geometric mean and range of the runs" if flow["run"].nunique() > flow["label"].nunique() else ""
+    over = "; geometric mean and range of the runs" * bool(flow.groupby(["task", "label"])["run"].nunique().max() > 1)
+    over += "; superscript: the layer" * (len({layer for layer, _ in places(flow)}) > 1)
     lengths = " or ".join(f"{length}" for length in sorted(flow["seq_len"].unique()))
     figure.suptitle(f"How much of the error reaches earlier states (sequence length T = {lengths}{over})", fontsize=11)
-    legend(figure, grid.flat)
+    legend(figure, grid.flat, style)
     return figure
 
 
@@ -230,11 +248,9 @@ def solved(results: pd.DataFrame, style: Style) -> Figure:
         axes[0].set_title(task if len(tasks) > 1 else "", fontsize=10)
         if several:
             _steps(axes[1], runs, style)
-    words = (
-        "of those that solve it, the median of the training steps until then; else the median test loss / baseline's"
-    )
-    figure.suptitle(f"Runs that solve the task. Below: {words}", fontsize=10, wrap=True)
-    legend(figure, chain.from_iterable(axes[1:] for axes in grid))
+    words = "Runs that solve the task, and the median of their training steps until then; else the median test loss"
+    figure.suptitle(f"{words} over the baseline's", fontsize=10, wrap=True)
+    legend(figure, chain.from_iterable(axes[1:] for axes in grid), style)
     return figure
 
 
@@ -261,12 +277,12 @@ def _table(ax: Axes, runs: pd.DataFrame, rows: str, columns: str) -> None:
 def _steps(ax: Axes, runs: pd.DataFrame, style: Style) -> None:
     """The median of the steps until solved against the length, while most runs solve it; settings side by side."""
     lengths = sorted(runs["seq_len"].unique())
-    labels = sorted(runs["label"].unique())
-    for k, (label, own) in enumerate(runs.groupby("label")):
+    groups = ordered(runs.groupby("label"))
+    for k, (label, own) in enumerate(groups):
         known = own[own["solved"].astype(bool)].dropna(subset="steps_to_solve")
         known = known[known["seq_len"].map(own.groupby("seq_len")["solved"].mean()) > 0.5]
         if len(known):
-            shift = 1.0 + 0.012 * (k - len(labels) / 2)  # or equal points would cover one another
+            shift = 1.0 + 0.012 * (k - len(groups) / 2)  # or equal points would cover one another
             steps = known.groupby("seq_len")["steps_to_solve"].agg(["median", "min", "max"]).astype(float)
             reach = [steps["median"] - steps["min"], steps["max"] - steps["median"]]
             ax.errorbar(
@@ -286,7 +302,10 @@ def _steps(ax: Axes, runs: pd.DataFrame, style: Style) -> None:
     )
     ax.title.set_fontsize(10)
     if not ax.lines:
-        ax.text(0.5, 0.5, "no length was solved by most runs,\nor nobody counted", transform=ax.transAxes, ha="center")
+        ax.set_axis_off()
+        counted = runs.loc[runs["solved"].astype(bool), "steps_to_solve"].notna().all()
+        said = "no length is solved by most runs" if counted else "not counted: callbacks.stop_when_solved is off"
+        ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center")
         return
     ax.set(xscale="log", yscale="log")
     ax.set_xlim(min(lengths) * 0.85, max(lengths) * 1.2)
@@ -308,7 +327,7 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     figure = Figure(figsize=(3.6 * columns + 0.6 + 1.6 * (columns == 1), 2.7 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, ((task, length), part) in zip(grid.flat, panels, strict=False):
-        for k, (label, runs) in enumerate(part.groupby("label")):
+        for k, (label, runs) in enumerate(ordered(part.groupby("label"))):
             threads(ax, named(label), runs.pivot_table(index="step", columns="run", values="loss"), style[label], k)
         mark(ax, 1, "baseline")
         mark(ax, 0.1, "solved")
@@ -322,7 +341,7 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
         ax.set_ylabel("validation loss / baseline")
     low, high = grid[0, 0].get_ylim()
     grid[0, 0].set_ylim(max(low, 1e-6), min(high, 5))  # a spike would flatten everything else
-    legend(figure, grid.flat)
+    legend(figure, grid.flat, style)
     return figure
 
 

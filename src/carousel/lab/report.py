@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.markup import escape
 from rich.table import Table
 
-from . import figures
+from . import dashboard, figures
 from .experiments import CHOSEN, EXPERIMENTS
 from .results import (
     BUDGET,
@@ -36,7 +36,7 @@ UNSAID = ("_target_", "_partial_", "limit_train_batches", "devices", "enable_che
 
 
 def write_report(tables: Tables, runs: Path, output: Path | None = None, key: str | None = None) -> list[str]:
-    """Write report.md, its figures and the tables.
+    """Write report.md, its figures and the tables, and beside the runs their summary for TensorBoard.
 
     Depends on nothing but the tables, so it can be repeated at any time, during a sweep as well. A figure that cannot
     be drawn is named in the report, and stops nothing.
@@ -86,13 +86,19 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
 
     files: dict[str, Callable[[Path], object]] = {"report.md": lambda part: part.write_text(text)}
     files |= {f"{name}.png": lambda part, image=image: part.write_bytes(image) for name, image in drawn.items()}
-    if output != runs or any(runs.rglob(RECORD)):  # or else the tables were read from there
+    has_runs = any(runs.rglob(RECORD))
+    if output != runs or has_runs:  # or else the tables were read from there
         for name, table in zip(Tables._fields, tables, strict=True):
             files[f"{name}.csv"] = lambda part, table=table: table.to_csv(part, index=False)
     if not _ours(output) and (foreign := [name for name in files if (output / name).exists()]):
         raise FileExistsError(f"{output} holds {names(foreign)}, which no report has written; choose another --output")
     for name, save in files.items():
         write(output / name, save)
+    if output == runs and has_runs:
+        try:
+            dashboard.summarise(runs, tables, text, drawn)
+        except Exception as error:  # no page of TensorBoard is worth a report
+            failures.append(f"TensorBoard's summary was not written: {type(error).__name__}: {error}")
     return failures
 
 
@@ -161,7 +167,7 @@ def choice(results: pd.DataFrame, chosen: pd.DataFrame, key: str) -> str:
     """Which value of the key each setting is shown with."""
     tried = figures.levels(results[f"config.{key}"].dropna())
     by = chosen.groupby(["label", "task", "seq_len"])[f"config.{key}"].first().map(value).unstack(["task", "seq_len"])
-    by = by.sort_index(axis=1)
+    by = by.sort_index(axis=1).reindex(sorted(by.index, key=figures.by_size))
     heads = [f"`{key}` chosen", *_heads(by.columns)]
     rows = [
         [f"`{label}`", *("" if x != x else x for x in row)] for label, row in zip(by.index, by.to_numpy(), strict=True)
@@ -226,7 +232,7 @@ def solved_table(results: pd.DataFrame, everything: pd.DataFrame) -> str:
     pending = everything[everything["status"].isin(["running", "interrupted"])]
     columns = sorted(set(zip(results["task"], results["seq_len"], strict=True)))
     rows = []
-    for label, own in results.groupby("label"):
+    for label, own in figures.ordered(results.groupby("label")):
         row = [f"`{label}`"]
         for task, length in columns:
             runs = own[(own["task"] == task) & (own["seq_len"] == length)]
@@ -265,8 +271,8 @@ def flow_parts(tables: Tables) -> list[str]:
     several = len(places(flow)) > 1
     tasks = flow["task"].nunique()
     rows = []
-    for (task, label, layer, direction, state), curves in first.groupby(
-        ["task", "label", "layer", "direction", "state"]
+    for (task, label, layer, direction, state), curves in figures.ordered(
+        first.groupby(["task", "label", "layer", "direction", "state"])
     ):
         curve = curves.groupby("lag")["log10_norm"].mean()
         last = min(SHORT + 1, curve.index.max())
@@ -304,7 +310,7 @@ def table(results: pd.DataFrame) -> Table:
     grid.add_column("task and setting" if several else "setting", overflow="fold")
     for length in lengths:
         grid.add_column(f"T={length}", justify="right", no_wrap=True)
-    for (task, label), runs in results.groupby(["task", "label"]):
+    for (task, label), runs in figures.ordered(results.groupby(["task", "label"])):
         cells = [[_cell(run) for _, run in runs[runs["seq_len"] == length].iterrows()] for length in lengths]
         grid.add_row(escape(f"{task}: {label}" if several else label), *("\n".join(cell) for cell in cells))
     return grid
