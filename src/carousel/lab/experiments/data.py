@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from .. import figures
 from ..results import Tables, labels, markdown_table, names, steps_to_solve
 
-SIZE = "config.train_size"
+SIZE, RATE = "config.train_size", "config.optimizer.lr"
 LAST = 10
 """The training loss is the mean of so many of those logged last."""
 SOLVED = 0.1
@@ -14,12 +14,12 @@ SOLVED = 0.1
 
 
 def points(tables: Tables) -> pd.DataFrame:
-    """The results, with `setting`, all that varies but the size, and `test` and `train`, losses over the baseline's."""
+    """The results, with `setting`, all that varies but size and rate, and `test` and `train`, losses over the baseline's."""
     results = tables.results
     logged = tables.loss_curves.dropna(subset="train/loss").groupby("run")["train/loss"]
     train = results["run"].map(logged.apply(lambda losses: losses.tail(LAST).mean()))
     return results.assign(
-        setting=labels(results, without=[SIZE]),
+        setting=labels(results, without=[SIZE, RATE]),
         test=results["test/loss"] / results["chance"],
         train=train / results["chance"],
     )
