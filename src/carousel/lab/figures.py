@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
 
 from .results import places, relative, value, varied
@@ -311,8 +311,9 @@ def _steps(ax: Axes, runs: pd.DataFrame, style: Style) -> None:
     ax.set_xlim(min(lengths) * 0.85, max(lengths) * 1.2)
     ax.set_xticks(lengths, lengths)
     ax.xaxis.set_minor_formatter(NullFormatter())
-    for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-        axis(ScalarFormatter())
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # more would run into each other
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.grid(alpha=0.25, which="both")
 
 
