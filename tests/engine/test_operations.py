@@ -95,7 +95,9 @@ def test_a_buffer_of_truth_values_or_integers(kind):
         def update(self, wx, uh, state):
             return (torch.where(self.which > 0, wx, uh) + wx * self.which,), {}
 
-    fused = carousel.Recurrent(Chosen, 3, 5, dtype=torch.float64, backend="fused")
-    eager = copy.deepcopy(fused)
+    layer, x = carousel.Recurrent(Chosen, 3, 5, dtype=torch.float64), torch.randn(3, 4, 3, dtype=torch.float64)
+    eager = copy.deepcopy(layer)
     eager.backend = "eager"
-    assert_same_with_gradients(fused, eager, torch.randn(3, 4, 3, dtype=torch.float64), tolerance=1e-11)
+    assert_same_with_gradients(layer, eager, x, tolerance=1e-11)
+    (choice,) = carousel.explain(layer, x)
+    assert choice == ("eager", f"Chosen: it reads a tensor of {kind}")

@@ -137,7 +137,7 @@ class Fused:
         arguments = [
             *((x, None) if self.maps_input else (None, x)),
             *(tensors.get(name) if name in self.maps else None for name in INPUT_MAP + HIDDEN_MAP + PROJECTION),
-            torch.stack(own).to(x.dtype) if own else None,
+            torch.stack(own) if own else None,
             *state,
             *masks[:2],
             *(masks.share or [None] * len(state)),

@@ -103,11 +103,7 @@ class Tracer(TorchDispatchMode):
             tensor.numel() // blocks
         )
         label[1] = torch.arange(tensor.numel()) % units if tensor.numel() > 1 else -1
-        label = label.view(3, *tensor.shape)
-        if tensor.dtype is torch.bool:
-            label = self._combine("ne", [label, self.label(0)])
-        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
-        return Traced(label, dtype).requires_grad_(isinstance(tensor, nn.Parameter))
+        return Traced(label.view(3, *tensor.shape), self.dtype).requires_grad_(isinstance(tensor, nn.Parameter))
 
     def constant(self, value: float, shape=(), dtype: torch.dtype | None = None) -> Traced:
         dtype = dtype or self.dtype
