@@ -359,4 +359,4 @@ def test_a_report_can_be_written_elsewhere(tmp_path):
     assert (tmp_path / "here" / "report.md").read_text() == "mine"
     elsewhere = call(tmp_path, "report.py", "here", "--output", "there")
     assert elsewhere.returncode == 0, elsewhere.stderr
-    assert (tmp_path / "there" / "report.md").read_bytes() == before
+    assert (tmp_path / "there" / "report.md").read_bytes().replace(b"<../here>", b"<.>") == before

@@ -14,7 +14,7 @@ SOLVED = 0.1
 
 
 def points(tables: Tables) -> pd.DataFrame:
-    """The results, with `setting`, all that varies but size and rate, and `test` and `train`, losses over the baseline's."""
+    """The results, with `setting`, all that varies but size and rate; `test`, `train`: losses over the baseline's."""
     results = tables.results
     logged = tables.loss_curves.dropna(subset="train/loss").groupby("run")["train/loss"]
     train = results["run"].map(logged.apply(lambda losses: losses.tail(LAST).mean()))
