@@ -355,7 +355,9 @@ def test_a_report_can_be_written_elsewhere(tmp_path):
     (tmp_path / "here" / "report.md").write_text("mine")
     again = call(tmp_path, "report.py", "here")
     assert again.returncode == 0
-    assert "here holds report.md" in " ".join(again.stdout.split())
+    said = " ".join(again.stdout.split())
+    assert "warning: no report on here: " in said
+    assert "here holds report.md" in said
     assert (tmp_path / "here" / "report.md").read_text() == "mine"
     elsewhere = call(tmp_path, "report.py", "here", "--output", "there")
     assert elsewhere.returncode == 0, elsewhere.stderr
