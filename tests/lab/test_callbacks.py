@@ -21,12 +21,13 @@ from carousel.lab.callbacks import (
 )
 from carousel.lab.dashboard import TensorBoard, tag
 from carousel.lab.data import SequenceData
+from carousel.lab.model import SequenceModel
 from carousel.lab.module import SequenceModule
-from carousel.lab.tasks import Adding
+from carousel.lab.tasks import Adding, Batch
 
 
 def fit(tmp_path, layer, callbacks, steps=20, lr=1e-2, **options):
-    module = SequenceModule(layer, Adding(8), partial(torch.optim.Adam, lr=lr))
+    module = SequenceModule(SequenceModel(layer, Adding(8)), Adding(8), partial(torch.optim.Adam, lr=lr))
     data = SequenceData(Adding(8), 16, 64, 0)
     trainer = L.Trainer(
         accelerator="cpu",
@@ -57,8 +58,8 @@ def test_gradient_flow_is_written_to_file_and_to_tensorboard(tmp_path, layer_typ
     assert sorted(table["step"].unique()) == [0, 8, 16, 20]
     assert len(table) == 4 * 2 * 8
 
-    x, y = next(iter(data.val_dataloader()))
-    now = flow(module.recurrent, lambda: module.loss((x[:32], y[:32])))[0].rms()
+    x, y, *_ = next(iter(data.val_dataloader()))
+    now = flow(module.recurrent, lambda: module.loss(Batch(x[:32], y[:32])))[0].rms()
     for state in ("h", "c"):
         last = table[(table["step"] == 20) & (table["state"] == state)].set_index("lag")["log10_norm"]
         assert last.tolist() == pytest.approx(now[state].tolist(), abs=1e-3)
@@ -86,12 +87,12 @@ def test_layer_and_direction_are_columns_and_ends_of_tags(tmp_path, layer):
     flows = GradientFlow(tmp_path / "flow.csv", None, 16)
     probes = [GateStatistics(None, 16), GradientPaths(None, 16), LargestLyapunovExponent(None, 16)]
     _, module, data, events = fit(tmp_path, layer(), [flows, *probes], steps=5)
-    x, y = (part[:16] for part in next(iter(data.val_dataloader())))
+    x, y = (part[:16] for part in next(iter(data.val_dataloader()))[:2])
     places = [(0, "forward"), (0, "reverse"), (1, "forward"), (1, "reverse")]
     table = pd.read_csv(tmp_path / "flow.csv").set_index(["step", "layer", "direction", "state", "lag"])["log10_norm"]
     assert table.index.is_unique
     assert len(table) == 2 * 4 * 8
-    for place, found in zip(places, flow(module.recurrent, lambda: module.loss((x, y))), strict=True):
+    for place, found in zip(places, flow(module.recurrent, lambda: module.loss(Batch(x, y))), strict=True):
         assert table[(5, *place, "h")].tolist() == pytest.approx(found.rms()["h"].tolist(), abs=1e-3)
         end = "_layer{}_{}".format(*place)
         assert events.Scalars(tag(f"memory_length/h{end}"))[-1].value == memory_length(found.rms()["h"])
@@ -188,7 +189,7 @@ def test_the_ways_of_the_gradient_are_those_that_paths_measures(tmp_path):
     callback = GradientPaths(None, 16)
     _, module, data, _ = fit(tmp_path, carousel.LSTM(2, 8, batch_first=True), [callback])
     assert list(callback.values) == [0, 20]
-    x, y = next(iter(data.val_dataloader()))
+    x, y, *_ = next(iter(data.val_dataloader()))
     (split,) = paths(module.recurrent, lambda: module.loss((x[:16], y[:16])))
     for way in ("carousel", "gates"):
         curves = [getattr(split, name).rms()["c"] for name in (way, "total")]

@@ -18,12 +18,12 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ..twins import from_torch
 from . import dashboard, folders, options, results
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
-from .module import SequenceModule
+from .module import SequenceModule, scores
 from .options import OptionError, make, option
+from .saved import CHECKPOINTS, build_model, weights
 from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
@@ -57,23 +57,27 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
         data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed, cfg.train_size)
     except ValueError as error:  # which names the option
         raise OptionError(str(error)) from error
-    model, given = cfg.model.copy(), {"input_size": task.input_size, "batch_first": True}
-    if isinstance(model.get("dtype"), str):
-        with option("model.dtype"), open_dict(model):
-            given["dtype"] = getattr(torch, model.pop("dtype"))
-    recurrent = make("model", model, **given)
-    with option("model"):
-        from_torch(recurrent)  # what the measures need of it
+    model = build_model(cfg, task)
     optimizer = make("optimizer", cfg.optimizer)
-    module = SequenceModule(recurrent, task, optimizer)
+    scheduler = make("scheduler", cfg.scheduler) if cfg.get("scheduler") else None
+    module = SequenceModule(model, task, optimizer, scheduler)
     with option("optimizer"):
-        made = module.configure_optimizers()
+        made = optimizer(module.parameters())
     if not isinstance(made, torch.optim.Optimizer):
         raise OptionError(f"optimizer must be a torch Optimizer, got a {type(made).__name__}")
+    if scheduler is not None:
+        with option("scheduler"):
+            made = scheduler(made)
+        if not isinstance(made, torch.optim.lr_scheduler.LRScheduler):
+            raise OptionError(f"scheduler must be a torch LRScheduler, got a {type(made).__name__}")
     callbacks = _members("callbacks", cfg, L.Callback, hydra_cfg.runtime.get("output_dir"))
     logger = _members("logger", cfg, Logger) if loggers else []
     quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
     trainer = make("trainer", cfg.trainer, L.Trainer, logger=logger or False, callbacks=callbacks, **quiet)
+    if cfg.tested not in ("last", "best"):
+        raise OptionError(f"tested must be last or best, got {cfg.tested!r}")
+    if cfg.tested == "best" and not trainer.checkpoint_callback:
+        raise OptionError("tested=best needs callbacks.checkpoints")
     _check_processes(trainer, alone=hydra_cfg.mode is None or hydra_cfg.mode.name != "MULTIRUN")
     return trainer, module, data
 
@@ -226,7 +230,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "model": _called(cfg, hydra_cfg, "model"),
         "task": _called(cfg, hydra_cfg, "task"),
         "experiment": hydra_cfg.runtime.choices.get("experiment"),
-        "seq_len": cfg.task.seq_len,
+        "seq_len": cfg.task.get("seq_len"),
         "seed": cfg.seed,
         "data_seed": cfg.data_seed,
         "chance": None,
@@ -260,7 +264,6 @@ def run(cfg: DictConfig) -> float:
     # Vanishing gradients end as denormal numbers, which slow x86 processors down several times over.
     torch.set_flush_denormal(True)
     record = new_record(cfg, hydra_cfg, folder) | {
-        "chance": module.task.chance,
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
     }
@@ -276,13 +279,23 @@ def run(cfg: DictConfig) -> float:
         record["metrics"] = {k: float(v) for k, v in trainer.callback_metrics.items()}
         if trainer.is_global_zero:
             _write_probes(trainer, folder)
+        saved = trainer.checkpoint_callback
+        if saved:
+            trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
+        if cfg.tested == "best" and saved.best_model_path:
+            module.load_state_dict(weights(saved.best_model_path))
         record["metrics"] |= trainer.validate(module, data, verbose=False)[0]  # the last step may not have been
+        record["chance"] = next(iter(module.baseline_losses.values()), None)
         record["solved"] = module.task.solved(record["metrics"]["val/loss"])
         stops = [c for c in trainer.callbacks if isinstance(c, StopWhenSolved)]
         record["steps_to_solve"] = stops[0].steps_to_solve if stops else None
         record["metrics"] |= trainer.test(module, data, verbose=False)[0]
         record["metrics"].pop("step", None)
-        record |= _ending(record["metrics"]["val/loss"], module.task.chance)
+        record["baselines"] = {
+            name: scores(module.task, predict, data.test_dataloader())
+            for name, predict in module.task.baselines().items()
+        }
+        record |= _ending(record["metrics"]["val/loss"], record["chance"])
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
         record |= {"status": "interrupted", "error": "stopped by the user"}
         raise KeyboardInterrupt from error

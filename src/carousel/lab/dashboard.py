@@ -44,7 +44,8 @@ def tag(name: str) -> str:
     """A card's name, numbered: TensorBoard sorts groups by name, and the loss comes first."""
     split, _, what = name.partition("/")
     if split in ("train", "val", "test"):
-        name = {"loss": f"loss/{split}", "chance": "loss/baseline"}.get(what, f"accuracy/{split}_{what}")
+        loss = what if what.startswith("baseline") else {"loss": split, "chance": "baseline"}.get(what)
+        name = f"loss/{loss}" if loss else f"accuracy/{split}_{what}"
     group = name.partition("/")[0]
     return f"{GROUPS.index(group) + 1}_{name}" if group in GROUPS else name
 

@@ -17,7 +17,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 import carousel
 
-KEYS = ("model", "task", "optimizer", "trainer", "logger", "callbacks", "experiment")
+KEYS = (
+    "model",
+    "task",
+    "optimizer",
+    "scheduler",
+    "encoder",
+    "head",
+    "tested",
+    "trainer",
+    "logger",
+    "callbacks",
+    "experiment",
+)
 NUMBERS = ("seed", "data_seed", "batch_size", "train_size", "eval_size", "threads")
 GIVEN = {
     "model.input_size": "the task's",

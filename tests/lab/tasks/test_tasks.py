@@ -17,7 +17,7 @@ def generator(seed=0):
 @settings(max_examples=30, deadline=None)
 @given(seq_len=st.integers(2, 120), seed=st.integers(0, 2**16))
 def test_adding_marks_one_number_in_each_half_and_adds_them(seq_len, seed):
-    x, y = Adding(seq_len).sample(50, generator(seed))
+    x, y, *_ = Adding(seq_len).sample(50, generator(seed))
     number, mark = x.unbind(-1)
     half = seq_len // 2
     assert x.shape == (50, seq_len, 2)
@@ -36,7 +36,7 @@ def test_adding_marks_every_place():
 
 def test_addings_chance_is_the_loss_of_the_best_constant():
     task = Adding(10)
-    _, y = task.sample(200_000, generator())
+    _, y, *_ = task.sample(200_000, generator())
     losses = {c: float(task.loss(torch.full_like(y, c), y)) for c in (0.9, 1.0, 1.1)}
     assert min(losses, key=losses.get) == 1.0
     assert losses[1.0] == pytest.approx(task.chance, rel=0.01)
@@ -53,7 +53,7 @@ def test_adding_counts_as_right_what_is_off_by_less_than_004():
 @settings(max_examples=30, deadline=None)
 @given(seq_len=st.integers(10, 150), seed=st.integers(0, 2**16))
 def test_temporal_order_hides_two_symbols_where_it_should(seq_len, seed):
-    x, y = TemporalOrder(seq_len).sample(50, generator(seed))
+    x, y, *_ = TemporalOrder(seq_len).sample(50, generator(seed))
     assert x.shape == (50, seq_len, 8)
     assert x.sum(-1).eq(1).all()
     symbols = x.argmax(-1)
@@ -70,7 +70,7 @@ def test_temporal_order_hides_two_symbols_where_it_should(seq_len, seed):
 @settings(max_examples=30, deadline=None)
 @given(seq_len=st.integers(2, 120), seed=st.integers(0, 2**16))
 def test_latch_shows_the_class_at_first_and_noise_ever_after(seq_len, seed):
-    x, y = Latch(seq_len).sample(50, generator(seed))
+    x, y, *_ = Latch(seq_len).sample(50, generator(seed))
     symbol, noise = x.unbind(-1)
     assert x.shape == (50, seq_len, 2)
     assert symbol[:, 0].tolist() == [(-1, 1)[k] for k in y]
@@ -80,7 +80,7 @@ def test_latch_shows_the_class_at_first_and_noise_ever_after(seq_len, seed):
 
 
 def test_latchs_noise_is_normal_and_says_nothing_of_the_class():
-    x, y = Latch(5).sample(40_000, generator())
+    x, y, *_ = Latch(5).sample(40_000, generator())
     noise = x[:, 1:, 1]
     for part in (noise[y == 0], noise[y == 1]):
         torch.testing.assert_close(part.mean(0), torch.zeros(4), atol=0.03, rtol=0)
@@ -90,14 +90,14 @@ def test_latchs_noise_is_normal_and_says_nothing_of_the_class():
 @settings(max_examples=30, deadline=None)
 @given(seq_len=st.integers(2, 120), seed=st.integers(0, 2**16))
 def test_parity_tells_whether_the_number_of_ones_is_odd(seq_len, seed):
-    x, y = Parity(seq_len).sample(50, generator(seed))
+    x, y, *_ = Parity(seq_len).sample(50, generator(seed))
     assert x.shape == (50, seq_len, 1)
     assert set(x.unique().tolist()) == {-1.0, 1.0}
     assert [sum(bit == 1 for bit in row) % 2 for row in x[..., 0].tolist()] == y.tolist()
 
 
 def test_all_bits_but_one_say_nothing_of_the_parity():
-    x, y = Parity(4).sample(40_000, generator())
+    x, y, *_ = Parity(4).sample(40_000, generator())
     seen = (x[:, 1:, 0] == 1).long() @ torch.tensor([4, 2, 1])
     share = torch.stack([y[seen == pattern].float().mean() for pattern in range(8)])
     torch.testing.assert_close(share, torch.full((8,), 0.5), atol=0.03, rtol=0)
@@ -105,7 +105,7 @@ def test_all_bits_but_one_say_nothing_of_the_parity():
 
 @pytest.mark.parametrize(("task", "classes"), [(TemporalOrder(20), 4), (Latch(20), 2), (Parity(20), 2)])
 def test_chance_and_accuracy_of_a_choice_between_classes(task, classes):
-    _, y = task.sample(8000, generator())
+    _, y, *_ = task.sample(8000, generator())
     assert task.chance == math.log(classes)
     assert float(task.loss(torch.zeros(8000, task.output_size), y)) == pytest.approx(task.chance)
     torch.testing.assert_close(y.bincount() / 8000, torch.full((classes,), 1 / classes), atol=0.02, rtol=0)

@@ -1,9 +1,48 @@
-"""Tasks, one file each: a pure generator of sequences, and what counts as solving it."""
+"""Tasks, one file each, generated or of recorded data: the sequences, what is to be predicted, and how it is scored."""
 
-from .adding import Adding
-from .latch import Latch
-from .parity import Parity
-from .task import Classification, Task
-from .temporal_order import TemporalOrder
+from hydra.utils import get_class
 
-__all__ = ["Adding", "Classification", "Latch", "Parity", "Task", "TemporalOrder"]
+from .synthetic.adding import Adding
+from .synthetic.latch import Latch
+from .synthetic.parity import Parity
+from .synthetic.temporal_order import TemporalOrder
+from .task import (
+    IGNORE,
+    Batch,
+    Classification,
+    Generated,
+    Predictor,
+    Recorded,
+    Regression,
+    Stream,
+    Task,
+    always,
+    marked,
+    real,
+)
+
+
+def custom(path: str, **options: object) -> Task:
+    """A task of one's own: the class at `path`, such as "my_tasks.MyTask", called with the options."""
+    return get_class(path)(**options)
+
+
+__all__ = [
+    "IGNORE",
+    "Adding",
+    "Batch",
+    "Classification",
+    "Generated",
+    "Latch",
+    "Parity",
+    "Predictor",
+    "Recorded",
+    "Regression",
+    "Stream",
+    "Task",
+    "TemporalOrder",
+    "always",
+    "custom",
+    "marked",
+    "real",
+]

@@ -5,12 +5,24 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics import MeanMetric, Metric
 
-from .task import Task
+from ..task import Batch, Generated, Regression
+
+
+class Within(MeanMetric):
+    """The share of predictions that are off by less than a bound."""
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        super().update(((prediction - target).abs() < self.bound).float())
 
 
 @dataclass(frozen=True)
-class Adding(Task):
+class Adding(Generated, Regression):
     """Add two marked numbers (Hochreiter & Schmidhuber 1997, section 5.4; in the form of Arjovsky et al. 2016).
 
     Each step shows a number from U(0, 1) and a mark; one mark falls in the first half, one in the second.
@@ -22,22 +34,19 @@ class Adding(Task):
     right if it is off by less than 0.04, the criterion of Hochreiter & Schmidhuber.
     """
 
+    seq_len: int
     input_size = 2
     output_size = 1
     chance = 1 / 6
-    accuracy_name = "within_0.04"
     shortest = 2
 
-    def sample(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, num: int, generator: torch.Generator) -> Batch:
         half = self.seq_len // 2
         number = torch.rand(num, self.seq_len, generator=generator)
         first = torch.randint(half, (num,), generator=generator)
         second = torch.randint(half, self.seq_len, (num,), generator=generator)
         mark = (F.one_hot(first, self.seq_len) + F.one_hot(second, self.seq_len)).float()
-        return torch.stack([number, mark], -1), (number * mark).sum(1, keepdim=True)  # (num, T, 2), (num, 1)
+        return Batch(torch.stack([number, mark], -1), (number * mark).sum(1, keepdim=True))  # (num, T, 2), (num, 1)
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(prediction, target)
-
-    def accuracy(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return ((prediction - target).abs() < 0.04).float().mean()
+    def metrics(self) -> dict[str, Metric]:
+        return {"within_0.04": Within(0.04)}

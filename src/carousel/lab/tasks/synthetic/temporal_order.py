@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from .task import Classification
+from ..task import Batch, Classification, Generated
 
 
 @dataclass(frozen=True)
-class TemporalOrder(Classification):
+class TemporalOrder(Generated, Classification):
     """Tell the order of two widely separated symbols (Hochreiter & Schmidhuber 1997, section 5.6, task 6a).
 
     A sequence begins with E, ends with B, and is filled with distractors a to d, but for two symbols, X or Y each: one
@@ -22,12 +21,13 @@ class TemporalOrder(Classification):
     Symbols are one-hot, in the order a b c d X Y E B. The loss is the cross-entropy; chance is log 4.
     """
 
+    seq_len: int
     input_size = 8
     output_size = 4
     chance = math.log(4)
     shortest = 10
 
-    def sample(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, num: int, generator: torch.Generator) -> Batch:
         tenth = self.seq_len / 10
         symbols = torch.randint(4, (num, self.seq_len), generator=generator)
         kinds = torch.randint(2, (num, 2), generator=generator)  # 0 is X, 1 is Y
@@ -36,4 +36,4 @@ class TemporalOrder(Classification):
             where = torch.randint(low, high + 1, (num, 1), generator=generator)
             symbols.scatter_(1, where, 4 + kinds[:, k : k + 1])
         symbols[:, 0], symbols[:, -1] = 6, 7
-        return F.one_hot(symbols, 8).float(), 2 * kinds[:, 0] + kinds[:, 1]  # (num, T, 8), (num,)
+        return Batch(F.one_hot(symbols, 8).float(), 2 * kinds[:, 0] + kinds[:, 1])  # (num, T, 8), (num,)
