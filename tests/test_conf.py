@@ -128,7 +128,7 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("trainer.limit_train_batches=0", "trainer.limit_train_batches must be over 0, got 0"),
         ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be over 0, got 0"),
         ("trainer.log_every_n_steps=1.5", "trainer.log_every_n_steps must be an integer or null, got 1.5"),
-        ("+trainer.enable_checkpointing=maybe", "trainer.enable_checkpointing must be null or true or false"),
+        ("+trainer.enable_checkpointing=true", "trainer.enable_checkpointing is not yours to set"),
         ("callbacks={}", "callbacks={} changes nothing: it is merged with what is there; to go without, ~callbacks"),
         ("+callbacks.x=5", "callbacks.x must be null or name a class in _target_, got 5"),
         ("+callbacks.x._target_=builtins.dict", "callbacks.x must be a lightning Callback"),
