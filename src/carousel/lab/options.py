@@ -141,9 +141,10 @@ def check(cfg: DictConfig, overrides: dict[str, str]) -> None:
     Raises:
         OptionError: naming the option.
     """
-    text = OmegaConf.to_yaml(cfg)
-    for key in cfg:
-        if key not in KEYS + NUMBERS and not re.search(rf"\$\{{[^}}]*\b{re.escape(str(key))}\b", text):
+    unknown = [str(key) for key in cfg if key not in KEYS + NUMBERS]
+    text = OmegaConf.to_yaml(cfg) if unknown else ""
+    for key in unknown:
+        if not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):  # no other option refers to it
             raise OptionError(f"{key}: no such option; allowed here: {', '.join(KEYS + NUMBERS)}")
     for key, value in overrides.items():
         if value.replace(" ", "") == "{}":
