@@ -59,8 +59,10 @@ class SideBySide(Launcher):
             _say(f"sweep: checking {len(job_overrides)} runs for {folder}")
         jobs = [self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides)]
         todo = app.prepare(jobs, _say)
-        app.launched.setdefault(folder, []).extend(dict.fromkeys(map(_folder, jobs)))
-        kept = len({_folder(job) for job in jobs}) - len(todo)
+        runs = list(dict.fromkeys(map(_folder, jobs)))
+        app.launched.setdefault(folder, []).extend(runs)
+        results.list_runs(folder, [str(run.relative_to(folder)) for run in runs])
+        kept = len(runs) - len(todo)
         _say(
             f"sweep: {len(todo)} runs, {self.n_jobs} at a time, in {folder}"
             + f" ({kept} are there already)" * (kept > 0)
