@@ -1,5 +1,8 @@
 """One run: built from its configuration, trained, tested and recorded."""
 
+import contextlib
+import hashlib
+import importlib.util
 import logging
 import math
 import os
@@ -24,7 +27,7 @@ from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule, scores
 from .options import OptionError, make, option
-from .saved import CHECKPOINTS, build_model, weights
+from .saved import CHECKPOINTS, FINDERS, build_model, weights
 from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
@@ -125,7 +128,30 @@ def configuration(cfg: DictConfig, folder: Path) -> dict[str, object]:
     nodes = {key: OmegaConf.to_container(cfg[key], resolve=True) if OmegaConf.is_config(cfg[key]) else cfg[key]
              for key in keys}  # fmt: skip
     here = f"{folder}/"
-    return {k: v.replace(here, "") if isinstance(v, str) else v for k, v in _flatten(nodes).items()}
+    config = {k: v.replace(here, "") if isinstance(v, str) else v for k, v in _flatten(nodes).items()}
+    return config | _code(config)
+
+
+def _code(config: dict[str, object]) -> dict[str, str]:
+    """For each class or function named in the configuration that stands in a file of one's own, that file's hash."""
+    found = {}
+    for key, name in config.items():
+        node, _, end = key.rpartition(".")
+        got = end == "path" and config.get(f"{node}._target_") in FINDERS
+        if isinstance(name, str) and (got or end == "_target_") and (file := _file(name)):
+            found[f"{node}._code_"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return found
+
+
+def _file(name: str) -> Path | None:
+    """The file of one's own that defines what has this dotted name."""
+    module = name.rpartition(".")[0]
+    while module:
+        with contextlib.suppress(Exception):  # build says it better
+            if spec := importlib.util.find_spec(module):
+                return Path(spec.origin) if spec.origin and options.is_own(spec.origin) else None
+        module = module.rpartition(".")[0]
+    return None
 
 
 def _identity(config: dict[str, object]) -> frozenset:
@@ -319,7 +345,8 @@ def run(cfg: DictConfig) -> float:
         if trainer.is_global_zero:
             results.write_record(folder, record)
     try:
-        dashboard.log_run(trainer, record, _gradient_horizon(folder))
+        if trainer.is_global_zero:
+            dashboard.log_run(trainer, record, _gradient_horizon(folder))
     except Exception as error:  # no page of TensorBoard is worth a run
         warnings.warn(f"no hyperparameters in TensorBoard: {error}", stacklevel=1)
     return record["metrics"].get("test/loss", math.inf)

@@ -20,6 +20,7 @@ from .results import (
     markdown_table,
     measured,
     names,
+    not_begun,
     places,
     relative,
     steps_to_solve,
@@ -69,7 +70,7 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
             drawn[name] = png(draw())
         except Exception as error:  # whatever it is: the numbers are there
             failures.append(f"{name}.png was not drawn: {type(error).__name__}: {error}")
-    parts = [heading(results), setup(chosen)]
+    parts = [heading(results, len(not_begun(runs))), setup(chosen)]
     if key and len(ended):
         parts.append(choice(results, chosen, key))
     if experiment in EXPERIMENTS and len(shown.results):
@@ -140,13 +141,15 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def heading(results: pd.DataFrame) -> str:
-    counts = names(f"{count} {status}" for status, count in results["status"].value_counts().items())
+def heading(results: pd.DataFrame, waiting: int = 0) -> str:
+    statuses = results["status"].value_counts().to_dict() | ({"not begun": waiting} if waiting else {})
+    counts = names(f"{count} {status}" for status, count in statuses.items())
     repeats = results.groupby(["task", "label", "seq_len"]).size()
     seeds = f"{repeats.min()}" if repeats.min() == repeats.max() else f"{repeats.min()} to {repeats.max()}"
     hours = results["wall_time_s"].sum() / 3600 if "wall_time_s" in results else 0.0
     spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
-    runs = f"{len(results)} run" + "s" * (len(results) > 1)
+    total = len(results) + waiting
+    runs = f"{total} run" + "s" * (total > 1)
     return f"{runs} ({counts}), {spent} of computing in all; runs per setting: {seeds}."
 
 
@@ -189,7 +192,7 @@ def _heads(columns: pd.MultiIndex) -> list[str]:
 
 def unfinished(results: pd.DataFrame, runs: Path, output: Path) -> str:
     rest = results[(results["status"] != "finished") | results["error"].notna()]
-    lines = []
+    lines = [f"- {run}: not begun" for run in not_begun(runs)]
     for run in rest.itertuples():
         link = Path(os.path.relpath(runs / run.run, output)).as_posix().replace(" ", "%20")
         said = f": {run.error}" if isinstance(run.error, str) else ""
@@ -339,7 +342,7 @@ def legend(results: pd.DataFrame) -> list[str]:
     lines = []
     goal, rest = results[results["solved"].notna()], results[results["solved"].isna()]
     if len(goal):
-        known = names(f"{loss:.3g} ({task})" for task, loss in goal.groupby("task")["chance"].first().items())
+        known = names(f"{loss:.3g} ({task})" for task, loss in goal.groupby("task")["chance"].first().dropna().items())
         lines.append(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {known}")
     for task, runs in rest.groupby("task"):
         known = names(f"{score['loss']:.4g} ({name})" for name, score in scores.baselines(runs).items())

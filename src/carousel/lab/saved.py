@@ -113,7 +113,7 @@ def load(run: str | Path, checkpoint: str | None = None, trust: Iterable[str] = 
     flat = read_record(run)["config"]
     cfg = OmegaConf.create()
     for key, value in flat.items():
-        if key.split(".")[0] in ("task", "model", "encoder", "head"):
+        if key.split(".")[0] in ("task", "model", "encoder", "head") and not key.endswith("._code_"):
             OmegaConf.update(cfg, key, value, force_add=True)
     for key, named in _named(flat):
         if named not in (*FINDERS, *trust) and not _is_ours(named):
