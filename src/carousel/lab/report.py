@@ -17,6 +17,7 @@ from .results import (
     RECORD,
     Tables,
     best,
+    by_goal,
     markdown_table,
     measured,
     names,
@@ -126,10 +127,11 @@ def plans(tables: Tables, experiment: str | None) -> dict[str, Callable[[], Figu
     made: dict[str, Callable[[], Figure]] = {}
     if len(flow):
         made["gradient_flow"] = lambda: figures.gradient_flow(flow, style)
-    if results["solved"].notna().any():
-        made["solved"] = lambda: figures.solved(results[results["solved"].notna()], style)
-    if results["solved"].isna().any():
-        made["scores"] = lambda: scores.figure(results[results["solved"].isna()], style)
+    goal, rest = by_goal(results)
+    if len(goal):
+        made["solved"] = lambda: figures.solved(goal, style)
+    if len(rest):
+        made["scores"] = lambda: scores.figure(rest, style)
     if len(curves):
         made["loss_curves"] = lambda: figures.loss_curves(curves, results, style)
     return made
@@ -205,8 +207,7 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[s
     results, flow, _, _ = tables
     if results.empty:
         return []
-    goal = results[results["solved"].notna()]
-    rest = results[results["solved"].isna()]
+    goal, rest = by_goal(results)
     parts = solved_parts(goal, everything, drawn) if len(goal) else []
     if len(rest):
         parts += [
@@ -340,7 +341,7 @@ def table(results: pd.DataFrame) -> Table:
 def legend(results: pd.DataFrame) -> list[str]:
     """What the table shows, a line for each kind of task in it."""
     lines = []
-    goal, rest = results[results["solved"].notna()], results[results["solved"].isna()]
+    goal, rest = by_goal(results)
     if len(goal):
         known = names(f"{loss:.3g} ({task})" for task, loss in goal.groupby("task")["chance"].first().dropna().items())
         lines.append(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {known}")

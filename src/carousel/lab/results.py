@@ -327,6 +327,12 @@ def best(results: pd.DataFrame, key: str, by: Iterable[str] | None = None) -> pd
     return kept.assign(label=labels(kept)).sort_values(ORDER, ignore_index=True)
 
 
+def by_goal(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of tasks that say what counts as solved, and those of the others."""
+    has = results["solved"].notna()
+    return results[has].astype({"solved": bool}), results[~has]
+
+
 def steps_to_solve(runs: pd.DataFrame) -> str:
     """The median number of training steps until solved, an unsolved run taking more than it may: "350", "> 5000"."""
     median = runs["steps_to_solve"].where(runs["solved"].astype(bool)).astype(float).fillna(math.inf).median()
