@@ -13,8 +13,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 
 class LoadsFromTorch(nn.Module):
-    """Loads a state_dict of torch's twin: what torch's does not have keeps its value, if none of it is there. A weight
-    of one number for each unit, (H, 1), may have been saved as (H,)."""
+    """Loads a state_dict of torch's counterpart: what torch's does not have keeps its value, if none of it is there. A
+    weight of one number for each unit, (H, 1), may have been saved as (H,)."""
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *others) -> None:
         for name, parameter in self._parameters.items():

@@ -1,4 +1,4 @@
-// The recurrence over a whole sequence, forwards and backwards, around a cell's pointwise functions.
+// The recurrence over a whole sequence, forwards and backwards, around a cell's elementwise functions.
 //
 // The batch is split among teams of threads; a team's members split the hidden units and meet at a barrier in every
 // step, a team of one never waits. Units stand in blocks of WIDTH, the last one padded with zeros. Weights are packed
@@ -180,7 +180,7 @@ INLINE void for_products(Range tiles, long units, Range rows, const real* weight
     }
 }
 
-struct Unit {  // what the pointwise functions read: one block of units of one sequence
+struct Unit {  // what the elementwise functions read: one block of units of one sequence
   vec wx[GX + 1], uh[GU + 1], state[STATES], own[OWN + 1], share[STATES], recurrent, d_new[STATES], d_seen, out, d_out;
   ivec reset;
 };
@@ -263,7 +263,7 @@ INLINE void pack(real* to, const real* from, long H, long K, int gates, long til
     }
 }
 
-// to[tile of columns][block][gate][unit][columns of the tile] = from[gate * H + unit][column], for the way back
+// to[tile of columns][block][gate][unit][columns of the tile] = from[gate * H + unit][column], for the adjoint
 template <class At>
 void pack_transposed(real* to, const real* from, long H, long K, long blocks, int gates, int slots, long tile,
                      Range tiles, At at) {
