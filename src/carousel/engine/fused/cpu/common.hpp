@@ -116,11 +116,24 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, c
   for (int r = 0; r < R; r++) {
     a[r] = from[r];
     UNROLL
-    for (int c = 0; c < C; c++) sums[r][c] = bias ? load(bias + c * WIDTH) : vec{}, to[r * C + c] = vec{};
+    for (int c = 0; c < C; c++) sums[r][c] = bias ? load(bias + c * WIDTH) : vec{};
   }
+  bool more = false;  // whether `to` holds a sum already
+  auto put = [&]() INLINED {
+    UNROLL
+    for (int r = 0; r < R; r++) UNROLL
+    for (int c = 0; c < C; c++) to[r * C + c] = more ? to[r * C + c] + sums[r][c] : sums[r][c];
+  };
   long room = CHUNK;
   for (long p = 0; p < panels; p++) {
     for (long k = 0; k < n;) {
+      if (room == 0) {
+        put();
+        more = true, room = CHUNK;
+        UNROLL
+        for (int r = 0; r < R; r++) UNROLL
+        for (int c = 0; c < C; c++) sums[r][c] = vec{};
+      }
       const long end = std::min(n, k + room);
       room -= end - k;
       for (; k < end; k++, weights += C * WIDTH) {
@@ -135,18 +148,11 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, c
           for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
         }
       }
-      if (room) continue;
-      room = CHUNK;
-      UNROLL
-      for (int r = 0; r < R; r++) UNROLL
-      for (int c = 0; c < C; c++) to[r * C + c] += sums[r][c], sums[r][c] = vec{};
     }
     UNROLL
     for (int r = 0; r < R; r++) a[r] += a_step;
   }
-  UNROLL
-  for (int r = 0; r < R; r++) UNROLL
-  for (int c = 0; c < C; c++) to[r * C + c] += sums[r][c];
+  put();
 }
 
 template <int C, int R = rows_of_tile(C), class... A>
