@@ -1,6 +1,5 @@
 """Any cell as a layer with the interface of `torch.nn.LSTM`."""
 
-import copy
 import operator
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ from . import engine, layout, packing
 from .base import Base, check_arguments, flat
 from .cells import Cell
 from .cells.cell import State, lend
-from .cells.module import fill, options_of, refreshed, show_options
+from .cells.module import fill, options_of, refreshed, show_options, view_of
 from .engine import Loop, Masks, Norms
 from .regularization import Detach, Regularization
 
@@ -183,8 +182,8 @@ class Recurrent(Base):
             seen.extend(records)
             return output, state
 
-        view = copy.copy(self)  # so that other threads may call the layer meanwhile
-        view.forward = forward
+        view = view_of(self)  # so that other threads may call the layer meanwhile
+        view.forward, view._norms = forward, None
         args, kwargs = _arguments(input, hx, lengths, reset)
         nn.Module._call_impl(view, *args, **kwargs)  # as it is, where `__call__` may have been compiled
         return seen

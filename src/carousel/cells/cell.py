@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from .module import LoadsFromTorch, fill, options_of, refreshed, show_options
+from .module import LoadsFromTorch, fill, options_of, refreshed, show_options, view_of
 
 State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
@@ -18,8 +18,7 @@ Initializer = Callable[["Cell"], None]
 
 def lend(module: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> nn.Module:
     """A view of `module` with these parameters and buffers, by their full names; the module itself is left alone."""
-    view = module.__new__(type(module))
-    view.__dict__.update(module.__dict__)
+    view = view_of(module)
     for kind in ("_parameters", "_buffers"):
         own = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
         object.__setattr__(view, kind, own)

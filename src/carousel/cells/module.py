@@ -1,7 +1,6 @@
 """What a cell and a layer have in common as modules of torch: their weights, saved, copied or refreshed, and their
 options."""
 
-import copy
 from inspect import Parameter, signature
 
 import torch
@@ -32,12 +31,19 @@ REFRESHERS = (WeightNorm, SpectralNorm, BasePruningMethod)
 """Hooks that compute a weight before each forward pass and keep it in an attribute of the module."""
 
 
+def view_of(module: nn.Module) -> nn.Module:
+    """Another module of the same contents, to set attributes of. (`copy.copy` refuses one that is parametrized.)"""
+    view = module.__new__(type(module))
+    view.__dict__.update(module.__dict__)
+    return view
+
+
 def refreshed(module: nn.Module) -> nn.Module:
     """The module with its weights as such hooks would set them for a call now; the module itself is left alone."""
     hooks = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, REFRESHERS)]
     if not hooks:
         return module
-    view = copy.copy(module)
+    view = view_of(module)
     view._buffers = {name: None if t is None else t.clone() for name, t in module._buffers.items()}
     for hook in hooks:
         hook(view, ())

@@ -1,7 +1,6 @@
 """How a cell is run over time. An engine knows the contract of a cell, and no particular cell."""
 
 import contextlib
-import copy
 import sys
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from torch.func import functional_call
 from torch.overrides import has_torch_function
 
 from ..cells.cell import Cell, State, lend
+from ..cells.module import view_of
 from .eager import Kinds, Loop, Masks, Norms, rows, step
 
 __all__ = ["BACKENDS", "Choice", "Loop", "Masks", "Norms", "choices", "explain", "rows", "run", "step", "watched"]
@@ -94,7 +94,9 @@ def explain(layer: torch.nn.Module, *args, **kwargs) -> list[Choice]:
         layer: the layer, which is run once, without gradients.
         args, kwargs: of the call, as in `Recurrent.forward`.
     """
-    backend, layer = layer.backend, copy.copy(layer)
+    layer = view_of(getattr(layer, "_orig_mod", layer))  # what was compiled as it was written
+    backend = layer.backend
+    layer._norms = None
     layer.backend = "auto" if backend == "fused" else backend  # to hear the reason, where "fused" would raise it
     with torch.no_grad(), torch.random.fork_rng(devices=[]), choices() as taken:
         layer(*args, **kwargs)
