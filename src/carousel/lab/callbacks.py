@@ -255,9 +255,13 @@ class StopWhenSolved(L.Callback):
 
 
 class LossChart(L.Callback):
-    """One chart of training loss, validation loss and the baseline's together, in TensorBoard's Custom Scalars page."""
+    """A chart of validation loss with the baseline's, and one of training loss with it, in TensorBoard's Custom Scalars
+    page. (Together, the three lines of each of several runs cannot be told apart: they share the run's color.)"""
 
     def on_train_start(self, trainer, _) -> None:
         if writer := tensorboard(trainer):
-            chart = ["Multiline", [tag(name) for name in ("train/loss", "val/loss", "val/chance")]]
-            writer.add_custom_scalars({"loss": {"loss, and the baseline's": chart}})
+            charts = {
+                f"{said} loss, and the baseline's": ["Multiline", [tag(f"{name}/loss"), tag("val/chance")]]
+                for said, name in (("validation", "val"), ("training", "train"))
+            }
+            writer.add_custom_scalars({"loss": charts})
