@@ -251,10 +251,11 @@ def test_an_unsolved_run_goes_to_its_end(tmp_path):
     assert trainer.global_step == 20
 
 
-def test_loss_and_chance_stand_in_one_chart(tmp_path):
+def test_each_loss_stands_in_a_chart_with_the_baselines(tmp_path):
     _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [LossChart()])
-    layout = str(events.summary_metadata)
-    assert "custom_scalars" in layout
+    (layout,) = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val
+    for name in ("validation loss, and the baselines'", "training loss, and the baselines'"):
+        assert name.encode() in layout
     assert events.Scalars(tag("val/chance"))[0].value == pytest.approx(1 / 6)
 
 

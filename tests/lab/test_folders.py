@@ -65,13 +65,19 @@ def test_a_result_is_not_written_over(tmp_path, status):
     ["", '{"status": "fin', "[]", "{}", "5", "[" * 100000, '{"status": "finished"}', "\0\1\xff"]
     + [json.dumps(BARE | {key: value}) for key, value in (("config", 5), ("status", None), ("chance", "abc"))],
 )
-def test_a_record_that_cannot_be_read_is_named_and_set_aside(tmp_path, text):
-    (tmp_path / "result.json").write_text(text)
-    with pytest.raises(OptionError, match=r"result\.json"):
-        claim(tmp_path)
-    assert str(tmp_path / "result.json") in folders.set_aside(tmp_path)
-    assert (tmp_path / "result.json.unreadable").read_text() == text
-    assert folders.set_aside(tmp_path) is None
+def test_a_record_that_cannot_be_read_is_named_and_set_aside_with_all_that_is_of_the_run(tmp_path, text):
+    folder = tmp_path / "run"
+    for name in ("run.unreadable", "run.unreadable1"):
+        folder.mkdir()
+        (folder / "result.json").write_text(text)
+        (folder / "events.out.tfevents.1.host.2.0").touch()
+        with pytest.raises(OptionError, match=r"result\.json"):
+            claim(folder)
+        assert str(folder / "result.json") in folders.set_aside(folder)
+        assert not folder.exists()
+        assert (tmp_path / name / "result.json.unreadable").read_text() == text
+        assert (tmp_path / name / "events.out.tfevents.1.host.2.0").exists()
+    assert folders.set_aside(folder) is None
 
 
 def test_another_attempt_removes_what_the_last_one_measured_and_nothing_else(tmp_path):

@@ -1,8 +1,5 @@
 """One run: built from its configuration, trained, tested and recorded."""
 
-import contextlib
-import hashlib
-import importlib.util
 import logging
 import math
 import os
@@ -27,7 +24,7 @@ from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule, scores
 from .options import OptionError, make, option
-from .saved import CHECKPOINTS, FINDERS, build_model, weights
+from .saved import CHECKPOINTS, build_model, weights
 from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
@@ -129,29 +126,7 @@ def configuration(cfg: DictConfig, folder: Path) -> dict[str, object]:
              for key in keys}  # fmt: skip
     here = f"{folder}/"
     config = {k: v.replace(here, "") if isinstance(v, str) else v for k, v in _flatten(nodes).items()}
-    return config | _code(config)
-
-
-def _code(config: dict[str, object]) -> dict[str, str]:
-    """For each class or function named in the configuration that stands in a file of one's own, that file's hash."""
-    found = {}
-    for key, name in config.items():
-        node, _, end = key.rpartition(".")
-        got = end == "path" and config.get(f"{node}._target_") in FINDERS
-        if isinstance(name, str) and (got or end == "_target_") and (file := _file(name)):
-            found[f"{node}._code_"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-    return found
-
-
-def _file(name: str) -> Path | None:
-    """The file of one's own that defines what has this dotted name."""
-    module = name.rpartition(".")[0]
-    while module:
-        with contextlib.suppress(Exception):  # build says it better
-            if spec := importlib.util.find_spec(module):
-                return Path(spec.origin) if spec.origin and options.is_own(spec.origin) else None
-        module = module.rpartition(".")[0]
-    return None
+    return config | options.code(config)
 
 
 def _identity(config: dict[str, object]) -> frozenset:

@@ -272,9 +272,14 @@ class StopWhenSolved(L.Callback):
 
 
 class LossChart(L.Callback):
-    """One chart of training loss, validation loss and the baselines' together, in TensorBoard's Custom Scalars page."""
+    """A chart of validation loss with the baselines', and one of training loss with it, in TensorBoard's Custom Scalars
+    page. (Together, the three lines of each of several runs cannot be told apart: they share the run's color.)"""
 
     def on_train_start(self, trainer, module) -> None:
         if writer := tensorboard(trainer):
-            chart = ["Multiline", [tag(name) for name in ("train/loss", "val/loss", *module.baseline_tags())]]
-            writer.add_custom_scalars({"loss": {"loss, and the baseline's": chart}})
+            baselines = [tag(name) for name in module.baseline_tags()]
+            charts = {
+                f"{said} loss, and the baselines'": ["Multiline", [tag(f"{name}/loss"), *baselines]]
+                for said, name in (("validation", "val"), ("training", "train"))
+            }
+            writer.add_custom_scalars({"loss": charts})

@@ -58,7 +58,7 @@ def finish(folder: Path, output: Path | None = None, key: str | None = None) -> 
         written = False
         say(f"warning: no report on {folder}: {type(error).__name__}: {first_line(error)}", "red")
     for run in rows[rows["status"].isin(["failed", "diverged"])].itertuples():
-        say(f"{run.run}: {run.error}", "red")
+        say(f"{Path(shown, run.run)}: {run.error}", "red")
     if waiting := results.not_begun(folder):
         say(f"{len(waiting)} of {len(rows) + len(waiting)} runs not begun")
     if written:

@@ -195,7 +195,8 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
     several = len(places(flow)) > 1
     rows = list(flow.groupby(["task", "layer", "direction", "state"], sort=True))
     tasks = flow["task"].nunique()
-    figure = Figure(figsize=(9, 2.9 * len(rows) + 0.6), layout="constrained")
+    height = 2.9 if len(rows) < 5 else 1.8  # two layers in both directions are no poster
+    figure = Figure(figsize=(9, height * len(rows) + 0.6), layout="constrained")
     grid = figure.subplots(len(rows), 2, sharey=True, sharex="row", squeeze=False)
     top, bottom = 1.0, -2.5
     for axes, ((task, layer, direction, state), part) in zip(grid, rows, strict=True):

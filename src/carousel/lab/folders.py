@@ -143,13 +143,19 @@ def clear(folder: Path) -> None:
 
 
 def set_aside(folder: Path) -> str | None:
-    """Move a record that cannot be read out of the way; what was wrong with it, or None."""
+    """Move a run whose record cannot be read out of the way, for what it measured would mix with another attempt's.
+
+    Returns:
+        What is wrong with the record, or None.
+    """
     try:
         read_record(folder)
     except FileNotFoundError:
         return None
     except Unreadable as error:
-        (folder / RECORD).replace(folder / f"{RECORD}.unreadable")
+        names = (folder.with_name(f"{folder.name}.unreadable{k or ''}") for k in itertools.count())
+        (folder / RECORD).replace(folder / f"{RECORD}.unreadable")  # reports pass it by
+        folder.rename(next(name for name in names if not name.exists()))
         return str(error)
     return None
 

@@ -1,6 +1,8 @@
 """What is wrong with an option, in one line; and that none is without effect."""
 
 import contextlib
+import hashlib
+import importlib.util
 import inspect
 import re
 import traceback
@@ -40,6 +42,8 @@ GIVEN = {
     "trainer.callbacks": "made of the group callbacks (write ~callbacks to go without)",
 }
 """What `build` hands over itself, so that a value from the configuration would be lost."""
+FINDERS = ("hydra.utils.get_class", "carousel.lab.tasks.custom")
+"""What makes something of the class that stands beside it, as `path`."""
 INSTALLED = (Path(carousel.__file__).parent, Path(inspect.__file__).parent)
 
 
@@ -71,6 +75,28 @@ def is_own(file: str) -> bool:
     """Whether a source file is neither Carousel's nor installed."""
     inside = any(Path(file).is_relative_to(home) for home in INSTALLED)
     return not inside and "site-packages" not in file and file.endswith(".py")
+
+
+def code(config: dict[str, object]) -> dict[str, str]:
+    """For each class or function named in the configuration that stands in a file of one's own, that file's hash."""
+    found = {}
+    for key, name in config.items():
+        node, _, end = key.rpartition(".")
+        got = end == "path" and config.get(f"{node}._target_") in FINDERS
+        if isinstance(name, str) and (got or end == "_target_") and (file := _file(name)):
+            found[f"{node}._code_"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return found
+
+
+def _file(name: str) -> Path | None:
+    """The file of one's own that defines what has this dotted name."""
+    module = name.rpartition(".")[0]
+    while module:
+        with contextlib.suppress(Exception):  # build says it better
+            if spec := importlib.util.find_spec(module):
+                return Path(spec.origin) if spec.origin and is_own(spec.origin) else None
+        module = module.rpartition(".")[0]
+    return None
 
 
 def _place(error: BaseException) -> str:

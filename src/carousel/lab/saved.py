@@ -12,15 +12,13 @@ from torch import Tensor
 from ..twins import from_torch
 from .model import SequenceModel
 from .module import SequenceModule
-from .options import OptionError, make, option
+from .options import FINDERS, OptionError, make, option
 from .results import read_record
 from .tasks import Task
 
 CHECKPOINTS = "checkpoints"
 EMBEDDED = 128
 """Over so many symbols the encoder is by default an embedding, of so many features, and one-hot up to them."""
-FINDERS = ("hydra.utils.get_class", "carousel.lab.tasks.custom")
-"""What makes something of the class that stands beside it, as `path`."""
 
 
 @functools.cache
