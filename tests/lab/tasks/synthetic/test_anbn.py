@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carousel.lab.data import SequenceData
-from carousel.lab.tasks import IGNORE, AnBn, Batch, real
+from carousel.lab.tasks import IGNORE, AnBn, real
 
 
 @settings(max_examples=40, deadline=None)
@@ -77,32 +77,33 @@ def counted(batch):
 
 
 def test_what_is_accepted_is_listed():
-    shown = AnBn(1, 3).examples(counted)
-    assert shown == {"accepted": "Trained on n = 1 to 3; of n = 1 to 6 it accepts: 1, 2, 3, 4"}
-    assert AnBn(1, 3).examples(lambda batch: torch.zeros(1, batch.input.size(1), 3))["accepted"].endswith("none")
+    said = "Trained on n = 1 to 3; of n = 1 to 6 it accepts "
+    assert AnBn(1, 3).examples(counted) == {"accepted": said + "1 to 4."}
+    assert AnBn(1, 3).examples(lambda batch: torch.zeros(1, batch.input.size(1), 3)) == {"accepted": said + "none."}
+    odd = AnBn(1, 3).examples(lambda batch: counted(batch) * (batch.lengths % 3 > 0)[:, None, None])
+    assert odd == {"accepted": said + "1 to 2, 4."}
 
 
-def test_test_sequences_may_have_another_n():
-    task = AnBn(1, 4, test_n_min=9, test_n_max=12)
-    data = SequenceData(task, 4, 200)
-    for split, low, high in (("train", 1, 4), ("val", 1, 4), ("test", 9, 12)):
-        batch = next(iter(getattr(data, f"{split}_dataloader")()))
-        assert isinstance(batch, Batch)
-        assert low <= int(batch.lengths.min()) // 2
-        assert int(batch.lengths.max()) // 2 <= high
-    assert AnBn(2, 4, test_n_max=8).tested() == AnBn(2, 8)
-    assert AnBn(2, 4).tested() == AnBn(2, 4)
+def test_test_sequences_are_longer():
+    for task, low, high in ((AnBn(2, 4), 5, 8), (AnBn(2, 4, test_n_min=9, test_n_max=12), 9, 12)):
+        data = SequenceData(task, 4, 200)
+        for split, first, last in (("train", 2, 4), ("val", 2, 4), ("test", low, high)):
+            batch = next(iter(getattr(data, f"{split}_dataloader")()))
+            assert first <= int(batch.lengths.min()) // 2
+            assert int(batch.lengths.max()) // 2 <= last
+    assert AnBn(2, 4, test_n_min=2, test_n_max=4).tested() == AnBn(2, 4)
 
 
 @pytest.mark.parametrize(
     ("options", "line"),
     [
         ({"letters": 1}, "letters must be an integer of 2 to 26, got 1"),
-        ({"n_min": 0}, "n_min and n_max must be integers, 1 <= n_min <= n_max, got 0 and 10"),
-        ({"n_min": 11}, "n_min and n_max must be integers, 1 <= n_min <= n_max, got 11 and 10"),
-        ({"n_max": 2.5}, "n_min and n_max must be integers, 1 <= n_min <= n_max, got 1 and 2.5"),
-        ({"test_n_min": 11}, "test_n_min and test_n_max must be integers, .* got 11 and 10"),
-        ({"test_n_max": 0}, "test_n_min and test_n_max must be integers, .* got 1 and 0"),
+        ({"n_min": 0}, "^n_min and n_max must be integers of at least 1, .* got 0 and 10"),
+        ({"n_min": 11}, "^n_min and n_max must .* got 11 and 10"),
+        ({"n_max": 2.5}, "^n_min and n_max must .* got 1 and 2.5"),
+        ({"n_max": "x"}, "^n_min and n_max must .* got 1 and x"),
+        ({"test_n_min": 21}, "^test_n_min and test_n_max must .* got 21 and 20"),
+        ({"test_n_max": 0}, "^test_n_min and test_n_max must .* got 11 and 0"),
     ],
 )
 def test_impossible_options_are_refused(options, line):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from ..task import IGNORE, Batch, Classification, Generated, Predictor, Share
+from ..task import IGNORE, Batch, Classification, Generated, Predictor, Share, real
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class AnBn(Generated, Classification):
     probability of q, one in the mean n: the chance level is the entropy of that. A sequence is accepted if all
     predictions are right.
 
-    The test sequences may have an n from `test_n_min` to `test_n_max`, to measure whether what was learnt holds
-    beyond the lengths of training.
+    The test sequences have an n from `test_n_min` to `test_n_max`, by default all beyond those of training, up to
+    twice as long: whether what was learnt holds there.
 
     Args:
         letters: 2 for a^n b^n, 3 for a^n b^n c^n, and so on.
-        test_n_min: None: `n_min`.
-        test_n_max: None: `n_max`.
+        test_n_min: None: `n_max + 1`.
+        test_n_max: None: `2 * n_max`.
 
     Raises:
         ValueError: an option is no integer, `letters` not 2 to 26, an n under 1, or a range empty.
@@ -50,11 +51,17 @@ class AnBn(Generated, Classification):
     def __post_init__(self) -> None:
         if type(self.letters) is not int or not 2 <= self.letters <= 26:
             raise ValueError(f"letters must be an integer of 2 to 26, got {self.letters}")
-        for low, high in (("n_min", "n_max"), ("test_n_min", "test_n_max")):
-            n = [getattr(self, name.removeprefix("test_")) if getattr(self, name) is None else getattr(self, name)
-                 for name in (low, high)]  # fmt: skip
-            if not all(type(k) is int for k in n) or not 1 <= n[0] <= n[1]:
-                raise ValueError(f"{low} and {high} must be integers, 1 <= {low} <= {high}, got {n[0]} and {n[1]}")
+        for test, ns in (("", lambda: (self.n_min, self.n_max)), ("test_", self.test_range)):
+            low, high = ns()
+            if type(low) is not int or type(high) is not int or not 1 <= low <= high:
+                raise ValueError(
+                    f"{test}n_min and {test}n_max must be integers of at least 1, the first not over the second, "
+                    f"got {low} and {high}"
+                )
+
+    def test_range(self) -> tuple[int, int]:
+        low = self.n_max + 1 if self.test_n_min is None else self.test_n_min
+        return low, 2 * self.n_max if self.test_n_max is None else self.test_n_max
 
     @property
     def input_size(self) -> int:
@@ -83,7 +90,7 @@ class AnBn(Generated, Classification):
         return Batch(x, ((step + 1) // n).where(asked, IGNORE), lengths)
 
     def tested(self) -> "AnBn":
-        low, high = self.test_n_min or self.n_min, self.test_n_max or self.n_max
+        low, high = self.test_range()
         return replace(self, n_min=low, n_max=high, test_n_min=None, test_n_max=None)
 
     def metrics(self) -> dict[str, Metric]:
@@ -106,12 +113,12 @@ class AnBn(Generated, Classification):
 
     def examples(self, predict: Predictor) -> dict[str, str]:
         """Up to which n it accepts."""
-        highest = max(2 * self.n_max, self.tested().n_max)
+        highest = self.test_range()[1]
         accepted = []
         for n in range(1, highest + 1):
             batch = self.sequences(torch.tensor([n]))
-            right = predict(batch).argmax(-1) == batch.target
-            if right[batch.target != IGNORE].all():
+            if self.accepted(*real(self, batch, predict(batch))).all():
                 accepted.append(n)
-        listed = ", ".join(map(str, accepted)) or "none"
-        return {"accepted": f"Trained on n = {self.n_min} to {self.n_max}; of n = 1 to {highest} it accepts: {listed}"}
+        runs = [[n for _, n in run] for _, run in groupby(enumerate(accepted), lambda pair: pair[1] - pair[0])]
+        listed = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs) or "none"
+        return {"accepted": f"Trained on n = {self.n_min} to {self.n_max}; of n = 1 to {highest} it accepts {listed}."}
