@@ -62,6 +62,15 @@ def test_blanks_are_not_counted_as_recalled():
     assert metric.compute() == 0.5
 
 
+def test_what_was_shown_stands_beside_what_was_said():
+    task = CopyMemory(9, items=2, kinds=3)
+    x = task.sample(4, generator()).input
+    (text,) = task.examples(lambda batch: torch.eye(4)[batch.target]).values()
+    assert text.splitlines()[2:] == [f"    {a} {b}   ->   {a} {b}" for a, b in x[:, :2].tolist()]
+    (text,) = task.examples(lambda batch: torch.eye(4)[torch.full_like(batch.target, 3)]).values()
+    assert all(line.endswith("->   - -") for line in text.splitlines()[2:])
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [

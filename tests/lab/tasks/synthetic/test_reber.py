@@ -130,3 +130,13 @@ def test_the_metrics_by_hand():
 def test_impossible_options_are_refused(steps):
     with pytest.raises(ValueError, match=f"continual must be null or an integer of at least 9, got {steps}"):
         Reber(steps)
+
+
+def test_what_is_legal_is_shown_beside_what_is_likeliest():
+    (text,) = Reber().examples(lambda batch: batch.target[..., 1:].float()).values()
+    rows = [row.strip("| ").split(" | ") for row in text.splitlines()[2:]]
+    assert rows[0] == ["B", "T P", "T P"]
+    assert all(legal == likeliest for _, legal, likeliest in rows)
+    (text,) = Reber().examples(lambda batch: -batch.target[..., 1:].float()).values()
+    rows = [row.strip("| ").split(" | ") for row in text.splitlines()[2:]]
+    assert not any(legal == likeliest for _, legal, likeliest in rows)

@@ -60,6 +60,19 @@ def test_the_test_sequences_may_be_longer():
     assert next(iter(data.test_dataloader())).input.shape == (8, 70)
 
 
+def test_the_figure_shows_the_share_of_right_answers_at_each_step():
+    task = WordProblem(3, test_seq_len=5)
+
+    def up_to_three(batch):
+        return torch.eye(6)[batch.target] * (torch.arange(5) < 3)[:, None]  # then always the first class
+
+    (figure,) = task.examples(up_to_three).values()
+    line = figure.axes[0].lines[0]
+    assert list(line.get_xdata()) == [1, 2, 3, 4, 5]
+    assert line.get_ydata()[:3].tolist() == [1, 1, 1]
+    assert line.get_ydata()[3:].tolist() == pytest.approx([1 / 6, 1 / 6], abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [

@@ -83,3 +83,11 @@ class CopyMemory(Generated, Classification):
             return torch.where(answer, 0.0, -100.0).expand(len(batch.input), -1, -1)
 
         return {"memoryless": memoryless}
+
+    def examples(self, predict: Predictor) -> dict[str, str]:
+        """Some of what was shown, and what was said again."""
+        batch = self.sample(4, torch.Generator().manual_seed(0))
+        said = predict(batch).cpu().argmax(-1)[:, -self.items :]
+        lines = (f"    {' '.join(map(str, a))}   ->   {' '.join('-' if k == self.kinds else str(k) for k in b)}"
+                 for a, b in zip(batch.input[:, : self.items].tolist(), said.tolist(), strict=True))  # fmt: skip
+        return {"recalled": "\n".join(("Shown, and said again (- is a blank):", "", *lines))}

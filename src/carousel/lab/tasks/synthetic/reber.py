@@ -1,6 +1,7 @@
 """The embedded Reber grammar."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -127,6 +128,22 @@ class Reber(Generated):
             "all but the second symbol": forgetful,
             "the last symbol alone": lambda batch: table.to(batch.input.device)[batch.input],
         }
+
+    def examples(self, predict: Predictor) -> dict[str, str]:
+        """A string, and after each of its symbols as many as are legal of those that are taken for the likeliest."""
+        batch = Reber().sample(1, torch.Generator().manual_seed(0))
+        order = predict(batch)[0].cpu().argsort(descending=True)
+        rows = (("symbol", "legal", "likeliest"), ("---", "---", "---"))
+        for symbol, target, ranked in zip(
+            batch.input[0].tolist(), batch.target[0].tolist(), order.tolist(), strict=True
+        ):
+            legal = {k for k, may in enumerate(target[1:]) if may}
+            rows += ((SYMBOLS[symbol], _letters(legal), _letters(ranked[: len(legal)])),)
+        return {"next_symbols": "\n".join(f"| {' | '.join(row)} |" for row in rows)}
+
+
+def _letters(symbols: Iterable[int]) -> str:
+    return " ".join(SYMBOLS[k] for k in sorted(symbols))
 
 
 def closes(target: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 
 import torch
+from matplotlib.figure import Figure
 
-from ..task import Batch, Classification, Generated
+from ..task import Batch, Classification, Generated, Predictor
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,18 @@ class WordProblem(Generated, Classification):
 
     def tested(self) -> "WordProblem":
         return self if self.test_seq_len is None else replace(self, seq_len=self.test_seq_len, test_seq_len=None)
+
+    def examples(self, predict: Predictor) -> dict[str, Figure]:
+        """How many answers are right, step by step."""
+        batch = self.tested().sample(500, torch.Generator().manual_seed(0))
+        right = (predict(batch).cpu().argmax(-1) == batch.target).float().mean(0)
+        figure = Figure(figsize=(6, 3.6), layout="constrained")
+        ax = figure.subplots()
+        ax.plot(range(1, len(right) + 1), right)
+        ax.axhline(1 / self.output_size, color="gray", linestyle=":", label="a guess")
+        if len(right) > self.seq_len:
+            ax.axvline(self.seq_len, color="gray", linestyle="--", label="as long as in training")
+        ax.set(xlabel="step", ylabel="share of right answers", ylim=(0, 1.03))
+        ax.set_title(f"Product of all permutations so far, of {self.things} things")
+        ax.legend()
+        return {"accuracy_by_step": figure}
