@@ -36,7 +36,7 @@ class AnBn(Generated, Classification):
         test_n_max: None: `2 * n_max`.
 
     Raises:
-        ValueError: an option is no integer, `letters` not 2 to 26, an n under 1, or a range empty.
+        ValueError: an option is no integer, `letters` not 2 to 26, or a range empty or of 1 alone.
     """
 
     n_min: int = 1
@@ -53,10 +53,10 @@ class AnBn(Generated, Classification):
             raise ValueError(f"letters must be an integer of 2 to 26, got {self.letters}")
         for test, ns in (("", lambda: (self.n_min, self.n_max)), ("test_", self.test_range)):
             low, high = ns()
-            if type(low) is not int or type(high) is not int or not 1 <= low <= high:
+            if type(low) is not int or type(high) is not int or not 1 <= low <= high or high < 2:
                 raise ValueError(
-                    f"{test}n_min and {test}n_max must be integers of at least 1, the first not over the second, "
-                    f"got {low} and {high}"
+                    f"{test}n_min and {test}n_max must be integers of at least 1 and 2, the first not over the "
+                    f"second, got {low} and {high}"
                 )
 
     def test_range(self) -> tuple[int, int]:
