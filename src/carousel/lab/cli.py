@@ -21,7 +21,7 @@ from rich.console import Console
 from . import app, dashboard, results
 from .folders import ENDED
 from .options import first_line
-from .report import table, write_report
+from .report import legend, table, write_report
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 PATIENCE = 2.0  # seconds in which a second Ctrl-C is the first one
@@ -41,8 +41,7 @@ def finish(folder: Path, output: Path | None = None, key: str | None = None) -> 
     def say(line: str, style: str | None = None) -> None:
         console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
-    baselines = results.names(f"{loss:.3g} ({task})" for task, loss in rows.groupby("task")["chance"].first().items())
-    console.print(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {baselines}")
+    console.print("\n".join(legend(rows)))
     console.print(table(rows))
     try:
         for line in write_report(tables, folder, output, key):

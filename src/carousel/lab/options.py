@@ -36,6 +36,7 @@ GIVEN = {
     "model.batch_first": "always true in the lab",
     "model.device": "the trainer's (trainer.accelerator)",
     "trainer.logger": "made of the group logger (write ~logger to go without)",
+    "trainer.enable_checkpointing": "made of callbacks.checkpoints (null switches it off)",
     "trainer.callbacks": "made of the group callbacks (write ~callbacks to go without)",
 }
 """What `build` hands over itself, so that a value from the configuration would be lost."""

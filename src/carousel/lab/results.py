@@ -99,7 +99,7 @@ class Tables(NamedTuple):
     end with its label, model, task, seq_len and seed."""
 
     results: pd.DataFrame
-    """One row a run, finished or not: its record."""
+    """One row a run, finished or not: its record. `seq_len` is 0 where the sequences of a task are of many lengths."""
     gradient_flow: pd.DataFrame
     """step, layer, direction, state, lag, log10_norm, and predicted where that was asked for."""
     loss_curves: pd.DataFrame
@@ -196,8 +196,10 @@ def collect(folder: Path) -> Tables:
     for path, record in found.items():
         run = path.relative_to(folder).as_posix()
         nested = {part: record.pop(part) for part in ("overrides", "metrics", "versions", "config")}
+        baselines = record.pop("baselines", {})
         rows.append({"run": run, "label": ""} | record | nested["metrics"])
         rows[-1] |= {f"{part}.{k}": v for part in ("versions", "config") for k, v in nested[part].items()}
+        rows[-1] |= {f"baseline.{k}.test/{m}": y for k, known in baselines.items() for m, y in known.items()}
         for name in parts if record["status"] == "finished" else ():
             try:
                 table = pd.read_csv(path / name)
@@ -214,6 +216,7 @@ def collect(folder: Path) -> Tables:
         t.reindex(columns=["run", "step", "train/loss", "val/loss"]).dropna(thresh=3) for t in parts[CURVES]
     ]
     results = pd.DataFrame(rows)
+    results["seq_len"] = results["seq_len"].fillna(0).astype(int)
     results = results.assign(label=labels(results)).sort_values(ORDER, ignore_index=True)
     keys = results.set_index("run")[["label", "model", "task", "seq_len", "seed"]]
     gathered = [pd.concat(t, ignore_index=True).join(keys, on="run") if t else pd.DataFrame() for t in parts.values()]
@@ -257,6 +260,11 @@ def labels(results: pd.DataFrame, without: Iterable[str] = ()) -> pd.Series:
         return " ".join([run["model"], *said] if several or not said else said)
 
     return results.apply(label, axis=1)
+
+
+def length(seq_len: int) -> str:
+    """The length of a task's sequences in words, if it has one."""
+    return f"T = {seq_len}" if seq_len else ""
 
 
 def value(x: object) -> str:
