@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
@@ -77,10 +76,9 @@ class CopyMemory(Generated, Classification):
 
     def baselines(self) -> dict[str, Predictor]:
         def memoryless(batch: Batch) -> Tensor:
-            recall = torch.arange(self.seq_len, device=batch.input.device) >= self.seq_len - self.items
-            answer = torch.where(recall[:, None], torch.arange(self.output_size, device=recall.device) < self.kinds,
-                                 F.one_hot(torch.tensor(self.kinds, device=recall.device)).bool())  # fmt: skip
-            return torch.where(answer, 0.0, -100.0).expand(len(batch.input), -1, -1)
+            recall = torch.arange(self.seq_len) >= self.seq_len - self.items
+            answers = recall[:, None] == (torch.arange(self.output_size) < self.kinds)  # all kinds, or blank
+            return torch.where(answers, 0.0, -100.0).to(batch.input.device).expand(len(batch.input), -1, -1)
 
         return {"memoryless": memoryless}
 
