@@ -196,7 +196,8 @@ class SequenceData(L.LightningDataModule):
     def _evaluation(self, split: str) -> Batches:
         task = self.task
         if isinstance(task, Generated):
-            return Batches(lambda i: task.sample(self.eval_size or 500, generator(self.data_seed, split, i)), 1)
+            source, num = task.tested() if split == "test" else task, self.eval_size or 500
+            return Batches(lambda i: source.sample(num, generator(self.data_seed, split, i)), 1)
         if isinstance(task, Recorded):
             whole, num = task.split(split), self.eval_size or 500
             return Batches(

@@ -3,9 +3,14 @@
 from hydra.utils import get_class
 
 from .synthetic.adding import Adding
+from .synthetic.anbn import AnBn
+from .synthetic.copy_memory import CopyMemory
 from .synthetic.latch import Latch
+from .synthetic.multiplication import Multiplication
 from .synthetic.parity import Parity
+from .synthetic.reber import Reber
 from .synthetic.temporal_order import TemporalOrder
+from .synthetic.word_problem import WordProblem
 from .task import (
     IGNORE,
     Batch,
@@ -14,6 +19,7 @@ from .task import (
     Predictor,
     Recorded,
     Regression,
+    Share,
     Stream,
     Task,
     always,
@@ -30,17 +36,23 @@ def custom(path: str, **options: object) -> Task:
 __all__ = [
     "IGNORE",
     "Adding",
+    "AnBn",
     "Batch",
     "Classification",
+    "CopyMemory",
     "Generated",
     "Latch",
+    "Multiplication",
     "Parity",
     "Predictor",
+    "Reber",
     "Recorded",
     "Regression",
+    "Share",
     "Stream",
     "Task",
     "TemporalOrder",
+    "WordProblem",
     "always",
     "custom",
     "marked",

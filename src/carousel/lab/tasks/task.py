@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchmetrics import MeanSquaredError, Metric
+from torchmetrics import MeanMetric, MeanSquaredError, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 IGNORE = -100
@@ -101,6 +101,10 @@ class Generated(Task):
         """`num` sequences, in which chance is the generator's alone."""
         raise NotImplementedError
 
+    def tested(self) -> "Generated":
+        """The task whose sequences are the test data: this one, or one of longer sequences, say."""
+        return self
+
     def solved(self, loss: float) -> bool | None:
         """A tenth of the best constant answer's loss or less."""
         return None if self.chance is None else loss <= 0.1 * self.chance
@@ -179,6 +183,17 @@ class Regression(Task):
 
     def baselines(self) -> dict[str, Predictor]:
         return {"best constant": always(self, self.training_targets().mean(0))}
+
+
+class Share(MeanMetric):
+    """The share of what is right: `right(prediction, target)` gives a truth value for each thing that counts."""
+
+    def __init__(self, right: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.right = right
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        super().update(self.right(prediction, target).float())
 
 
 def always(task: Task, answer: Tensor) -> Predictor:
