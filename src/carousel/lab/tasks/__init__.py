@@ -2,6 +2,10 @@
 
 from hydra.utils import get_class
 
+from .real.images import MNIST, Digits
+from .real.japanese_vowels import JapaneseVowels
+from .real.mnist1d import MNIST1D
+from .real.spoken_digits import SpokenDigits
 from .synthetic.adding import Adding
 from .synthetic.latch import Latch
 from .synthetic.parity import Parity
@@ -29,15 +33,20 @@ def custom(path: str, **options: object) -> Task:
 
 __all__ = [
     "IGNORE",
+    "MNIST",
+    "MNIST1D",
     "Adding",
     "Batch",
     "Classification",
+    "Digits",
     "Generated",
+    "JapaneseVowels",
     "Latch",
     "Parity",
     "Predictor",
     "Recorded",
     "Regression",
+    "SpokenDigits",
     "Stream",
     "Task",
     "TemporalOrder",
