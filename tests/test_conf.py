@@ -39,7 +39,12 @@ def test_every_option_of_every_group_builds(tmp_path, group, name):
         ("model", "custom"): ["model.cell.path=carousel.LSTMCell"],
         ("task", "custom"): ["task.path=carousel.lab.tasks.Parity", "+task.seq_len=8"],
     }.get((group, name), [])
-    trainer, module, data = app.build(load(tmp_path, f"{group}={name}", *own))
+    try:
+        trainer, module, data = app.build(load(tmp_path, f"{group}={name}", *own))
+    except app.OptionError as error:
+        if group == "task" and " needs " in str(error):  # data that do not come with the package
+            pytest.skip(str(error))
+        raise
     assert trainer.max_steps > 0
     batch = next(iter(data.train_dataloader()))
     module.loss(batch).backward()

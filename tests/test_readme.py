@@ -45,7 +45,9 @@ def test_every_training_command_composes():
     commands = re.findall(r"python scripts/train\.py ([^\n#`&]*)", README)
     assert len(commands) > 4
     for arguments in commands:
-        overrides = [a for a in shlex.split(arguments) if a != "-m" and not a.startswith(("model.cell.path=my", "task.path=my"))]
+        overrides = [
+            a for a in shlex.split(arguments) if a != "-m" and not a.startswith(("model.cell.path=my", "task.path=my"))
+        ]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             compose("train", overrides=[o.split(",")[0] for o in overrides])
 

@@ -56,7 +56,7 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
     task = make("task", cfg.task, Task)
     try:
         data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed, cfg.train_size)
-    except ValueError as error:  # which names the option
+    except (ValueError, OSError) as error:  # which names the option
         raise OptionError(str(error)) from error
     model = build_model(cfg, task)
     optimizer = make("optimizer", cfg.optimizer)

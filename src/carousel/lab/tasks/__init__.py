@@ -2,6 +2,10 @@
 
 from hydra.utils import get_class
 
+from .real.images import MNIST, Digits
+from .real.japanese_vowels import JapaneseVowels
+from .real.mnist1d import MNIST1D
+from .real.spoken_digits import SpokenDigits
 from .synthetic.adding import Adding
 from .synthetic.anbn import AnBn
 from .synthetic.copy_memory import CopyMemory
@@ -35,12 +39,16 @@ def custom(path: str, **options: object) -> Task:
 
 __all__ = [
     "IGNORE",
+    "MNIST",
+    "MNIST1D",
     "Adding",
     "AnBn",
     "Batch",
     "Classification",
     "CopyMemory",
+    "Digits",
     "Generated",
+    "JapaneseVowels",
     "Latch",
     "Multiplication",
     "Parity",
@@ -49,6 +57,7 @@ __all__ = [
     "Recorded",
     "Regression",
     "Share",
+    "SpokenDigits",
     "Stream",
     "Task",
     "TemporalOrder",
