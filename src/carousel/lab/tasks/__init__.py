@@ -2,8 +2,12 @@
 
 from hydra.utils import get_class
 
+from .forecast import Forecast
+from .real.electricity import Electricity
+from .real.sunspots import Sunspots
 from .synthetic.adding import Adding
 from .synthetic.latch import Latch
+from .synthetic.mackey_glass import MackeyGlass
 from .synthetic.parity import Parity
 from .synthetic.temporal_order import TemporalOrder
 from .task import (
@@ -32,13 +36,17 @@ __all__ = [
     "Adding",
     "Batch",
     "Classification",
+    "Electricity",
+    "Forecast",
     "Generated",
     "Latch",
+    "MackeyGlass",
     "Parity",
     "Predictor",
     "Recorded",
     "Regression",
     "Stream",
+    "Sunspots",
     "Task",
     "TemporalOrder",
     "always",
