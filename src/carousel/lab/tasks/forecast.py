@@ -120,6 +120,7 @@ class Forecast(Recorded, Regression):
             forecast = module(batch.input.to(device)).cpu()
         name, baseline = next(iter(self.baselines().items()))
         drawn = {"truth": batch.target, "forecast": forecast, name: baseline(batch)}
+        std = self.scale()[1]
         before = min(self.window, max(2 * self.horizon, next(iter(self.lags.values()))))
         figure = Figure(figsize=(12, 6), layout="constrained")
         for k, ax in enumerate(figure.subplots(2, (len(which) + 1) // 2, squeeze=False, sharey=True).flat):
@@ -130,8 +131,10 @@ class Forecast(Recorded, Regression):
             for (label, values), style in zip(drawn.items(), ("k-", "C0-", "C1--"), strict=True):
                 ax.plot(range(self.horizon), self.answer(values[k]), style, label=label, markersize=3,
                         marker="o" if self.horizon == 1 else None)  # fmt: skip
-            error = (forecast[k] - batch.target[k]).abs().mean() * self.scale()[1]
-            ax.set_title(f"{self.when(self.spans()['test'][0] + int(which[k]) * self.every)}: mean error {error:.3g}")
+            errors = {label: (values[k] - batch.target[k]).abs().mean() * std for label, values in drawn.items()}
+            place = self.when(self.spans()["test"][0] + int(which[k]) * self.every)
+            told = ", ".join(f"{label} {error:,.4g}" for label, error in list(errors.items())[1:])
+            ax.set_title(f"{place}\nmean absolute error: {told}", fontsize="medium")
             ax.axvline(-0.5, color="0.8", linewidth=1)
         figure.axes[0].legend(fontsize="small")
         figure.supxlabel(f"{self.step}s from the first that is predicted")
