@@ -190,7 +190,7 @@ def test_the_ways_of_the_gradient_are_those_that_paths_measures(tmp_path):
     _, module, data, _ = fit(tmp_path, carousel.LSTM(2, 8, batch_first=True), [callback])
     assert list(callback.values) == [0, 20]
     x, y, *_ = next(iter(data.val_dataloader()))
-    (split,) = paths(module.recurrent, lambda: module.loss((x[:16], y[:16])))
+    (split,) = paths(module.recurrent, lambda: module.loss(Batch(x[:16], y[:16])))
     for way in ("carousel", "gates"):
         curves = [getattr(split, name).rms()["c"] for name in (way, "total")]
         (row,) = [row for row in callback.values[20] if row.measure == f"paths/{way}"]
@@ -208,7 +208,7 @@ def test_the_largest_lyapunov_exponent(tmp_path):
     torch.manual_seed(0)
     callback = LargestLyapunovExponent(10, 8)
     _, module, data, events = fit(tmp_path, carousel.GRU(2, 8, batch_first=True), [callback])
-    x, _ = next(iter(data.val_dataloader()))
+    x, *_ = next(iter(data.val_dataloader()))
     (spectrum,) = lyapunov(module.recurrent, lambda: module(x[:8]), exponents=1)
     logged = events.Scalars(tag("lyapunov/largest"))
     assert [e.step for e in logged] == [0, 10, 20]
@@ -222,7 +222,7 @@ def test_predictions_stand_beside_what_is_measured_at_the_beginning(tmp_path, ki
     callback = GradientFlow(tmp_path / "flow.csv", None, 16, predict=True)
     fit(tmp_path, layer, [callback], lr=0.0)
     table = pd.read_csv(tmp_path / "flow.csv")
-    x, _ = next(iter(SequenceData(Adding(8), 16, 64, 0).val_dataloader()))
+    x, *_ = next(iter(SequenceData(Adding(8), 16, 64, 0).val_dataloader()))
     for state, expected in theory.linearise(layer.cell(), x[:16].mean((0, 1))).curves(8).items():
         rows = table[(table["step"] == 0) & (table["state"] == state)].set_index("lag")["predicted"]
         assert rows.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
