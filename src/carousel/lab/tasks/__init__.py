@@ -9,6 +9,7 @@ from .synthetic.adding import Adding
 from .synthetic.latch import Latch
 from .synthetic.mackey_glass import MackeyGlass
 from .synthetic.parity import Parity
+from .synthetic.random_numbers import RandomNumbers
 from .synthetic.temporal_order import TemporalOrder
 from .task import (
     IGNORE,
@@ -43,6 +44,7 @@ __all__ = [
     "MackeyGlass",
     "Parity",
     "Predictor",
+    "RandomNumbers",
     "Recorded",
     "Regression",
     "Stream",

@@ -103,8 +103,15 @@ class Forecast(Recorded, Regression):
         return lambda batch: batch.input[:, where, 0]
 
     def read(self, data: Tensor) -> Tensor:
+        """The last `window` steps, scaled.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if data.size(1) < self.window:
+            raise ValueError(f"a forecast needs the last {self.window} {self.step}s, got {data.size(1)}")
         mean, std = self.scale()
-        return (data - mean) / std
+        return ((data[:, -self.window :].double() - mean) / std).float()
 
     def answer(self, prediction: Tensor) -> Tensor:
         mean, std = self.scale()

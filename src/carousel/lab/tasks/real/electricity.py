@@ -14,15 +14,13 @@ from .recordings import embedded
 class Electricity(Forecast):
     """Tell a day's electricity load, hour by hour, at its midnight, from the week before.
 
-    The mean load of 321 clients in Portugal, in kW as the source has it, at every hour of 2012 to 2014 (26,304). It
-    begins so, and with a window of 2, a horizon of 2 and every=1 the first two sequences are
+    The mean load of 321 clients in Portugal, in kW as the source has it, at every hour of 2012 to 2014 (26,304):
 
-        1300.6  1404.5  1384.3  1325.3  1292.3 ...     1300.6 1404.5 -> 1384.3 1325.3
-                                                       1404.5 1384.3 -> 1325.3 1292.3
+        1300.6  1404.5  1384.3 ... 2734.7  2378.7     the first 168 hours, 1 to 7 January 2012
+        1843.1  1516.5  1438.1 ...                    the 24 hours of 8 January, their target
 
-    (a season, the day, is at least what a window has). Targets: training 2012 and 2013, validation the first half of
-    2014, test the second, one forecast every 24 hours and so at midnight alone. Three hours of March in which the
-    clocks were changed are near 0 in the data, and stay.
+    Targets: training 2012 and 2013, validation the first half of 2014, test the second; a forecast every 24 hours, and
+    so at midnight alone. Three hours of March, in which clocks were changed, are near 0 in the data, and stay.
 
     Losses are compared with the same hour a day ago.
     """
