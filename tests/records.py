@@ -6,6 +6,11 @@ import pandas as pd
 
 from carousel.lab.results import FLOW_COLUMNS, PROBE_COLUMNS, write_record
 
+BARE = {"status": "finished", "model": "rnn", "task": "adding", "seq_len": 10, "seed": 0, "solved": False}
+BARE |= {"chance": 1 / 6, "steps_to_solve": None, "wall_time_s": 2.0}
+BARE |= {part: {} for part in ("overrides", "metrics", "versions", "config")}
+"""The least that is a record."""
+
 
 def make_run(
     root: Path,

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import open_dict, read_write
+from records import BARE
 from sweeps import batches
 
 from carousel.gradients import flow
@@ -128,7 +129,7 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("trainer.limit_train_batches=0", "trainer.limit_train_batches must be over 0, got 0"),
         ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be over 0, got 0"),
         ("trainer.log_every_n_steps=1.5", "trainer.log_every_n_steps must be an integer or null, got 1.5"),
-        ("+trainer.enable_checkpointing=maybe", "trainer.enable_checkpointing must be null or true or false"),
+        ("+trainer.enable_checkpointing=true", "trainer.enable_checkpointing is not yours to set"),
         ("callbacks={}", "callbacks={} changes nothing: it is merged with what is there; to go without, ~callbacks"),
         ("+callbacks.x=5", "callbacks.x must be null or name a class in _target_, got 5"),
         ("+callbacks.x._target_=builtins.dict", "callbacks.x must be a lightning Callback"),
@@ -235,7 +236,7 @@ def test_two_jobs_of_one_configuration_are_one_run(tmp_path):
 def test_a_sweep_taken_up_again_keeps_results_of_its_own_configuration_alone(tmp_path):
     made = jobs(tmp_path, "optimizer.lr=0.001")
     config = app.configuration(made[0], tmp_path / "0")
-    write_record(tmp_path / "0", {"status": "finished", "config": config})
+    write_record(tmp_path / "0", BARE | {"config": config})
     assert app.prepare(made) == []
     for change, said in (("optimizer.lr=0.1", "lr=0.001, not 0.1"), ("callbacks.stop_when_solved=null", "stop_when")):
         with pytest.raises(app.OptionError, match=f"was run with .*{said}"):
@@ -246,13 +247,27 @@ def test_a_sweep_taken_up_again_keeps_results_of_its_own_configuration_alone(tmp
     assert "set aside" in said[0]
 
 
+def test_results_of_another_cell_of_the_same_name_are_not_taken_for_the_same(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "cells_of_my_own.py"
+    file.write_text("import carousel\n\n\nclass Mine(carousel.GRUCell):\n    pass\n")
+    made = jobs(tmp_path, "model=custom model.cell.path=cells_of_my_own.Mine")
+    config = app.configuration(made[0], tmp_path / "0")
+    assert [key for key in config if key.endswith("_code_")] == ["model.cell._code_"]
+    write_record(tmp_path / "0", BARE | {"config": config})
+    assert app.prepare(made) == []
+    file.write_text(file.read_text() + "    keep_gate = None\n")
+    with pytest.raises(app.OptionError, match=r"was run with model\.cell\._code_="):
+        app.prepare(made)
+
+
 def test_results_of_other_versions_are_kept_and_that_is_said_once(tmp_path):
     made = jobs(tmp_path, "seed=0", "seed=1")
     for k, job in enumerate(made):
         HydraConfig.instance().set_config(job)
         config = app.configuration(job, tmp_path / f"{k}")
         versions = environment() | {"torch": "0.4", "git": "cafe"}
-        write_record(tmp_path / f"{k}", {"status": "finished", "config": config, "versions": versions})
+        write_record(tmp_path / f"{k}", BARE | {"config": config, "versions": versions})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         assert app.prepare(made) == []

@@ -4,7 +4,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from records import make_run
+from records import BARE, make_run
 
 from carousel.lab.results import (
     FLOW_COLUMNS,
@@ -12,7 +12,9 @@ from carousel.lab.results import (
     best,
     collect,
     environment,
+    list_runs,
     memory_lengths,
+    not_begun,
     read_record,
     steps_to_solve,
     write,
@@ -189,7 +191,7 @@ def test_tables_of_an_earlier_report_stand_in_for_runs(tmp_path):
 
 def test_without_git_there_is_no_commit_and_no_error(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert environment()["git"] is None
+    assert environment.__wrapped__()["git"] is None
 
 
 def test_nothing_to_collect_is_an_error(tmp_path):
@@ -213,10 +215,18 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
-    record = {"status": "finished", "metrics": {"val/loss": 0.5, "x": None}}
+    record = BARE | {"metrics": {"val/loss": 0.5, "x": None}}
     write_record(tmp_path, record)
     assert read_record(tmp_path) == record
     assert json.loads((tmp_path / "result.json").read_text()) == record
+
+
+def test_a_sweep_knows_which_of_its_runs_were_not_begun(tmp_path):
+    assert not_begun(tmp_path) == []
+    list_runs(tmp_path, ["a", "b"])
+    list_runs(tmp_path, ["b", "c"])  # taken up again with others
+    write_record(tmp_path / "b", BARE | {"status": "running"})
+    assert not_begun(tmp_path) == ["a", "c"]
 
 
 def test_the_environment_names_the_versions():

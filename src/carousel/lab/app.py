@@ -1,5 +1,8 @@
 """One run: built from its configuration, trained, tested and recorded."""
 
+import contextlib
+import hashlib
+import importlib.util
 import logging
 import math
 import os
@@ -14,6 +17,7 @@ import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -23,14 +27,14 @@ from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule, scores
 from .options import OptionError, make, option
-from .saved import CHECKPOINTS, build_model, weights
+from .saved import CHECKPOINTS, FINDERS, build_model, weights
 from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
 """The folders to report on when all is done, and the runs in each that this process is answerable for."""
 
 ABSURD = 1e6
-"""How many times chance a loss is that has run away."""
+"""How many times the baseline's a loss is that has run away."""
 
 
 def conf_dir() -> Path:
@@ -73,7 +77,9 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
     callbacks = _members("callbacks", cfg, L.Callback, hydra_cfg.runtime.get("output_dir"))
     logger = _members("logger", cfg, Logger) if loggers else []
     quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
-    trainer = make("trainer", cfg.trainer, L.Trainer, logger=logger or False, callbacks=callbacks, **quiet)
+    given = {"logger": logger or False, "callbacks": callbacks, **quiet}
+    given["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    trainer = make("trainer", cfg.trainer, L.Trainer, **given)
     if cfg.tested not in ("last", "best"):
         raise OptionError(f"tested must be last or best, got {cfg.tested!r}")
     if cfg.tested == "best" and not trainer.checkpoint_callback:
@@ -91,11 +97,13 @@ def _members(name: str, cfg: DictConfig, kind: type, folder: str | None = None) 
         if not isinstance(node, DictConfig) or "_target_" not in node:
             raise OptionError(f"{name}.{key} must be null or name a class in _target_, got {node}")
         found.append(make(f"{name}.{key}", node, kind))
-        if folder and isinstance(path := node.get("path"), str):
-            path = Path(path)
-            own = path.is_file() and not path.is_symlink() and path.absolute().parent == Path(folder).absolute()
-            if os.path.lexists(path) and not own:
-                raise OptionError(f"{name}.{key}.path: {path} is there already, and not of this run; choose another")
+        for which in ("path", "dirpath") if folder else ():
+            if not isinstance(node.get(which), str):
+                continue
+            path = Path(node[which])
+            own = not path.is_symlink() and path.absolute().parent == Path(folder).absolute()
+            if os.path.lexists(path) and not (own and path.is_file() == (which == "path")):
+                raise OptionError(f"{name}.{key}.{which}: {path} is there already, and not of this run; choose another")
     return found
 
 
@@ -120,7 +128,30 @@ def configuration(cfg: DictConfig, folder: Path) -> dict[str, object]:
     nodes = {key: OmegaConf.to_container(cfg[key], resolve=True) if OmegaConf.is_config(cfg[key]) else cfg[key]
              for key in keys}  # fmt: skip
     here = f"{folder}/"
-    return {k: v.replace(here, "") if isinstance(v, str) else v for k, v in _flatten(nodes).items()}
+    config = {k: v.replace(here, "") if isinstance(v, str) else v for k, v in _flatten(nodes).items()}
+    return config | _code(config)
+
+
+def _code(config: dict[str, object]) -> dict[str, str]:
+    """For each class or function named in the configuration that stands in a file of one's own, that file's hash."""
+    found = {}
+    for key, name in config.items():
+        node, _, end = key.rpartition(".")
+        got = end == "path" and config.get(f"{node}._target_") in FINDERS
+        if isinstance(name, str) and (got or end == "_target_") and (file := _file(name)):
+            found[f"{node}._code_"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return found
+
+
+def _file(name: str) -> Path | None:
+    """The file of one's own that defines what has this dotted name."""
+    module = name.rpartition(".")[0]
+    while module:
+        with contextlib.suppress(Exception):  # build says it better
+            if spec := importlib.util.find_spec(module):
+                return Path(spec.origin) if spec.origin and options.is_own(spec.origin) else None
+        module = module.rpartition(".")[0]
+    return None
 
 
 def _identity(config: dict[str, object]) -> frozenset:
@@ -152,7 +183,7 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
                 built.add(but_seeds)
             configs.append(config)
             callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
-            files += [str(node.path) for node in callbacks if node.get("path")]
+            files += [str(node[option]) for node in callbacks for option in ("path", "dirpath") if node.get(option)]
         else:
             with read_write(job.hydra), open_dict(job.hydra):
                 job.hydra.sweep.subdir = twin.hydra.sweep.subdir
@@ -214,6 +245,8 @@ def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
 def _called(cfg: DictConfig, hydra_cfg: DictConfig, group: str) -> str:
     """The name of what was chosen of a group, or of its class where that is another one than the choice's."""
     choice, target = hydra_cfg.runtime.choices.get(group), cfg[group]._target_
+    if target == "carousel.lab.tasks.custom":
+        return cfg[group].path.rpartition(".")[2]
     name = choice
     while name and (path := conf_dir() / group / f"{name}.yaml").is_file():
         node = OmegaConf.load(path)
@@ -285,7 +318,6 @@ def run(cfg: DictConfig) -> float:
         if cfg.tested == "best" and saved.best_model_path:
             module.load_state_dict(weights(saved.best_model_path))
         record["metrics"] |= trainer.validate(module, data, verbose=False)[0]  # the last step may not have been
-        record["chance"] = next(iter(module.baseline_losses.values()), None)
         record["solved"] = module.task.solved(record["metrics"]["val/loss"])
         stops = [c for c in trainer.callbacks if isinstance(c, StopWhenSolved)]
         record["steps_to_solve"] = stops[0].steps_to_solve if stops else None
@@ -295,7 +327,7 @@ def run(cfg: DictConfig) -> float:
             name: scores(module.task, predict, data.test_dataloader())
             for name, predict in module.task.baselines().items()
         }
-        record |= _ending(record["metrics"]["val/loss"], record["chance"])
+        record |= _ending(record["metrics"]["val/loss"], module.baseline_loss)
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
         record |= {"status": "interrupted", "error": "stopped by the user"}
         raise KeyboardInterrupt from error
@@ -308,18 +340,20 @@ def run(cfg: DictConfig) -> float:
         else:
             raise
     finally:
+        record["chance"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin, 2)
         if trainer.is_global_zero:
             results.write_record(folder, record)
     try:
-        dashboard.log_run(trainer, record, _gradient_horizon(folder))
+        if trainer.is_global_zero:
+            dashboard.log_run(trainer, record, _gradient_horizon(folder))
     except Exception as error:  # no page of TensorBoard is worth a run
         warnings.warn(f"no hyperparameters in TensorBoard: {error}", stacklevel=1)
     return record["metrics"].get("test/loss", math.inf)
 
 
-def _ending(loss: float, chance: float) -> dict[str, str | None]:
-    if loss <= ABSURD * chance:
+def _ending(loss: float, chance: float | None) -> dict[str, str | None]:
+    if loss <= ABSURD * (chance or 1):
         return {"status": "finished"}
     return {"status": "diverged", "error": f"val/loss is {loss:.4g}"}
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
 
-from .results import places, relative, value, varied
+from .results import length, places, relative, value, varied
 
 # Okabe & Ito's colours, told apart in black and white by the line and the marker.
 STYLES = {
@@ -220,7 +220,7 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
         ax.set_xlabel("lag k (time steps back from the loss)")
     over = "; geometric mean and range of the runs" * bool(flow.groupby(["task", "label"])["run"].nunique().max() > 1)
     over += "; superscript: the layer" * (len({layer for layer, _ in places(flow)}) > 1)
-    lengths = " or ".join(f"{length}" for length in sorted(flow["seq_len"].unique()))
+    lengths = " or ".join(f"{lag + 1}" for lag in sorted(flow.groupby("run")["lag"].max().unique()))
     figure.suptitle(f"How much of the error reaches earlier states (sequence length T = {lengths}{over})", fontsize=11)
     legend(figure, grid.flat, style)
     return figure
@@ -327,13 +327,15 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.6 * columns + 0.6 + 1.6 * (columns == 1), 2.7 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for ax, ((task, length), part) in zip(grid.flat, panels, strict=False):
+    goal = results.groupby("task")["solved"].count() > 0
+    for ax, ((task, seq_len), part) in zip(grid.flat, panels, strict=False):
         for k, (label, runs) in enumerate(ordered(part.groupby("label"))):
             threads(ax, named(label), runs.pivot_table(index="step", columns="run", values="loss"), style[label], k)
         mark(ax, 1, "baseline")
-        mark(ax, 0.1, "solved")
-        tasks = curves["task"].nunique()
-        ax.set_title(f"{task}, T = {length}" if tasks > 1 else f"T = {length}", fontsize=10)
+        if goal[task]:
+            mark(ax, 0.1, "solved")
+        words = (task * (curves["task"].nunique() > 1 or not seq_len), length(seq_len))
+        ax.set_title(", ".join(filter(None, words)), fontsize=10)
         ax.set(yscale="log", xlabel="training step")
         ax.grid(alpha=0.25)
     for ax in grid.flat[len(panels) :]:

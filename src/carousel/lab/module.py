@@ -79,6 +79,11 @@ class SequenceModule(L.LightningModule):
             losses[next(iter(losses))] = self.task.chance
         self.baseline_losses = losses
 
+    @property
+    def baseline_loss(self) -> float | None:
+        """What losses are compared with: the first baseline's, once training has begun."""
+        return next(iter(self.baseline_losses.values()), None)
+
     def baseline_tags(self) -> list[str]:
         """What the baselines' losses are called in the logs."""
         return [f"val/baseline_{name}" if k else "val/chance" for k, name in enumerate(self.baseline_losses)]

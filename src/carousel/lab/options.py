@@ -36,6 +36,7 @@ GIVEN = {
     "model.batch_first": "always true in the lab",
     "model.device": "the trainer's (trainer.accelerator)",
     "trainer.logger": "made of the group logger (write ~logger to go without)",
+    "trainer.enable_checkpointing": "made of callbacks.checkpoints (null switches it off)",
     "trainer.callbacks": "made of the group callbacks (write ~callbacks to go without)",
 }
 """What `build` hands over itself, so that a value from the configuration would be lost."""
@@ -66,11 +67,16 @@ def option(name: str):
         raise OptionError(f"{name}: {first_line(error)}{_place(error)}") from error
 
 
+def is_own(file: str) -> bool:
+    """Whether a source file is neither Carousel's nor installed."""
+    inside = any(Path(file).is_relative_to(home) for home in INSTALLED)
+    return not inside and "site-packages" not in file and file.endswith(".py")
+
+
 def _place(error: BaseException) -> str:
     """Where somebody's own code, such as a cell, raised: there the option may not be at fault."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not any(Path(f.filename).is_relative_to(home) for home in INSTALLED)]
-    own = [f for f in own if "site-packages" not in f.filename and not f.filename.startswith("<")]
+    own = [f for f in frames if is_own(f.filename)]
     if not frames or not own or own[-1] is not frames[-1]:
         return ""
     return f" ({type(error).__name__} in {frames[-1].filename}:{frames[-1].lineno}, {frames[-1].name})"
@@ -153,9 +159,10 @@ def check(cfg: DictConfig, overrides: dict[str, str]) -> None:
     Raises:
         OptionError: naming the option.
     """
-    text = OmegaConf.to_yaml(cfg)
-    for key in cfg:
-        if key not in KEYS + NUMBERS and not re.search(rf"\$\{{[^}}]*\b{re.escape(str(key))}\b", text):
+    unknown = [str(key) for key in cfg if key not in KEYS + NUMBERS]
+    text = OmegaConf.to_yaml(cfg) if unknown else ""
+    for key in unknown:
+        if not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):  # no other option refers to it
             raise OptionError(f"{key}: no such option; allowed here: {', '.join(KEYS + NUMBERS)}")
     for key, value in overrides.items():
         if value.replace(" ", "") == "{}":

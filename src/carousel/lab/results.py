@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 
 RECORD = "result.json"
+RUNS = "runs.txt"  # of a sweep: the folders of all its runs, begun or not, a line each
 FLOW, PROBES, CURVES = "flow.csv", "probes.csv", "metrics.csv"  # of one run
 FLOW_COLUMNS = ("step", "layer", "direction", "state", "lag", "log10_norm")
 PROBE_COLUMNS = ("step", "measure", "layer", "direction", "state", "value")
@@ -24,6 +25,9 @@ BUDGET = "config.trainer.max_steps"
 SEEDS = ("config.seed", "config.data_seed")
 SHORT = {"hidden_size": "h"}
 ORDER = ["task", "label", "seq_len", "seed", "run"]  # of the rows of results
+PARTS = ("overrides", "metrics", "versions", "config")  # of a record
+KINDS = {"status": str, "model": str, "task": str, "seq_len": int | None, "seed": int, "solved": bool | None}
+KINDS |= dict.fromkeys(PARTS, dict) | dict.fromkeys(("chance", "steps_to_solve", "wall_time_s"), int | float | None)
 PACKAGES = ("torch", "lightning", "hydra-core", "tensorboard")
 
 
@@ -63,10 +67,12 @@ def read_record(folder: Path) -> dict:
         record = json.loads(path.read_text())
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Unreadable(f"{path} cannot be read: {error}") from error
-    if not isinstance(record, dict) or "status" not in record:
+    if not isinstance(record, dict):
         raise Unreadable(f"{path} is no record of a run")
+    if wrong := [key for key, kind in KINDS.items() if not isinstance(record.get(key), kind)]:
+        raise Unreadable(f"{path} is no record of a run: see its {wrong[0]}")
     return record
 
 
@@ -79,6 +85,20 @@ def records(folder: Path) -> dict[Path, dict]:
         except Unreadable as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
     return found
+
+
+def list_runs(folder: Path, runs: list[str]) -> None:
+    """Write down what a sweep is going to run, below what it was to run before."""
+    path = folder / RUNS
+    lines = dict.fromkeys([*(path.read_text().splitlines() if path.is_file() else []), *runs])
+    write(path, lambda part: part.write_text("".join(f"{line}\n" for line in lines)))
+
+
+def not_begun(folder: Path) -> list[str]:
+    """The runs of the sweep in `folder` that have no record yet."""
+    path = folder / RUNS
+    runs = path.read_text().splitlines() if path.is_file() else []
+    return [run for run in runs if not (folder / run / RECORD).exists()]
 
 
 def names(values) -> str:
@@ -99,7 +119,7 @@ class Tables(NamedTuple):
     end with its label, model, task, seq_len and seed."""
 
     results: pd.DataFrame
-    """One row a run, finished or not: its record."""
+    """One row a run, finished or not: its record. `seq_len` is 0 where the sequences of a task are of many lengths."""
     gradient_flow: pd.DataFrame
     """step, layer, direction, state, lag, log10_norm, and predicted where that was asked for."""
     loss_curves: pd.DataFrame
@@ -195,9 +215,11 @@ def collect(folder: Path) -> Tables:
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in COLUMNS}
     for path, record in found.items():
         run = path.relative_to(folder).as_posix()
-        nested = {part: record.pop(part) for part in ("overrides", "metrics", "versions", "config")}
+        nested = {part: record.pop(part) for part in PARTS}
+        baselines = record.pop("baselines", {})
         rows.append({"run": run, "label": ""} | record | nested["metrics"])
         rows[-1] |= {f"{part}.{k}": v for part in ("versions", "config") for k, v in nested[part].items()}
+        rows[-1] |= {f"baseline.{k}.test/{m}": y for k, known in baselines.items() for m, y in known.items()}
         for name in parts if record["status"] == "finished" else ():
             try:
                 table = pd.read_csv(path / name)
@@ -214,6 +236,7 @@ def collect(folder: Path) -> Tables:
         t.reindex(columns=["run", "step", "train/loss", "val/loss"]).dropna(thresh=3) for t in parts[CURVES]
     ]
     results = pd.DataFrame(rows)
+    results["seq_len"] = results["seq_len"].fillna(0).astype(int)
     results = results.assign(label=labels(results)).sort_values(ORDER, ignore_index=True)
     keys = results.set_index("run")[["label", "model", "task", "seq_len", "seed"]]
     gathered = [pd.concat(t, ignore_index=True).join(keys, on="run") if t else pd.DataFrame() for t in parts.values()]
@@ -257,6 +280,11 @@ def labels(results: pd.DataFrame, without: Iterable[str] = ()) -> pd.Series:
         return " ".join([run["model"], *said] if several or not said else said)
 
     return results.apply(label, axis=1)
+
+
+def length(seq_len: int) -> str:
+    """The length of a task's sequences in words, if it has one."""
+    return f"T = {seq_len}" if seq_len else ""
 
 
 def value(x: object) -> str:

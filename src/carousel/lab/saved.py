@@ -1,11 +1,11 @@
 """Models from their configuration, and trained ones from a run's folder."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
@@ -19,7 +19,8 @@ from .tasks import Task
 CHECKPOINTS = "checkpoints"
 EMBEDDED = 128
 """Over so many symbols the encoder is by default an embedding, of so many features, and one-hot up to them."""
-TRUSTED = ("carousel.", "torch.nn.", "hydra.utils.get_class")
+FINDERS = ("hydra.utils.get_class", "carousel.lab.tasks.custom")
+"""What makes something of the class that stands beside it, as `path`."""
 
 
 @functools.cache
@@ -71,6 +72,26 @@ def weights(checkpoint: str | Path) -> dict[str, Tensor]:
     return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
 
 
+def _named(config: dict[str, object]) -> Iterator[tuple[str, str]]:
+    """What a configuration of a task and a model names to be imported."""
+    for key, value in config.items():
+        group, last = key.split(".")[0], key.rpartition(".")[2]
+        path = last == "path" and config.get(key.removesuffix("path") + "_target_") in FINDERS
+        if group in ("task", "model", "encoder", "head") and (last == "_target_" or path):
+            yield key, str(value)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether it is a class that Carousel or torch.nn defines."""
+    if not name.startswith(("carousel.", "torch.nn.")):
+        return False
+    try:
+        found = get_object(name)
+    except (ImportError, ValueError):
+        return False
+    return isinstance(found, type) and found.__module__.startswith(("carousel.", "torch.nn."))
+
+
 def load(run: str | Path, checkpoint: str | None = None, trust: Iterable[str] = ()) -> SequenceModule:
     """A trained model, from the folder of its run.
 
@@ -92,13 +113,11 @@ def load(run: str | Path, checkpoint: str | None = None, trust: Iterable[str] = 
     flat = read_record(run)["config"]
     cfg = OmegaConf.create()
     for key, value in flat.items():
-        if key.split(".")[0] in ("task", "model", "encoder", "head"):
+        if key.split(".")[0] in ("task", "model", "encoder", "head") and not key.endswith("._code_"):
             OmegaConf.update(cfg, key, value, force_add=True)
-    for key, value in flat.items():
-        last = key.rpartition(".")[2]
-        named = last in ("_target_", "path") and key.split(".")[0] in ("task", "model") and isinstance(value, str)
-        if named and "." in value and not value.startswith(TRUSTED) and value not in trust:
-            raise PermissionError(f"{run}: {key} is {value}, which load(..., trust=[{value!r}]) would import")
+    for key, named in _named(flat):
+        if named not in (*FINDERS, *trust) and not _is_ours(named):
+            raise PermissionError(f"{run}: {key} is {named}, which load(..., trust=[{named!r}]) would import")
     path = run / CHECKPOINTS / f"{checkpoint or flat['tested']}.ckpt"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")

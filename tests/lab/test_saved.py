@@ -1,0 +1,95 @@
+"""A trained model comes back from its run's folder, and nothing is run that the user has not named."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict, read_write
+
+import carousel.lab
+from carousel.lab import app
+from carousel.lab.results import read_record
+
+TINY = ("trainer.max_steps=12", "trainer.val_check_interval=4", "model.hidden_size=4", "eval_size=20")
+
+
+def trained(folder, *overrides):
+    """The folder of a tiny run."""
+    with initialize_config_dir(str(app.conf_dir()), version_base="1.3"):
+        cfg = compose("train", overrides=[*TINY, *overrides], return_hydra_config=True)
+    with read_write(cfg.hydra), open_dict(cfg.hydra):
+        cfg.hydra.runtime.output_dir = str(folder)
+    HydraConfig.instance().set_config(cfg)
+    app.run(cfg)
+    return folder
+
+
+@pytest.mark.parametrize("model", ["lstm", "nn_gru", "lstm_chrono", "indrnn"])
+@pytest.mark.parametrize("tested", ["last", "best"])
+def test_a_loaded_model_predicts_as_it_did_when_it_was_tested(tmp_path, model, tested):
+    run = trained(tmp_path / "run", f"model={model}", "task.seq_len=6", f"tested={tested}", "optimizer.lr=0.05")
+    module = carousel.lab.load(run)
+    assert not module.training
+    record = read_record(run)
+    data = app.SequenceData(module.task, 32, 20, 0)
+    (batch,) = data.test_dataloader()
+    with torch.no_grad():
+        assert float(module.loss(batch)) == record["metrics"]["test/loss"]
+    assert module.configuration == record["config"]
+    assert type(module.task).__name__ == "Adding"
+
+
+def test_best_and_last_are_those_of_the_validation(tmp_path):
+    run = trained(tmp_path / "run", "task.seq_len=6", "optimizer.lr=0.3", "tested=best")
+    (batch,) = app.SequenceData(carousel.lab.load(run).task, 32, 20, 0).val_dataloader()
+    with torch.no_grad():
+        losses = {which: float(carousel.lab.load(run, which).loss(batch)) for which in ("best", "last")}
+    assert losses["best"] < losses["last"]
+    assert losses["best"] == read_record(run)["metrics"]["val/loss"]
+
+
+def test_a_fresh_process_predicts_the_same_to_the_last_bit(tmp_path):
+    run = trained(tmp_path / "run", "task.seq_len=6")
+    code = (
+        f"import carousel.lab, torch; m = carousel.lab.load({str(run)!r}); "
+        "print(m(torch.linspace(0, 1, 12).view(1, 6, 2)).item().hex())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    here = carousel.lab.load(run)(torch.linspace(0, 1, 12).view(1, 6, 2))
+    assert done.stdout.strip() == here.item().hex()
+
+
+def test_a_class_that_the_user_has_not_named_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "own_cell.py").write_text(
+        "import carousel\nprint('imported')\nclass OwnCell(carousel.LSTMCell):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = trained(tmp_path / "run", "model=custom", "model.cell.path=own_cell.OwnCell", "task.seq_len=6")
+    with pytest.raises(PermissionError, match=r"model.cell.path is own_cell.OwnCell, which load\(..., trust="):
+        carousel.lab.load(run)
+    assert carousel.lab.load(run, trust=["own_cell.OwnCell"]).recurrent.cell().__class__.__name__ == "OwnCell"
+
+    record = json.loads((run / "result.json").read_text())
+    for target in (
+        "os.system",
+        "builtins.exec",
+        "carousel.lab.app.os.system",
+        "torch.hub.load",
+        "carousel.lab.cli.main",
+    ):
+        record["config"]["model._target_"] = target
+        (run / "result.json").write_text(json.dumps(record))
+        with pytest.raises(PermissionError, match=target):
+            carousel.lab.load(run, trust=["own_cell.OwnCell"])
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"result\.json"):
+        carousel.lab.load(tmp_path)
+    run = trained(tmp_path / "run", "task.seq_len=6", "callbacks.checkpoints=null")
+    with pytest.raises(FileNotFoundError, match=r"last\.ckpt does not exist"):
+        carousel.lab.load(run)
