@@ -14,6 +14,7 @@ from torch import nn
 
 import carousel
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")
 KINDS = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
 OURS = {"lstm": carousel.LSTM, "gru": carousel.GRU, "rnn": carousel.RNN}
 

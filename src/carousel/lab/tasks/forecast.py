@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanAbsoluteError, Metric
 
 from .task import Batch, Predictor, Recorded, Regression
@@ -117,14 +117,12 @@ class Forecast(Recorded, Regression):
         mean, std = self.scale()
         return prediction * std + mean
 
-    def examples(self, module: nn.Module) -> dict[str, Figure]:
+    def examples(self, predict: Predictor) -> dict[str, Figure]:
         """Some of the test split's forecasts, with what the model had seen of the window, and the first baseline's."""
         test, num = self.split("test"), 6
         which = torch.linspace(0, len(test.input) - 1, min(num, len(test.input))).long().unique()
         batch = Batch(test.input[which], test.target[which])
-        device = next(module.parameters()).device
-        with torch.no_grad():
-            forecast = module(batch.input.to(device)).cpu()
+        forecast = predict(batch)
         name, baseline = next(iter(self.baselines().items()))
         drawn = {"truth": batch.target, "forecast": forecast, name: baseline(batch)}
         std = self.scale()[1]
@@ -141,7 +139,7 @@ class Forecast(Recorded, Regression):
             errors = {label: (values[k] - batch.target[k]).abs().mean() * std for label, values in drawn.items()}
             place = self.when(self.spans()["test"][0] + int(which[k]) * self.every)
             told = ", ".join(f"{label} {error:,.4g}" for label, error in list(errors.items())[1:])
-            ax.set_title(f"{place}\nmean absolute error: {told}", fontsize="medium")
+            ax.set_title(f"{place}\nmean absolute error: {told}", fontsize="small")
             ax.axvline(-0.5, color="0.8", linewidth=1)
         figure.axes[0].legend(fontsize="small")
         figure.supxlabel(f"{self.step}s from the first that is predicted")
