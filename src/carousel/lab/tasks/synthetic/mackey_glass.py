@@ -23,6 +23,10 @@ class MackeyGlass(Forecast):
     steps from each to the next. Targets: training the first 8000, validation 1000, test 1000.
 
     Losses are compared with the value 50 steps ago: the series nearly repeats about every 50.
+
+    NeuroBench asks another question of another solver's series, so its numbers are no measure here: trained on 750
+    points, 75 a Lyapunov time, models run free for 750 more; symmetric MAPE 13.37 of an LSTM, 14.79 of an echo state
+    network.
     """
 
     window: int = 50
