@@ -85,6 +85,10 @@ def test_a_class_that_the_user_has_not_named_is_not_imported(tmp_path, monkeypat
         (run / "result.json").write_text(json.dumps(record))
         with pytest.raises(PermissionError, match=target):
             carousel.lab.load(run, trust=["own_cell.OwnCell"])
+    record["config"] |= {"model._target_": "carousel.LSTM", "model.init": [{"_target_": "os.system"}]}
+    (run / "result.json").write_text(json.dumps(record))
+    with pytest.raises(PermissionError, match=r"model\.init\.0\._target_ is os.system"):
+        carousel.lab.load(run, trust=["own_cell.OwnCell"])
 
 
 def test_what_is_not_there_is_named(tmp_path):

@@ -78,18 +78,20 @@ def joined(task: Task, batches: list[Batch]) -> Batch:
     return Batch(x, target, torch.cat([batch.lengths for batch in batches]))
 
 
-def epochs(task: Task, sequences: Callable[[], Batch], size: int, batch_size: int, seed: int) -> Batches:
-    """Batches without end of `size` training sequences, visited in epochs, each in an order of its own.
+def epochs(task: Task, sequences: Callable[[], Batch], which: Tensor, batch_size: int, seed: int) -> Batches:
+    """Batches without end of some training sequences, visited in epochs, each in an order of its own. The sequences
+    are not copied but for those of a batch, so they may be views of one series.
 
     What does not fill a batch sits the epoch out; a set smaller than `batch_size` is one batch.
     """
+    size = len(which)
     batch_size = min(batch_size, size)
     sequences = functools.cache(sequences)
 
     def batch(i: int) -> Batch:
         epoch, k = divmod(i, size // batch_size)
         order = torch.randperm(size, generator=generator(seed, "order", epoch))
-        return rows(task, sequences(), order[k * batch_size : (k + 1) * batch_size])
+        return rows(task, sequences(), which[order[k * batch_size : (k + 1) * batch_size]])
 
     return Batches(batch)
 
@@ -183,12 +185,12 @@ class SequenceData(L.LightningDataModule):
                 return Batches(lambda i: task.sample(self.batch_size, generator(seed, "train", i)))
             # Sequence k depends on (seed, k) alone, so a smaller set is part of a larger one.
             single = Batches(lambda k: task.sample(1, generator(seed, "train", k)), size)
-            return epochs(task, lambda: joined(task, list(single)), size, self.batch_size, seed)
+            return epochs(task, lambda: joined(task, list(single)), torch.arange(size), self.batch_size, seed)
         if isinstance(task, Recorded):
             whole = task.split("train")
             num = _at_most(size, len(whole.input), "training sequences")
             kept = torch.randperm(len(whole.input), generator=generator(seed, "subset", 0))[:num]
-            return epochs(task, lambda: rows(task, whole, kept), num, self.batch_size, seed)
+            return epochs(task, lambda: whole, kept, self.batch_size, seed)
         x, target = task.series("train")
         num = _at_most(size, len(x), "steps of training data")
         return chunks((x[:num], target[:num]), task.chunk, self.batch_size, seed)

@@ -77,6 +77,9 @@ def _named(config: dict[str, object]) -> Iterator[tuple[str, str]]:
         path = last == "path" and config.get(key.removesuffix("path") + "_target_") in FINDERS
         if group in ("task", "model", "encoder", "head") and (last == "_target_" or path):
             yield key, str(value)
+        elif isinstance(value, dict | list):  # in a list, such as several initializers
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            yield from _named({f"{key}.{part}": one for part, one in inner})
 
 
 def _is_ours(name: str) -> bool:

@@ -2,16 +2,21 @@
 
 from hydra.utils import get_class
 
+from .forecast import Forecast
+from .real.electricity import Electricity
 from .real.images import MNIST, Digits
 from .real.japanese_vowels import JapaneseVowels
 from .real.mnist1d import MNIST1D
 from .real.spoken_digits import SpokenDigits
+from .real.sunspots import Sunspots
 from .synthetic.adding import Adding
 from .synthetic.anbn import AnBn
 from .synthetic.copy_memory import CopyMemory
 from .synthetic.latch import Latch
+from .synthetic.mackey_glass import MackeyGlass
 from .synthetic.multiplication import Multiplication
 from .synthetic.parity import Parity
+from .synthetic.random_numbers import RandomNumbers
 from .synthetic.reber import Reber
 from .synthetic.temporal_order import TemporalOrder
 from .synthetic.word_problem import WordProblem
@@ -47,18 +52,23 @@ __all__ = [
     "Classification",
     "CopyMemory",
     "Digits",
+    "Electricity",
+    "Forecast",
     "Generated",
     "JapaneseVowels",
     "Latch",
+    "MackeyGlass",
     "Multiplication",
     "Parity",
     "Predictor",
+    "RandomNumbers",
     "Reber",
     "Recorded",
     "Regression",
     "Share",
     "SpokenDigits",
     "Stream",
+    "Sunspots",
     "Task",
     "TemporalOrder",
     "WordProblem",

@@ -74,6 +74,14 @@ class Task:
         """What a trained model does, to be looked at in TensorBoard: figures and texts, by name."""
         return {}
 
+    def read(self, data: Tensor) -> Tensor:
+        """New data, (B, T, ...), in the task's own units, as the model's inputs."""
+        return data
+
+    def answer(self, prediction: Tensor) -> Tensor | list[str]:
+        """Predictions (N, output_size) in the task's own units, or words."""
+        return prediction
+
     def training_targets(self) -> Tensor:
         """Enough targets of training data, (N, ...), to tell the best constant answer."""
         raise NotImplementedError
@@ -164,6 +172,10 @@ class Classification(Task):
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(prediction, target)
 
+    def answer(self, prediction: Tensor) -> Tensor | list[str]:
+        """The likeliest classes, (N,)."""
+        return prediction.argmax(-1)
+
     def metrics(self) -> dict[str, Metric]:
         return {"accuracy": MulticlassAccuracy(self.output_size, average="micro")}
 
@@ -215,8 +227,8 @@ def marked(batch: Batch) -> Tensor:
 
 
 def real(task: Task, batch: Batch, prediction: Tensor) -> tuple[Tensor, Tensor]:
-    """Predictions (N, output_size) and targets (N, ...) of what has a target."""
+    """Predictions (N, output_size) and targets (N, ...) of what has a target; contiguous, for torchmetrics."""
     if not task.every_step:
-        return prediction, batch.target
+        return prediction.contiguous(), batch.target.contiguous()
     mask = marked(batch)
     return prediction[mask], batch.target[mask]

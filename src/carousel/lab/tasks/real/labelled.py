@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..task import Batch, Classification, Predictor, Recorded
@@ -90,11 +90,14 @@ class Labelled(Recorded, Classification):
 
         return answers(nearest, self.output_size, nearest(train) == train.target)
 
-    def examples(self, module: nn.Module) -> dict[str, Figure]:
+    def examples(self, predict: Predictor) -> dict[str, Figure]:
         """The confusion matrix of the test split."""
         test = self.split("test")
+        some = (slice(k, k + 500) for k in range(0, len(test.target), 500))
+        batches = (Batch(*(part if part is None else part[rows] for part in test[:3])) for rows in some)
+        named = torch.cat([predict(batch).argmax(-1).cpu() for batch in batches])
         counts = torch.zeros(self.output_size, self.output_size, dtype=torch.long)
-        counts.index_put_((test.target, classified(module, test)), torch.tensor(1), accumulate=True)
+        counts.index_put_((test.target, named), torch.tensor(1), accumulate=True)
         return {"confusion": confusion(counts, self.classes, self.what, "test data")}
 
 
@@ -129,15 +132,6 @@ def answers(classes: Callable[[Batch], Tensor], num_classes: int, right: Tensor)
         return torch.where(named, share, (1 - share) / (num_classes - 1)).log()
 
     return predict
-
-
-@torch.no_grad()
-def classified(module: nn.Module, batch: Batch, at_once: int = 500) -> Tensor:
-    """The classes (B,) that a model predicts, on the CPU."""
-    device = next(module.parameters()).device
-    parts = [part if part is None else part.to(device).split(at_once) for part in (batch.input, batch.lengths)]
-    x, lengths = parts[0], parts[1] or [None] * len(parts[0])
-    return torch.cat([module(*part).argmax(-1) for part in zip(x, lengths, strict=True)]).cpu()
 
 
 def confusion(counts: Tensor, classes: tuple[str, ...], what: str, where: str) -> Figure:

@@ -9,6 +9,8 @@ DATA = Path(__file__).parent / "data"
 SHA256 = {
     "digits": "671f9ab7556c56c724e254bff018467b344272df9dcd3b05fa43fbc12f660ec6",
     "japanese_vowels": "62d4b26312e501b4d15df8948ca0deca8e9be827dff22bd48a7c678d9d10fe60",
+    "electricity": "58811a9e8b3f8aa450ba25f7ce3c25e63f0d0c25b4cec8d173702ac66fdf28dd",
+    "sunspots": "cc514bd0b24d419c62424eed1b0db6722f0c9d7d7d9b1328226b5c59dc128b0d",
 }
 """Of the files of `DATA`, whose README.md says where they come from."""
 
