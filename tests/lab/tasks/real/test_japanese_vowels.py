@@ -157,22 +157,13 @@ def test_the_measures_take_utterances_of_different_lengths(tmp_path, kind):
 
 
 def test_the_confusion_matrix_counts_the_test_utterances():
-    class Third(nn.Module):
+    def third(batch):
         """Takes every second speaker for the third, and knows the others."""
-
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(()))
-
-        def forward(self, x, lengths):
-            assert lengths.max() <= x.size(1)
-            known = next(self.answers)
-            return nn.functional.one_hot(torch.where(known % 2 == 1, 2, known), 9).float()
+        known = batch.target
+        return nn.functional.one_hot(torch.where(known % 2 == 1, 2, known), 9).float()
 
     target = TASK.split("test").target
-    model = Third()
-    model.answers = iter(target.split(500))
-    figure = TASK.examples(model)["confusion"]
+    figure = TASK.examples(third)["confusion"]
     axes = figure.axes[0]
     cells = {tuple(map(int, text.get_position()))[::-1]: int(text.get_text()) for text in axes.texts}
     count = target.bincount().tolist()
