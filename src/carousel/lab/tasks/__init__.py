@@ -2,6 +2,9 @@
 
 from hydra.utils import get_class
 
+from .real.characters import Characters
+from .real.text import Text
+from .real.words import Words
 from .synthetic.adding import Adding
 from .synthetic.anbn import AnBn
 from .synthetic.copy_memory import CopyMemory
@@ -38,6 +41,7 @@ __all__ = [
     "Adding",
     "AnBn",
     "Batch",
+    "Characters",
     "Classification",
     "CopyMemory",
     "Generated",
@@ -52,7 +56,9 @@ __all__ = [
     "Stream",
     "Task",
     "TemporalOrder",
+    "Text",
     "WordProblem",
+    "Words",
     "always",
     "custom",
     "marked",

@@ -1,0 +1,1 @@
+"""Recorded by people: speech, text, series and images."""
