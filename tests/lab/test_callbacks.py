@@ -285,7 +285,7 @@ class Fails(Adding):
         raise RuntimeError("cannot be drawn")
 
 
-def tested(tmp_path, task):
+def shown_by(tmp_path, task):
     torch.manual_seed(0)
     module = SequenceModule(SequenceModel(nn.LSTM(2, 4, batch_first=True), task), task)
     trainer = L.Trainer(
@@ -301,7 +301,7 @@ def tested(tmp_path, task):
 
 
 def test_examples_are_files_and_cards_of_tensorboard(tmp_path):
-    module, events = tested(tmp_path, Shown(8))
+    module, events = shown_by(tmp_path, Shown(8))
     answer = module(Shown(8).sample(1, torch.Generator().manual_seed(0)).input).item()
     text = f"  {answer:.6f}\n* no list\n"
     assert (tmp_path / "examples" / "an_answer.txt").read_text() == text
@@ -313,10 +313,10 @@ def test_examples_are_files_and_cards_of_tensorboard(tmp_path):
 
 def test_examples_that_fail_are_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="no examples: RuntimeError: cannot be drawn"):
-        tested(tmp_path, Fails(8))
+        shown_by(tmp_path, Fails(8))
     assert not (tmp_path / "examples").exists()
 
 
 def test_a_task_without_examples_leaves_no_folder(tmp_path):
-    tested(tmp_path, Adding(8))
+    shown_by(tmp_path, Adding(8))
     assert not (tmp_path / "examples").exists()

@@ -305,7 +305,7 @@ class Examples(L.Callback):
             examples = module.task.examples(module.predictor())
             for name, example in examples.items():
                 self._show(tensorboard(trainer), trainer.global_step, name, example)
-        except Exception as error:  # nor is this
+        except Exception as error:  # no example is worth a run
             warnings.warn(f"no examples: {type(error).__name__}: {error}", stacklevel=1)
 
     def _show(self, writer: SummaryWriter | None, step: int, name: str, example: Figure | str) -> None:

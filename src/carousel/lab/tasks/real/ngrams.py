@@ -56,7 +56,7 @@ class KneserNey:
         contexts = (torch.where(first < 0, -1, first * self.num_symbols + second), second)
         weight, found = torch.ones(len(second)), []  # of shorter contexts; rows, symbols and what they get
         for context, (keys, kinds, begins, rest, symbols, share) in zip(contexts, self.levels, strict=True):
-            k = torch.searchsorted(keys, context).clamp(max=len(keys) - 1)
+            k = torch.searchsorted(keys, context.contiguous()).clamp(max=len(keys) - 1)
             seen = keys[k] == context
             num = torch.where(seen, kinds[k], 0)
             rows = torch.arange(len(k)).repeat_interleave(num)

