@@ -38,6 +38,7 @@ def test_every_option_of_every_group_builds(tmp_path, group, name):
     own = {
         ("model", "custom"): ["model.cell.path=carousel.LSTMCell"],
         ("task", "custom"): ["task.path=carousel.lab.tasks.Parity", "+task.seq_len=8"],
+        ("task", "words"): [f"task.path={app.conf_dir().parent / 'README.md'}"],
     }.get((group, name), [])
     try:
         trainer, module, data = app.build(load(tmp_path, f"{group}={name}", *own))
@@ -139,6 +140,14 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("+callbacks.x=5", "callbacks.x must be null or name a class in _target_, got 5"),
         ("+callbacks.x._target_=builtins.dict", "callbacks.x must be a lightning Callback"),
         ("logger.csv=5", "logger.csv must be null or name a class in _target_, got 5"),
+        ("task=words", "task: task.path must be a file of UTF-8 text, or the Brown corpus"),
+        ("task=words task.path=nowhere.txt", "error: task.path: nowhere.txt does not exist"),
+        ("task=words task.path=/ task.rare=1.5", "task.rare must be an integer, got 1.5"),
+        ("task=words task.path=/", "task.path: / has 0 of the Brown corpus's 500 files"),
+        ("task=characters task.path=/", "error: task.path: / is no file of text"),
+        ("task=characters task.chunk=0", "task: chunk must be an integer of at least 1, got 0"),
+        ("task=characters batch_size=20000", "batch_size x task.chunk must be at most about the 418542 steps"),
+        ("task=characters +model.bidirectional=true", "model.bidirectional must be false"),
         ("task._target_=builtins.dict", "task must be a carousel Task"),
         ("trainer._target_=builtins.dict", "trainer must be a lightning Trainer"),
         ("+model.dtype=float63", "model.dtype: module 'torch' has no attribute 'float63'"),

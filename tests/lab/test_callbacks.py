@@ -6,12 +6,14 @@ import lightning as L
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import carousel
 from carousel.gradients import flow, lyapunov, memory_length, paths, theory
 from carousel.lab.callbacks import (
+    Examples,
     GateStatistics,
     GradientFlow,
     GradientPaths,
@@ -263,3 +265,58 @@ def test_each_loss_stands_in_a_chart_with_the_baselines(tmp_path):
 def test_bad_schedules_are_refused(arguments):
     with pytest.raises(ValueError, match="must be an integer of at least 1"):
         GateStatistics(*arguments)
+
+
+class Shown(Adding):
+    """With a figure and a text that say what was predicted."""
+
+    def examples(self, predict):
+        batch = self.sample(1, torch.Generator().manual_seed(0))
+        answer = predict(batch)
+        assert answer.shape == (1, 1)
+        assert not answer.requires_grad
+        figure = Figure()
+        figure.subplots().plot(batch.input[0, :, 0])
+        return {"a sum": figure, "an answer": f"  {float(answer):.6f}\n* no list\n"}
+
+
+class Fails(Adding):
+    def examples(self, predict):
+        raise RuntimeError("cannot be drawn")
+
+
+def shown_by(tmp_path, task):
+    torch.manual_seed(0)
+    module = SequenceModule(SequenceModel(nn.LSTM(2, 4, batch_first=True), task), task)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=TensorBoard(tmp_path, name="", version=""),
+        callbacks=[Examples(tmp_path / "examples")],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.test(module, SequenceData(task, 4, 8, 0), verbose=False)
+    return module, EventAccumulator(str(tmp_path)).Reload()
+
+
+def test_examples_are_files_and_cards_of_tensorboard(tmp_path):
+    module, events = shown_by(tmp_path, Shown(8))
+    answer = module(Shown(8).sample(1, torch.Generator().manual_seed(0)).input).item()
+    text = f"  {answer:.6f}\n* no list\n"
+    assert (tmp_path / "examples" / "an_answer.txt").read_text() == text
+    assert (tmp_path / "examples" / "a_sum.png").read_bytes().startswith(b"\x89PNG")
+    assert events.Tags()["images"] == ["examples/a sum"]
+    (shown,) = events.Tensors("examples/an answer/text_summary")
+    assert shown.tensor_proto.string_val[0].decode() == f"      {answer:.6f}\n    * no list\n"  # code, in markdown
+
+
+def test_examples_that_fail_are_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match="no examples: RuntimeError: cannot be drawn"):
+        shown_by(tmp_path, Fails(8))
+    assert not (tmp_path / "examples").exists()
+
+
+def test_a_task_without_examples_leaves_no_folder(tmp_path):
+    shown_by(tmp_path, Adding(8))
+    assert not (tmp_path / "examples").exists()

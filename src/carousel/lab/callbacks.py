@@ -3,6 +3,8 @@
 import contextlib
 import csv
 import math
+import re
+import textwrap
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +13,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -283,3 +286,36 @@ class LossChart(L.Callback):
                 for said, name in (("validation", "val"), ("training", "train"))
             }
             writer.add_custom_scalars({"loss": charts})
+
+
+class Examples(L.Callback):
+    """What the trained model does, `task.examples`, after its test: in TensorBoard, and as files NAME.png and NAME.txt.
+
+    Args:
+        dirpath: the folder of the files.
+    """
+
+    def __init__(self, dirpath: str | Path) -> None:
+        self.dirpath = Path(dirpath)
+
+    def on_test_end(self, trainer, module) -> None:
+        if not trainer.is_global_zero:
+            return
+        try:
+            examples = module.task.examples(module.predictor())
+            for name, example in examples.items():
+                self._show(tensorboard(trainer), trainer.global_step, name, example)
+        except Exception as error:  # no example is worth a run
+            warnings.warn(f"no examples: {type(error).__name__}: {error}", stacklevel=1)
+
+    def _show(self, writer: SummaryWriter | None, step: int, name: str, example: Figure | str) -> None:
+        self.dirpath.mkdir(parents=True, exist_ok=True)
+        file = self.dirpath / re.sub(r"\W+", "_", name)
+        if isinstance(example, str):
+            file.with_suffix(".txt").write_text(example, encoding="utf-8")
+            if writer:  # which shows markdown
+                writer.add_text(f"examples/{name}", textwrap.indent(example, "    ", lambda line: True), step)
+        else:
+            example.savefig(file.with_suffix(".png"), dpi=150)
+            if writer:
+                writer.add_figure(f"examples/{name}", example, step)

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -58,6 +59,19 @@ class SequenceModule(L.LightningModule):
             self._states[split] = detached(state)
         return prediction
 
+    def predictor(self) -> Predictor:
+        """Of batches on the CPU, without gradients and dropout; where a batch goes on, the state is carried over."""
+
+        @torch.no_grad()
+        def predict(batch: Batch) -> Tensor:
+            training = self.training
+            self.eval()
+            prediction = self.predict(move_data_to_device(batch, self.device), "predictor")
+            self.train(training)
+            return prediction.cpu()
+
+        return predict
+
     def loss(self, batch: Batch, split: str | None = None) -> Tensor:
         return self.task.loss(*real(self.task, batch, self.predict(batch, split)))
 
@@ -87,6 +101,9 @@ class SequenceModule(L.LightningModule):
     def baseline_tags(self) -> list[str]:
         """What the baselines' losses are called in the logs."""
         return [f"val/baseline_{name}" if k else "val/chance" for k, name in enumerate(self.baseline_losses)]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["task"] = self.task.kept()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch, "train")

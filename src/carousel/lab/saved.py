@@ -122,8 +122,11 @@ def load(run: str | Path, checkpoint: str | None = None, trust: Iterable[str] = 
     path = run / CHECKPOINTS / f"{checkpoint or flat['tested']}.ckpt"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
+    saved = torch.load(path, map_location="cpu", weights_only=True)
     task = make("task", cfg.task, Task)
+    if (kept := saved.get("task")) is not None:
+        task.recall(kept)
     module = SequenceModule(build_model(cfg, task), task)
-    module.load_state_dict(weights(path))
+    module.load_state_dict(saved["state_dict"])
     module.configuration = flat
     return module.eval()

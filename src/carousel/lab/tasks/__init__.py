@@ -3,12 +3,15 @@
 from hydra.utils import get_class
 
 from .forecast import Forecast
+from .real.characters import Characters
 from .real.electricity import Electricity
 from .real.images import MNIST, Digits
 from .real.japanese_vowels import JapaneseVowels
 from .real.mnist1d import MNIST1D
 from .real.spoken_digits import SpokenDigits
 from .real.sunspots import Sunspots
+from .real.text import Text
+from .real.words import Words
 from .synthetic.adding import Adding
 from .synthetic.anbn import AnBn
 from .synthetic.copy_memory import CopyMemory
@@ -49,6 +52,7 @@ __all__ = [
     "Adding",
     "AnBn",
     "Batch",
+    "Characters",
     "Classification",
     "CopyMemory",
     "Digits",
@@ -71,7 +75,9 @@ __all__ = [
     "Sunspots",
     "Task",
     "TemporalOrder",
+    "Text",
     "WordProblem",
+    "Words",
     "always",
     "custom",
     "marked",

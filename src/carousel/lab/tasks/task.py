@@ -71,7 +71,10 @@ class Task:
         return None
 
     def examples(self, predict: Predictor) -> dict[str, Figure | str]:
-        """What a trained model does, to be looked at in TensorBoard: figures and texts, by name."""
+        """What a trained model does, to be looked at in TensorBoard: figures and texts, by name.
+
+        `predict` takes batches on the CPU; where one goes on, the state is carried over.
+        """
         return {}
 
     def read(self, data: Tensor) -> Tensor:
@@ -81,6 +84,14 @@ class Task:
     def answer(self, prediction: Tensor) -> Tensor | list[str]:
         """Predictions (N, output_size) in the task's own units, or words."""
         return prediction
+
+    def kept(self) -> object:
+        """What inputs are made by that was read off the training data, such as a vocabulary, in plain values: it is
+        saved with a model, so that this can be used without the data."""
+        return None
+
+    def recall(self, kept: object) -> None:
+        """Use what was `kept`, and do not read it off the data again."""
 
     def training_targets(self) -> Tensor:
         """Enough targets of training data, (N, ...), to tell the best constant answer."""

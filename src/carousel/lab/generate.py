@@ -1,0 +1,41 @@
+"""Text continued by a trained model."""
+
+import argparse
+import sys
+import warnings
+
+from .module import SequenceModule
+from .saved import load
+from .tasks import Text
+
+
+def continued(module: SequenceModule, prompt: str, length: int = 200, temperature: float = 0.8, seed: int = 0) -> str:
+    """What a model that was trained on text makes follow on `prompt`; arguments and errors as in `Text.continued`.
+
+    Raises:
+        ValueError: the model's task is no text.
+    """
+    if not isinstance(module.task, Text):
+        raise ValueError(f"{type(module.task).__name__} is no task of text: nothing can be continued")
+    return module.task.continued(module.predictor(), prompt, length, temperature, seed)
+
+
+def main() -> None:
+    """Continue a text with the model of a run."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("run", help="the folder of a run of a task of text, outputs/runs/<one>")
+    parser.add_argument("--prompt", required=True, help="how the text begins")
+    parser.add_argument("--length", type=int, default=200, help="characters, or words, that follow")
+    parser.add_argument(
+        "--temperature", type=float, default=0.8, help="1: as learnt; less: less daring; 0: the likeliest"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", choices=("best", "last"), help="by default the one that was tested")
+    arguments = parser.parse_args()
+    try:
+        module = load(arguments.run, arguments.checkpoint)
+        text = continued(module, arguments.prompt, arguments.length, arguments.temperature, arguments.seed)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(arguments.prompt + module.task.between + text)
