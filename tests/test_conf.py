@@ -11,13 +11,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
+from made_up import BARE
 from omegaconf import open_dict, read_write
-from records import BARE
 from sweeps import batches
 
 from carousel.gradients import flow
 from carousel.lab import app, cli, folders
-from carousel.lab.results import environment, write_record
+from carousel.lab.records import environment, write_record
 
 GROUPS = ("model", "task", "optimizer", "scheduler", "trainer", "logger", "callbacks")
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir() / group).glob("*.yaml"))]

@@ -9,8 +9,8 @@ import pytest
 
 from carousel.lab.data import Batches
 from carousel.lab.experiments import EXPERIMENTS
+from carousel.lab.records import collect, relative
 from carousel.lab.report import write_report
-from carousel.lab.results import collect, relative
 from carousel.lab.tasks import Adding
 
 ROOT = Path(__file__).parents[1]

@@ -51,7 +51,7 @@ class SideBySide(Launcher):
         self.composed: dict[tuple[str, ...], DictConfig] = {}  # by the choices of groups
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        from carousel.lab import app, results  # here, for Hydra imports this file for every application
+        from carousel.lab import app, records  # here, for Hydra imports this file for every application
 
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir)
@@ -61,7 +61,7 @@ class SideBySide(Launcher):
         todo = app.prepare(jobs, _say)
         runs = list(dict.fromkeys(map(_folder, jobs)))
         app.launched.setdefault(folder, []).extend(runs)
-        results.list_runs(folder, [str(run.relative_to(folder)) for run in runs])
+        records.list_runs(folder, [str(run.relative_to(folder)) for run in runs])
         kept = len(runs) - len(todo)
         _say(
             f"sweep: {len(todo)} runs, {self.n_jobs} at a time, in {folder}"
@@ -71,7 +71,7 @@ class SideBySide(Launcher):
         returns = []
         for overrides, job in zip(job_overrides, jobs, strict=True):
             returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))
-            returns[-1].return_value = results.outcome(_folder(job))
+            returns[-1].return_value = records.outcome(_folder(job))
         return returns
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
@@ -138,11 +138,11 @@ def _say(line: str) -> None:
 
 
 def _status(folder: Path) -> str:
-    from carousel.lab import results
+    from carousel.lab import records
 
     try:
-        return results.read_record(folder)["status"]
-    except (OSError, results.Unreadable):
+        return records.read_record(folder)["status"]
+    except (OSError, records.Unreadable):
         return "no record"
 
 

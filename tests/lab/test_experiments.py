@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 import pytest
-from records import make_run
+from made_up import make_run
 
 from carousel.gradients import memory_length, theory
 from carousel.lab import app
 from carousel.lab.experiments import EXPERIMENTS
+from carousel.lab.records import FLOW_COLUMNS, collect
 from carousel.lab.report import write_report
-from carousel.lab.results import FLOW_COLUMNS, collect
 
 
 def report(folder):

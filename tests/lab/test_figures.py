@@ -8,11 +8,11 @@ import matplotlib
 import pandas as pd
 import pytest
 import torch
+from made_up import make_run
 from matplotlib.figure import Figure
-from records import make_run
 
 from carousel.lab import figures
-from carousel.lab.results import FLOW_COLUMNS, collect
+from carousel.lab.records import FLOW_COLUMNS, collect
 
 
 def rendered(figure: Figure) -> Figure:

@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from records import BARE
+from made_up import BARE
 
 from carousel.lab import folders
 from carousel.lab.options import OptionError
-from carousel.lab.results import write_record
+from carousel.lab.records import write_record
 
 HOLD = "import sys; from pathlib import Path; from carousel.lab import folders; "
 HOLD += "folders.claim(Path(sys.argv[1]), 'x', lambda f: None); print('held', flush=True); sys.stdin.read()"

@@ -4,12 +4,12 @@ import io
 
 import pandas as pd
 import pytest
-from records import make_run
+from made_up import make_run
 from rich.console import Console
 
 from carousel.lab import figures
+from carousel.lab.records import collect, list_runs, names
 from carousel.lab.report import MARK, table, write_report
-from carousel.lab.results import collect, list_runs, names
 
 FILES = {"results.csv", "gradient_flow.csv", "loss_curves.csv", "measurements.csv", "report.md"}
 FIGURES = {"gradient_flow.png", "solved.png", "loss_curves.png"}

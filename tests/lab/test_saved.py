@@ -12,7 +12,7 @@ from omegaconf import open_dict, read_write
 
 import carousel.lab
 from carousel.lab import app
-from carousel.lab.results import read_record
+from carousel.lab.records import read_record
 
 TINY = ("trainer.max_steps=12", "trainer.val_check_interval=4", "model.hidden_size=4", "eval_size=20")
 

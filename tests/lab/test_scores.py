@@ -2,11 +2,11 @@
 
 import pandas as pd
 import pytest
-from records import make_run
+from made_up import make_run
 
 from carousel.lab import figures, scores
+from carousel.lab.records import collect, read_record, write_record
 from carousel.lab.report import legend, table, write_report
-from carousel.lab.results import collect, read_record, write_record
 
 
 @pytest.fixture

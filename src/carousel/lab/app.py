@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from . import dashboard, folders, options, results
+from . import dashboard, folders, options, records
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule, scores
@@ -185,10 +185,10 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
     if wrong := folders.set_aside(folder):
         say(f"set aside, and done anew: {wrong}")
         return False
-    if not (folder / results.RECORD).exists():
+    if not (folder / records.RECORD).exists():
         folders.of_a_run(folder, "hydra.sweep.dir")
         return False
-    record = results.read_record(folder)
+    record = records.read_record(folder)
     if record["status"] not in folders.ENDED:
         return False
     for key in sorted(record["config"].keys() | config.keys()):
@@ -196,7 +196,7 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
         if was != now and not (was != was and now != now):
             raise OptionError(f"hydra.sweep.dir: {folder} was run with {key}={was}, not {now}; choose another folder")
     for key, was in record.get("versions", {}).items():
-        if was != (now := results.environment().get(key)):  # in the same words for each run: said once
+        if was != (now := records.environment().get(key)):  # in the same words for each run: said once
             warnings.warn(
                 f"some of the results that are there already were made with {key} {was}, not {now}", stacklevel=1
             )
@@ -208,11 +208,11 @@ def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
     HydraConfig.instance().set_config(job)
     try:
         try:
-            record = results.read_record(folder)
-        except (FileNotFoundError, results.Unreadable):
+            record = records.read_record(folder)
+        except (FileNotFoundError, records.Unreadable):
             record = new_record(job, job.hydra, Path(job.hydra.runtime.output_dir))
         if record["status"] == "running":
-            results.write_record(folder, record | {"status": status, "error": error})
+            records.write_record(folder, record | {"status": status, "error": error})
     except OSError as problem:
         warnings.warn(f"{folder}: {problem.strerror}: its record is not up to date", stacklevel=1)
 
@@ -251,7 +251,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "overrides": folders.parse(hydra_cfg.overrides.task),
         "config": configuration(cfg, folder),
         "metrics": {},
-        "versions": results.environment(),
+        "versions": records.environment(),
     } | folders.process()
 
 
@@ -277,7 +277,7 @@ def run(cfg: DictConfig) -> float:
     }
     if trainer.is_global_zero:  # of several processes, one keeps the books
         folders.clear(folder)
-        results.write_record(folder, record)
+        records.write_record(folder, record)
         report_on = Path(hydra_cfg.sweep.dir) if sweep else folder
         launched.setdefault(report_on, []).append(folder)
     begin = time.perf_counter()
@@ -318,7 +318,7 @@ def run(cfg: DictConfig) -> float:
         record["chance"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin, 2)
         if trainer.is_global_zero:
-            results.write_record(folder, record)
+            records.write_record(folder, record)
     try:
         if trainer.is_global_zero:
             dashboard.log_run(trainer, record, _gradient_horizon(folder))
@@ -346,14 +346,14 @@ def _write_probes(trainer: L.Trainer, folder: Path) -> None:
         for step, measured in probe.values.items()
         for row in measured
     ]
-    table = pd.DataFrame(rows, columns=results.PROBE_COLUMNS)
-    results.write(folder / results.PROBES, lambda part: table.to_csv(part, index=False))
+    table = pd.DataFrame(rows, columns=records.PROBE_COLUMNS)
+    records.write(folder / records.PROBES, lambda part: table.to_csv(part, index=False))
 
 
 def _gradient_horizon(folder: Path) -> float:
     """The memory length at the end, of the last layer's innermost state; nan if it was not measured."""
-    rows = pd.read_csv(folder / results.PROBES).assign(run="")
-    rows = results.innermost(results.measured(rows, "memory_length", "end"))
+    rows = pd.read_csv(folder / records.PROBES).assign(run="")
+    rows = records.innermost(records.measured(rows, "memory_length", "end"))
     return float(rows["value"].iloc[0]) if len(rows) else math.nan
 
 

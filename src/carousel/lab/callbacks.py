@@ -22,7 +22,7 @@ from ..twins import from_torch
 from . import figures
 from .dashboard import tag
 from .module import SequenceModule
-from .results import FLOW_COLUMNS
+from .records import FLOW_COLUMNS
 from .tasks import Batch
 
 

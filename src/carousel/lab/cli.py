@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rich.console import Console
 
-from . import app, dashboard, results
+from . import app, dashboard, records
 from .folders import ENDED
 from .options import first_line
 from .report import legend, table, write_report
@@ -38,7 +38,7 @@ def finish(folder: Path, output: Path | None = None, key: str | None = None) -> 
         FileNotFoundError: there is no run under `folder`.
         ValueError: no run has the `key`.
     """
-    tables = results.collect(folder)
+    tables = records.collect(folder)
     rows = tables.results
     console = Console()
 
@@ -59,7 +59,7 @@ def finish(folder: Path, output: Path | None = None, key: str | None = None) -> 
         say(f"warning: no report on {folder}: {type(error).__name__}: {first_line(error)}", "red")
     for run in rows[rows["status"].isin(["failed", "diverged"])].itertuples():
         say(f"{Path(shown, run.run)}: {run.error}", "red")
-    if waiting := results.not_begun(folder):
+    if waiting := records.not_begun(folder):
         say(f"{len(waiting)} of {len(rows) + len(waiting)} runs not begun")
     if written:
         say(f"report:      {shlex.quote(report)}")
@@ -147,7 +147,7 @@ def _run(wants_traceback: bool) -> None:
         sys.exit(f"error: {line}")
     finally:
         for folder in app.launched:
-            if any(folder.rglob(results.RECORD)):
+            if any(folder.rglob(records.RECORD)):
                 try:
                     finish(folder)
                 except KeyboardInterrupt:
@@ -160,8 +160,8 @@ def _run(wants_traceback: bool) -> None:
 
 def _has_ended(run: Path) -> bool:
     try:
-        return results.read_record(run)["status"] in ENDED
-    except (FileNotFoundError, results.Unreadable):
+        return records.read_record(run)["status"] in ENDED
+    except (FileNotFoundError, records.Unreadable):
         return False
 
 

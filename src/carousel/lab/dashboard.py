@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import summary_v2 as hp
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from .results import Tables, places, varied
+from .records import Tables, places, varied
 
 GROUPS = (
     "loss",

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
 
-from .results import length, places, relative, value, varied
+from .records import length, places, relative, value, varied
 
 # Okabe & Ito's colours, told apart in black and white by the line and the marker.
 STYLES = {

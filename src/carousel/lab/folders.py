@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from .options import OptionError, first_line
-from .results import COLUMNS, RECORD, Unreadable, read_record
+from .records import COLUMNS, RECORD, Unreadable, read_record
 
 LONGEST = 200  # bytes of a name; file systems take 255, and the time of day stands before it
 BEFORE = {".hydra", ".lock", "output.log"}  # what may stand in a run's folder before its record does

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .module import SequenceModule
-from .results import Unreadable
+from .records import Unreadable
 from .saved import load
 from .tasks import Batch, Task
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from . import dashboard, figures, scores
 from .experiments import CHOSEN, EXPERIMENTS
-from .results import (
+from .records import (
     BUDGET,
     RECORD,
     Tables,
@@ -29,7 +29,7 @@ from .results import (
     varied,
     write,
 )
-from .results import length as in_words
+from .records import length as in_words
 
 MARK = "<!-- Written by Carousel, and again by every report on these runs. -->"
 SHORT = 10

@@ -13,7 +13,7 @@ from ..twins import from_torch
 from .model import SequenceModel
 from .module import SequenceModule
 from .options import FINDERS, OptionError, make, option
-from .results import read_record
+from .records import read_record
 from .tasks import Task
 
 CHECKPOINTS = "checkpoints"

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .figures import Style, named, ordered
-from .results import markdown_table
+from .records import markdown_table
 
 TEST, BASELINE = "test/", "baseline."
 

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import Tables, labels, markdown_table, names, steps_to_solve
+from ..records import Tables, labels, markdown_table, names, steps_to_solve
 
 SIZE, RATE = "config.train_size", "config.optimizer.lr"
 LAST = 10

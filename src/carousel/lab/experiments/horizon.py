@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import Tables, innermost, markdown_table, relative
+from ..records import Tables, innermost, markdown_table, relative
 
 BROKEN = 0.5
 """The share of the baseline's loss under which the loss has left its plateau."""

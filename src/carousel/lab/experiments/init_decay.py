@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ...gradients import memory_length
 from .. import figures
-from ..results import Tables, innermost, markdown_table, names, value
+from ..records import Tables, innermost, markdown_table, names, value
 
 LAGS = (10, 20, 40, 100, 200)
 """Those at which measurement and prediction are compared in words."""

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from ...gradients import theory
 from .. import figures
-from ..results import Tables, markdown_table, names, steps_to_solve
+from ..records import Tables, markdown_table, names, steps_to_solve
 
 PANELS = {
     "rnn_orthogonal": ("config.model.init.gain", "gain of the recurrent matrix", "RNN, orthogonal matrix"),

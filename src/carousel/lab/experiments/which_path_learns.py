@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import BUDGET, Tables, innermost, labels, markdown_table, measured, steps_to_solve
+from ..records import BUDGET, Tables, innermost, labels, markdown_table, measured, steps_to_solve
 
 LOOKS = {
     "both paths": {"color": "#000000", "linestyle": "-", "marker": "o"},

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from carousel.lab.results import FLOW_COLUMNS, PROBE_COLUMNS, write_record
+from carousel.lab.records import FLOW_COLUMNS, PROBE_COLUMNS, write_record
 
 BARE = {"status": "finished", "model": "rnn", "task": "adding", "seq_len": 10, "seed": 0, "solved": False}
 BARE |= {"chance": 1 / 6, "steps_to_solve": None, "wall_time_s": 2.0}

@@ -4,9 +4,11 @@ import shutil
 
 import pandas as pd
 import pytest
-from records import BARE, make_run
+from made_up import BARE, make_run
 
-from carousel.lab.results import (
+import carousel.lab
+from carousel.lab import figures
+from carousel.lab.records import (
     FLOW_COLUMNS,
     PROBE_COLUMNS,
     best,
@@ -233,3 +235,15 @@ def test_the_environment_names_the_versions():
     import torch
 
     assert environment()["torch"] == torch.__version__
+
+
+def test_a_notebook_gets_the_tables_as_data_frames(tmp_path):
+    make_run(tmp_path, "rnn", 10)
+    make_run(tmp_path, "gru", 10)
+    tables = carousel.lab.results(tmp_path)
+    assert tables._fields == ("results", "gradient_flow", "loss_curves", "measurements")
+    assert all(isinstance(table, pd.DataFrame) and len(table) for table in tables)
+    style = figures.looks(tables.results)
+    assert figures.loss_curves(tables.loss_curves, tables.results, style).axes
+    assert figures.gradient_flow(tables.gradient_flow, style).axes
+    assert figures.solved(tables.results, style).axes
