@@ -1,8 +1,10 @@
 """A trained model comes back from its run's folder, and nothing is run that the user has not named."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,3 +99,21 @@ def test_what_is_not_there_is_named(tmp_path):
     run = trained(tmp_path / "run", "task.seq_len=6", "callbacks.checkpoints=null")
     with pytest.raises(FileNotFoundError, match=r"last\.ckpt does not exist"):
         carousel.lab.load(run)
+
+
+def test_the_readmes_lines_use_models_on_new_data(tmp_path, monkeypatch, capsys):
+    runs = tmp_path / "outputs" / "runs"
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = re.findall(r"```py\n(.*?)```", readme, re.S)
+    for name, task in (("text", "characters"), ("load", "electricity"), ("voice", "japanese_vowels")):
+        trained(runs / name, f"task={task}", "eval_size=200", "callbacks.examples=null", "+trainer.limit_val_batches=1")
+        code = code.replace(f"<{name}>", name)
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "hours": torch.full((1, 168, 1), 700.0),
+        "utterances": torch.zeros(2, 9, 12),
+        "lengths": torch.tensor([9, 7]),
+    }
+    exec(compile(code, "README.md", "exec"), given)
+    assert len(given["load"].task.answer(torch.zeros(1, 24))[0]) == 24
+    assert len(capsys.readouterr().out) > 200

@@ -1,6 +1,7 @@
 """Text continued by a trained model."""
 
 import argparse
+import os
 import sys
 import warnings
 
@@ -32,9 +33,11 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", choices=("best", "last"), help="by default the one that was tested")
+    parser.add_argument("--trust", metavar="PATH", action="append", default=[], help="of a class of yours, to import")
     arguments = parser.parse_args()
+    sys.path.append(os.getcwd())  # where cells of one's own are
     try:
-        module = load(arguments.run, arguments.checkpoint)
+        module = load(arguments.run, arguments.checkpoint, arguments.trust)
         text = continued(module, arguments.prompt, arguments.length, arguments.temperature, arguments.seed)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
