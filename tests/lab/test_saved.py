@@ -117,3 +117,12 @@ def test_the_readmes_lines_use_models_on_new_data(tmp_path, monkeypatch, capsys)
     exec(compile(code, "README.md", "exec"), given)
     assert len(given["load"].task.answer(torch.zeros(1, 24))[0]) == 24
     assert len(capsys.readouterr().out) > 200
+
+
+def test_the_curves_end_with_the_last_weights_whichever_are_tested(tmp_path):
+    curves = []
+    for tested in ("last", "best"):
+        run = trained(tmp_path / tested, "task.seq_len=6", "optimizer.lr=0.3", f"tested={tested}")
+        curves.append((run / "metrics.csv").read_text().splitlines())
+    values = [[line.split(",")[curve[0].split(",").index("val/loss")] for line in curve[1:]] for curve in curves]
+    assert values[0] == values[1]

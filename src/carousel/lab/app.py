@@ -290,9 +290,12 @@ def run(cfg: DictConfig) -> float:
         saved = trainer.checkpoint_callback
         if saved:
             trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
+        record["metrics"] |= trainer.validate(module, data, verbose=False)[0]  # the last step may not have been
         if cfg.tested == "best" and saved.best_model_path:
             module.load_state_dict(weights(saved.best_model_path))
-        record["metrics"] |= trainer.validate(module, data, verbose=False)[0]  # the last step may not have been
+            loggers, trainer.loggers = trainer.loggers, []  # whose curves end with the last weights
+            record["metrics"] |= trainer.validate(module, data, verbose=False)[0]
+            trainer.loggers = loggers
         record["solved"] = module.task.solved(record["metrics"]["val/loss"])
         stops = [c for c in trainer.callbacks if isinstance(c, StopWhenSolved)]
         record["steps_to_solve"] = stops[0].steps_to_solve if stops else None

@@ -59,13 +59,18 @@ def figure(results: pd.DataFrame, style: Style) -> Figure:
             look = {k: v for k, v in style[label].items() if k != "linestyle"}
             ax.plot(own[column], [y] * len(own), linestyle="", markersize=6, alpha=0.8, **look)
         metric = column.removeprefix(TEST)
+        low, high = runs[column].min(), runs[column].max()
+        near = 3 * max(high - low, 0.01 * abs(high))  # what lies further off would leave no room for the runs
         for k, (name, known) in enumerate(baselines(runs).items()):
-            line = ax.axvline(known[metric], color="0.4", linestyle=("--", ":", "-.", (0, (1, 3)))[k % 4], linewidth=1)
-            line.set_label(name)
+            look = {"color": "0.4", "linestyle": ("--", ":", "-.", (0, (1, 3)))[k % 4], "linewidth": 1}
+            if low - near <= known[metric] <= high + near:
+                ax.axvline(known[metric], label=name, **look)
+            else:
+                ax.plot([], [], label=f"{name}: {known[metric]:.3g}, out of sight", **look | {"linestyle": "none"})
         ax.set_yticks(range(len(groups)), [named(label) for label, _ in groups])
         ax.set_ylim(len(groups) - 0.5, -0.5)
         ax.set(xlabel=f"{metric} on test data", title=task)
         ax.grid(alpha=0.25)
-        if ax.lines[-1].get_label()[0] != "_":
-            ax.legend(fontsize=8, title="baselines", title_fontsize=8)
+        if baselines(runs):
+            ax.legend(fontsize=8, title="baselines", title_fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return drawn
