@@ -126,3 +126,52 @@ def test_the_curves_end_with_the_last_weights_whichever_are_tested(tmp_path):
         curves.append((run / "metrics.csv").read_text().splitlines())
     values = [[line.split(",")[curve[0].split(",").index("val/loss")] for line in curve[1:]] for curve in curves]
     assert values[0] == values[1]
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        {"task._target_": "carousel.lab.tasks.custom", "task._args_": ["subprocess.Popen"], "task.args": "true"},
+        {"model.x[_target_]": "shutil.copyfile"},
+        {"model.x": "${oc.create:{_target_:shutil.copyfile}}"},
+        {"model.init": [{"_target_": "shutil.copyfile"}]},
+        {"task._target_": "carousel.lab.tasks.custom", "task.path": "subprocess.Popen"},
+    ],
+)
+def test_no_way_of_naming_a_class_passes_unseen(tmp_path, added):
+    run = trained(tmp_path / "run", "task.seq_len=6")
+    record = json.loads((run / "result.json").read_text())
+    record["config"] |= added
+    (run / "result.json").write_text(json.dumps(record))
+    with pytest.raises(PermissionError):
+        carousel.lab.load(run)
+
+
+def test_a_model_comes_back_in_the_precision_of_its_training(tmp_path):
+    run = trained(tmp_path / "run", "task.seq_len=6", "+trainer.precision=64-true")
+    module = carousel.lab.load(run)
+    (batch,) = app.SequenceData(module.task, 32, 20, 0).test_dataloader()
+    with torch.no_grad():
+        loss = module.loss(batch._replace(input=batch.input.double(), target=batch.target.double()))
+    assert loss.dtype == torch.float64
+    assert float(loss) == pytest.approx(
+        read_record(run)["metrics"]["test/loss"], rel=1e-6
+    )  # which was logged in float32
+
+
+def test_what_does_not_fit_is_a_line(tmp_path):
+    run = trained(tmp_path / "run", "task.seq_len=6")
+    path = run / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"last\.ckpt does not fit"):
+        carousel.lab.load(run)
+    record = json.loads((run / "result.json").read_text())
+    record["config"] = {k: x for k, x in record["config"].items() if not k.startswith(("encoder", "head"))}
+    (run / "result.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="it has no encoder and head"):
+        carousel.lab.load(run)
+
+
+def test_the_best_weights_are_not_claimed_where_there_are_none(tmp_path):
+    with pytest.raises(ValueError, match="tested=best needs a validation in training"):
+        trained(tmp_path / "run", "task.seq_len=6", "tested=best", "trainer.val_check_interval=100")

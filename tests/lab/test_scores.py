@@ -5,7 +5,7 @@ import pytest
 from made_up import make_run
 
 from carousel.lab import figures, scores
-from carousel.lab.records import collect, read_record, write_record
+from carousel.lab.records import by_goal, collect, read_record, write_record
 from carousel.lab.report import legend, table, write_report
 
 
@@ -75,3 +75,15 @@ def test_a_baseline_far_from_the_runs_is_told_and_does_not_squeeze_them(runs):
     (ax,) = scores.figure(rest, figures.looks(results)).axes
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["most frequent class: -9, out of sight", "dtw"]
     assert ax.get_xlim()[0] > 0
+
+
+def test_a_failed_run_does_not_turn_a_task_into_one_that_is_solved(runs):
+    folder = make_run(runs, "gru", 12, status="failed", task="speech")
+    write_record(folder, read_record(folder) | {"seq_len": None, "solved": None, "chance": None})
+    folder = make_run(runs, "gru", 12, status="failed")
+    write_record(folder, read_record(folder) | {"solved": None})
+    results = collect(runs).results
+    goal, rest = by_goal(results)
+    assert set(goal["task"]) == {"adding"}
+    assert goal["solved"].tolist() == [False, True]
+    assert set(rest["task"]) == {"speech"}

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from . import dashboard, folders, options, records
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
-from .module import SequenceModule, scores
+from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
 from .saved import CHECKPOINTS, build_model, weights
 from .tasks import Task
@@ -242,7 +242,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "seed": cfg.seed,
         "data_seed": cfg.data_seed,
         "chance": None,
-        "solved": False,
+        "solved": None,
         "steps_to_solve": None,
         "steps": 0,
         "parameters": None,
@@ -291,7 +291,9 @@ def run(cfg: DictConfig) -> float:
         if saved:
             trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
         record["metrics"] |= trainer.validate(module, data, verbose=False)[0]  # the last step may not have been
-        if cfg.tested == "best" and saved.best_model_path:
+        if cfg.tested == "best":
+            if not saved.best_model_path:
+                raise ValueError("tested=best needs a validation in training: see trainer.val_check_interval")
             module.load_state_dict(weights(saved.best_model_path))
             loggers, trainer.loggers = trainer.loggers, []  # whose curves end with the last weights
             record["metrics"] |= trainer.validate(module, data, verbose=False)[0]
@@ -302,7 +304,7 @@ def run(cfg: DictConfig) -> float:
         record["metrics"] |= trainer.test(module, data, verbose=False)[0]
         record["metrics"].pop("step", None)
         record["baselines"] = {
-            name: scores(module.task, predict, data.test_dataloader())
+            name: scores(module.task, predict, part(data.test_dataloader(), trainer.limit_test_batches))
             for name, predict in module.task.baselines().items()
         }
         record |= _ending(record["metrics"]["val/loss"], module.baseline_loss)

@@ -150,8 +150,8 @@ class SequenceData(L.LightningDataModule):
             the rows. None: 500, and 8 rows.
         data_seed: of the data, with random numbers of their own for training, validation and test; the model draws
             from none.
-        train_size: training sequences in all, visited again and again; None: fresh ones without end, or all that were
-            recorded.
+        train_size: training sequences in all, visited again and again, or steps of a stream; None: fresh ones without
+            end, or all that were recorded. Scaling, vocabularies and baselines are fitted on all in any case.
 
     Raises:
         ValueError: a size is under 1 or more than there is, or the seed negative.

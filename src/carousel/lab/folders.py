@@ -134,7 +134,7 @@ def clear(folder: Path) -> None:
     if not (folder / RECORD).exists():
         return
     record = read_record(folder)
-    mine = [folder / name for name in COLUMNS]
+    mine = [folder / name for name in (*COLUMNS, "checkpoints/best.ckpt", "checkpoints/last.ckpt")]
     if "pid" in record:
         mine += folder.glob(f"events.out.tfevents.*.{record['host']}.{record['pid']}.*")
     for path in mine:

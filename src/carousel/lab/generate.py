@@ -6,6 +6,7 @@ import sys
 import warnings
 
 from .module import SequenceModule
+from .records import names
 from .saved import load
 from .tasks import Text
 
@@ -18,6 +19,9 @@ def continued(module: SequenceModule, prompt: str, length: int = 200, temperatur
     """
     if not isinstance(module.task, Text):
         raise ValueError(f"{type(module.task).__name__} is no task of text: nothing can be continued")
+    tokens = module.task.tokenize(prompt)
+    if unknown := sorted({t for t, k in zip(tokens, module.task.encode(prompt).tolist(), strict=True) if k == 0}):
+        warnings.warn(f"not in the text that it was trained on, and read as unknown: {names(unknown)}", stacklevel=2)
     return module.task.continued(module.predictor(), prompt, length, temperature, seed)
 
 

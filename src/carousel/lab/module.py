@@ -1,5 +1,7 @@
 """The LightningModule that trains any recurrent layer, ours or torch's, on any task."""
 
+import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader
 
 from .model import SequenceModel
 from .tasks import Batch, Predictor, Stream, Task, marked, real
@@ -34,6 +37,7 @@ class SequenceModule(L.LightningModule):
         super().__init__()
         self.model, self.task, self.optimizer, self.scheduler = model, task, optimizer, scheduler
         self.metrics = nn.ModuleDict({split: nn.ModuleList(task.metrics().values()) for split in ("val", "test")})
+        self._names = list(task.metrics())  # in which there may be dots, so that no ModuleDict holds them
         self._states: dict[str, Any] = {}  # carried over, by split
         self.baseline_losses: dict[str, float] = {}
         """On the validation data, by name; the first is what losses are compared with."""
@@ -87,8 +91,10 @@ class SequenceModule(L.LightningModule):
         return self.task.loss(prediction, target)
 
     def on_fit_start(self) -> None:
-        losses = {name: scores(self.task, predict, self.trainer.datamodule.val_dataloader())["loss"]
-                  for name, predict in self.task.baselines().items()}  # fmt: skip
+        losses = {}
+        for name, predict in self.task.baselines().items():
+            batches = part(self.trainer.datamodule.val_dataloader(), self.trainer.limit_val_batches)
+            losses[name] = scores(self.task, predict, batches).get("loss", math.nan)
         if losses and self.task.chance is not None:
             losses[next(iter(losses))] = self.task.chance
         self.baseline_losses = losses
@@ -125,7 +131,7 @@ class SequenceModule(L.LightningModule):
             return
         loss = self.task.loss(prediction, target)
         self.log(f"{split}/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target), on_epoch=True)
-        for name, metric in zip(self.task.metrics(), self.metrics[split], strict=True):
+        for name, metric in zip(self._names, self.metrics[split], strict=True):
             metric.update(prediction, target)
             self.log(f"{split}/{name}", metric, on_step=False, on_epoch=True, batch_size=len(target))
 
@@ -142,6 +148,15 @@ class SequenceModule(L.LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("grad_norm/total", nn.utils.get_total_norm(gradients), batch_size=1)
 
+    def _updates_between_validations(self) -> int:
+        batches, every = self.trainer.accumulate_grad_batches, self.trainer.val_check_interval
+        if every % batches:
+            raise ValueError(
+                "trainer.val_check_interval must be a multiple of trainer.accumulate_grad_batches for this scheduler, "
+                f"got {every} and {batches}"
+            )
+        return every // batches
+
     def configure_optimizers(self) -> torch.optim.Optimizer | dict:
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
@@ -149,7 +164,7 @@ class SequenceModule(L.LightningModule):
         scheduler = self.scheduler(optimizer)
         plan = {"scheduler": scheduler, "interval": "step"}
         if isinstance(scheduler, ReduceLROnPlateau):
-            plan |= {"monitor": "val/loss", "frequency": self.trainer.val_check_interval}
+            plan |= {"monitor": "val/loss", "frequency": self._updates_between_validations()}
         return {"optimizer": optimizer, "lr_scheduler": plan}
 
 
@@ -158,6 +173,11 @@ def detached(state: Any) -> Any:
     if isinstance(state, Tensor):
         return state.detach()
     return type(state)(map(detached, state))
+
+
+def part(loader: DataLoader, limit: int | float) -> Iterable[Batch]:
+    """The batches of an evaluation, as many as the trainer's limit says: a number, or a share."""
+    return itertools.islice(loader, limit if isinstance(limit, int) else round(limit * len(loader)))
 
 
 @torch.no_grad()
@@ -171,4 +191,6 @@ def scores(task: Task, predict: Predictor, batches: Iterable[Batch]) -> dict[str
             count += len(target)
             for metric in metrics.values():
                 metric.update(prediction, target)
+    if not count:
+        return {}
     return {"loss": total / count} | {name: float(metric.compute()) for name, metric in metrics.items()}

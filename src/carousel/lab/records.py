@@ -237,6 +237,9 @@ def collect(folder: Path) -> Tables:
     ]
     results = pd.DataFrame(rows)
     results["seq_len"] = results["seq_len"].fillna(0).astype(int)
+    goal = _has_goal(results)
+    results["solved"] = results["solved"].where(~goal | results["solved"].notna(), False)  # what failed is not solved
+    results = results.astype({"solved": bool}) if goal.all() else results
     results = results.assign(label=labels(results)).sort_values(ORDER, ignore_index=True)
     keys = results.set_index("run")[["label", "model", "task", "seq_len", "seed"]]
     gathered = [pd.concat(t, ignore_index=True).join(keys, on="run") if t else pd.DataFrame() for t in parts.values()]
@@ -329,8 +332,12 @@ def best(results: pd.DataFrame, key: str, by: Iterable[str] | None = None) -> pd
 
 def by_goal(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs of tasks that say what counts as solved, and those of the others."""
-    has = results["solved"].notna()
+    has = _has_goal(results)
     return results[has].astype({"solved": bool}), results[~has]
+
+
+def _has_goal(results: pd.DataFrame) -> pd.Series:
+    return results.groupby("task")["solved"].transform("count") > 0
 
 
 def steps_to_solve(runs: pd.DataFrame) -> str:

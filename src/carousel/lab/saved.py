@@ -1,6 +1,7 @@
 """Models from their configuration, and trained ones from a run's folder."""
 
 import functools
+import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from torch import Tensor
 from ..twins import from_torch
 from .model import SequenceModel
 from .module import SequenceModule
-from .options import FINDERS, OptionError, make, option
-from .records import read_record
+from .options import FINDERS, OptionError, first_line, make, option
+from .records import names, read_record
 from .tasks import Task
 
 CHECKPOINTS = "checkpoints"
+PARTS = ("task", "model", "encoder", "head")
+"""Of a configuration: what makes a model."""
 EMBEDDED = 128
 """Over so many symbols the encoder is by default an embedding, of so many features, and one-hot up to them."""
 
@@ -70,16 +73,26 @@ def weights(checkpoint: str | Path) -> dict[str, Tensor]:
     return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
 
 
-def _named(config: dict[str, object]) -> Iterator[tuple[str, str]]:
-    """What a configuration of a task and a model names to be imported."""
-    for key, value in config.items():
-        group, last = key.split(".")[0], key.rpartition(".")[2]
-        path = last == "path" and config.get(key.removesuffix("path") + "_target_") in FINDERS
-        if group in ("task", "model", "encoder", "head") and (last == "_target_" or path):
-            yield key, str(value)
-        elif isinstance(value, dict | list):  # in a list, such as several initializers
-            inner = value.items() if isinstance(value, dict) else enumerate(value)
-            yield from _named({f"{key}.{part}": one for part, one in inner})
+def _named(node: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """What a configuration names to be imported, each with its option.
+
+    Raises:
+        PermissionError: it may name more, in a way that no record has.
+    """
+    if isinstance(node, str) and "${" in node:
+        raise PermissionError(f"{key} is an interpolation, which no record of a run has: {node}")
+    if isinstance(node, list):
+        node = {str(k): part for k, part in enumerate(node)}
+    if isinstance(node, dict):
+        finds = node.get("_target_") in FINDERS
+        if "_args_" in node:
+            raise PermissionError(f"{key} has _args_, which no record of a run has")
+        for name, part in node.items():
+            where = f"{key}.{name}".lstrip(".")
+            if name == "_target_" or (name == "path" and finds):
+                yield where, str(part)
+            else:
+                yield from _named(part, where)
 
 
 def _is_ours(name: str) -> bool:
@@ -109,24 +122,33 @@ def load(run: str | Path, checkpoint: str | None = None, trust: Iterable[str] = 
     Raises:
         FileNotFoundError: there is no run, or no such checkpoint.
         PermissionError: its configuration names a class that is not trusted.
+        ValueError: record or checkpoint are damaged, or of a time before models could be loaded.
     """
     run = Path(run)
     flat = read_record(run)["config"]
     cfg = OmegaConf.create()
     for key, value in flat.items():
-        if key.split(".")[0] in ("task", "model", "encoder", "head") and not key.endswith("._code_"):
+        if key.split(".")[0] in PARTS and not key.endswith("._code_"):
             OmegaConf.update(cfg, key, value, force_add=True)
-    for key, named in _named(flat):
+    if missing := [part for part in PARTS if part not in cfg]:
+        raise ValueError(
+            f"{run}: its record says nothing of {names(missing)}: it was written before models could be loaded"
+        )
+    for key, named in _named(OmegaConf.to_container(cfg, resolve=False)):
         if named not in (*FINDERS, *trust) and not _is_ours(named):
             raise PermissionError(f"{run}: {key} is {named}, which load(..., trust=[{named!r}]) would import")
     path = run / CHECKPOINTS / f"{checkpoint or flat['tested']}.ckpt"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    task = make("task", cfg.task, Task)
-    if (kept := saved.get("task")) is not None:
-        task.recall(kept)
-    module = SequenceModule(build_model(cfg, task), task)
-    module.load_state_dict(saved["state_dict"])
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        task = make("task", cfg.task, Task)
+        if (kept := saved.get("task")) is not None:
+            task.recall(kept)
+        module = SequenceModule(build_model(cfg, task), task)
+        module.to(saved["state_dict"]["model.head.weight"].dtype)  # as the precision of its training has it
+        module.load_state_dict(saved["state_dict"])
+    except (OptionError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} does not fit: {first_line(error)}") from error
     module.configuration = flat
     return module.eval()

@@ -148,7 +148,8 @@ class Recorded(Task):
         return batch.target[marked(batch)] if self.every_step else batch.target
 
     def longest(self) -> int:
-        return self.split("train").input.size(1)
+        train = self.split("train")
+        return train.input.size(1) if train.lengths is None else int(train.lengths.max())
 
 
 class Stream(Task):
@@ -199,13 +200,18 @@ class Regression(Task):
     """Targets are numbers (..., output_size); the loss is the mean squared error."""
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(prediction, target)
+        return F.mse_loss(prediction, self._checked(target))
+
+    def _checked(self, target: Tensor) -> Tensor:
+        if target.shape[1:] != (self.output_size,):
+            raise ValueError(f"the task's targets should be (..., {self.output_size}), got {tuple(target.shape)}")
+        return target
 
     def metrics(self) -> dict[str, Metric]:
         return {"rmse": MeanSquaredError(squared=False, num_outputs=1)}
 
     def baselines(self) -> dict[str, Predictor]:
-        return {"best constant": always(self, self.training_targets().mean(0))}
+        return {"best constant": always(self, self._checked(self.training_targets()).mean(0))}
 
 
 class Share(MeanMetric):
