@@ -131,9 +131,7 @@ def load(run: str | Path, checkpoint: str | None = None, trust: Iterable[str] = 
         if key.split(".")[0] in PARTS and not key.endswith("._code_"):
             OmegaConf.update(cfg, key, value, force_add=True)
     if missing := [part for part in PARTS if part not in cfg]:
-        raise ValueError(
-            f"{run}: its record says nothing of {names(missing)}: it was written before models could be loaded"
-        )
+        raise ValueError(f"{run}: its record is of a time before models could be loaded; it has no {names(missing)}")
     for key, named in _named(OmegaConf.to_container(cfg, resolve=False)):
         if named not in (*FINDERS, *trust) and not _is_ours(named):
             raise PermissionError(f"{run}: {key} is {named}, which load(..., trust=[{named!r}]) would import")
