@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
 
-from .results import places, relative, value, varied
+from .results import BUDGET, places, relative, told, value, varied
 
 # Okabe & Ito's colours, told apart in black and white by the line and the marker.
 STYLES = {
@@ -261,12 +261,7 @@ def _table(ax: Axes, runs: pd.DataFrame, rows: str, columns: str) -> None:
     for (side, head), group in words.groupby(["row", "column"]):
         i, j = sides.index(side), heads.index(head)
         share[i, j] = group["solved"].mean()
-        some = group[group["solved"].astype(bool)]
-        steps = some["steps_to_solve"].median() if len(some) else math.nan
-        loss = (group["test/loss"] / group["chance"]).median()
-        below = f"{steps:.0f} steps" if steps == steps else "solved" if len(some) else f"loss {loss:.2f}"
-        text = f"{len(some)}/{len(group)}\n{below}"
-        ax.text(j, i, text, ha="center", va="center", fontsize=8)
+        ax.text(j, i, "\n".join(told(group)), ha="center", va="center", fontsize=8)
     ax.imshow(share, cmap=GREENS, vmin=0, vmax=1, aspect="auto")
     ax.set_xticks(range(len(heads)), heads)
     ax.set_yticks(range(len(sides)), [named(side) if rows == "label" else side for side in sides])
@@ -275,12 +270,14 @@ def _table(ax: Axes, runs: pd.DataFrame, rows: str, columns: str) -> None:
 
 
 def _steps(ax: Axes, runs: pd.DataFrame, style: Style) -> None:
-    """The median of the steps until solved against the length, while most runs solve it; settings side by side."""
+    """The median of the steps until solved against the length, while most runs solve it; settings side by side. An
+    unsolved run counts with all the steps that it may take."""
     lengths = sorted(runs["seq_len"].unique())
     groups = ordered(runs.groupby("label"))
     for k, (label, own) in enumerate(groups):
-        known = own[own["solved"].astype(bool)].dropna(subset="steps_to_solve")
-        known = known[known["seq_len"].map(own.groupby("seq_len")["solved"].mean()) > 0.5]
+        known = own[own["steps_to_solve"].notna() | ~own["solved"].astype(bool)]
+        known = known[known["seq_len"].map(known.groupby("seq_len")["solved"].mean()) > 0.5]
+        known = known.fillna({"steps_to_solve": known[BUDGET]})
         if len(known):
             shift = 1.0 + 0.012 * (k - len(groups) / 2)  # or equal points would cover one another
             steps = known.groupby("seq_len")["steps_to_solve"].agg(["median", "min", "max"]).astype(float)
