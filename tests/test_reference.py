@@ -41,10 +41,10 @@ def test_three_seeds_and_every_run_ended(name):
     assert results.groupby("label")["seed"].nunique().eq(3).all()
 
 
-def test_the_seed_draws_weights_and_data_alike():
-    for name in {"vanishing_gradients", "flow_is_not_ability", "data"}:  # the others are older
-        results = pd.read_csv(REFERENCE / name / "results.csv")
-        assert (results["seed"] == results["data_seed"]).all()
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_seed_draws_weights_and_data_alike(name):
+    results = pd.read_csv(REFERENCE / name / "results.csv")
+    assert (results["seed"] == results["data_seed"]).all()
 
 
 def test_every_link_and_figure_of_the_page_is_there():

@@ -150,6 +150,8 @@ def test_data_says_who_needs_how_much(tmp_path):
     assert "At 10 steps the training limits `gru` on 100, `gru` on 300 and `rnn` on 100." in text
     assert "| `rnn`, T = 10 | 0/1; 0.96 / 1.32 | 1/1; 100 steps |" in text
     assert "Parameters: 300 (`gru`), 400 (`lstm`) and 100 (`rnn`)." in text
+    drawn = EXPERIMENTS["data"].figure(collect(tmp_path))
+    assert [t.get_text() for ax in drawn.axes for t in ax.texts if t.get_text()] == ["baseline", "solved"] * 2
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

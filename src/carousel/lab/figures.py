@@ -142,8 +142,9 @@ def legend(figure: Figure, axes: Iterable[Axes], style: Style | None = None) -> 
         return
     width, height = figure.get_size_inches()
     entry = 0.75 + 0.078 * max(map(len, handles))  # inches: the line, and the text at 9 points
-    columns = max(1, min(int(width / entry), len(handles)))
-    figure.set_size_inches(max(width, entry), height + 0.19 * math.ceil(len(handles) / columns))
+    rows = math.ceil(len(handles) / max(1, int(width / entry)))
+    columns = math.ceil(len(handles) / rows)  # as full as the rest
+    figure.set_size_inches(max(width, entry), height + 0.19 * rows)
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
