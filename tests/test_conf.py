@@ -57,7 +57,7 @@ def test_every_run_of_every_experiment_builds(tmp_path, name):
 def test_the_headline_sweeps_what_it_should(tmp_path):
     sweeper = load(tmp_path, "experiment=vanishing_gradients").hydra.sweeper
     assert sweeper.params["model"].split(",") == ["rnn", "lstm", "lstm_forget1", "lstm_chrono", "gru"]
-    assert sweeper.params["task.seq_len"].split(",") == ["10", "25", "50", "100", "200"]
+    assert sweeper.params["task.seq_len"].split(",") == ["10", "25", "50", "100"]
 
 
 @pytest.mark.parametrize(("overrides", "seeds"), [(["seed=3"], (3, 3)), (["seed=3", "data_seed=0"], (3, 0))])
@@ -293,7 +293,7 @@ def test_a_key_from_the_command_line_reaches_every_run_that_has_it(tmp_path):
             return list(itertools.chain(*batches(sweeper, *options, loader=loader)))
 
     steps = typed("trainer.max_steps=50")
-    assert len(steps) == 78
+    assert len(steps) == 102
     assert all("trainer.max_steps=50" in run for run in steps)
     gains = [run for run in typed("model.init.gain=0.5") if "model.init.gain=0.5" in run]
     assert len(gains) == 9

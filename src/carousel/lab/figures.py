@@ -249,7 +249,9 @@ def solved(results: pd.DataFrame, style: Style) -> Figure:
         axes[0].set_title(task if len(tasks) > 1 else "", fontsize=10)
         if several:
             _steps(axes[1], runs, style)
-    words = "Runs that solve the task, and the median of their training steps until then; else the median test loss"
+    words = (
+        "Runs that solve the task; where most do, the median of the training steps until then, else of the test loss"
+    )
     figure.suptitle(f"{words} over the baseline's", fontsize=10, wrap=True)
     legend(figure, chain.from_iterable(axes[1:] for axes in grid), style)
     return figure
@@ -321,8 +323,8 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     curves = curves.dropna(subset="val/loss")
     curves = curves.assign(loss=curves["val/loss"] / curves["run"].map(results.set_index("run")["chance"]))
     panels = list(curves.groupby(["task", "seq_len"]))
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
+    rows = -(-len(panels) // 3)
+    columns = -(-len(panels) // rows)
     figure = Figure(figsize=(3.6 * columns + 0.6 + 1.6 * (columns == 1), 2.7 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, ((task, length), part) in zip(grid.flat, panels, strict=False):
