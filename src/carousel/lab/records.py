@@ -344,3 +344,13 @@ def steps_to_solve(runs: pd.DataFrame) -> str:
     """The median number of training steps until solved, an unsolved run taking more than it may: "350", "> 5000"."""
     median = runs["steps_to_solve"].where(runs["solved"].astype(bool)).astype(float).fillna(math.inf).median()
     return f"> {runs[BUDGET].max():.0f}" if math.isinf(median) else f"{median:.0f}"
+
+
+def told(runs: pd.DataFrame) -> list[str]:
+    """How many of a setting's runs are solved, and if most are, the median of the training steps until then, or else of
+    the test loss over the baseline's: "3/3", "350 steps"."""
+    count, share = runs["solved"].sum(), runs["solved"].mean()
+    if share > 0.5 and runs.loc[runs["solved"].astype(bool), "steps_to_solve"].notna().all():
+        return [f"{count}/{len(runs)}", f"{steps_to_solve(runs)} steps"]
+    loss = (runs["test/loss"] / runs["chance"]).median()
+    return [f"{count}/{len(runs)}"] + [f"loss {loss:.2f}"] * bool(share < 1)

@@ -24,7 +24,7 @@ from .records import (
     not_begun,
     places,
     relative,
-    steps_to_solve,
+    told,
     value,
     varied,
     write,
@@ -258,17 +258,9 @@ def solved_table(results: pd.DataFrame, everything: pd.DataFrame) -> str:
         for task, length in columns:
             runs = own[(own["task"] == task) & (own["seq_len"] == length)]
             missing = ((pending["task"] == task) & (pending["seq_len"] == length) & (pending["label"] == label)).sum()
-            row.append(_outcome(runs) + f" ({missing} more unfinished)" * bool(missing) if len(runs) else "")
+            row.append("; ".join(told(runs)) + f" ({missing} more unfinished)" * bool(missing) if len(runs) else "")
         rows.append(row)
     return markdown_table(["setting", *_heads(pd.MultiIndex.from_tuples(columns))], rows)
-
-
-def _outcome(runs: pd.DataFrame) -> str:
-    count, share = runs["solved"].sum(), runs["solved"].mean()
-    text = f"{count}/{len(runs)}"
-    if share > 0.5 and runs.loc[runs["solved"], "steps_to_solve"].notna().all():
-        return f"{text}; {steps_to_solve(runs)} steps"
-    return text if share == 1 else f"{text}; loss {(runs['test/loss'] / runs['chance']).median():.2f}"
 
 
 def best_sentence(results: pd.DataFrame) -> list[str]:
