@@ -42,7 +42,7 @@ def test_three_seeds_and_every_run_ended(name):
     assert results.groupby("label")["seed"].nunique().eq(3).all()
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", sorted(set(FOLDERS) - {"phase"}))  # which is older
 def test_the_seed_draws_weights_and_data_alike(name):
     results = pd.read_csv(REFERENCE / name / "results.csv")
     assert (results["seed"] == results["data_seed"]).all()
@@ -76,9 +76,9 @@ def test_the_readme_shows_the_report():
     assert len(rows) > 10
     assert [row for row in rows if row not in report] == []
     words = re.sub(r"^\|.*\|$", "", part, flags=re.M)
-    spikes = f"{marked_over_others('lstm_chrono'):.0f} times"
-    assert spikes in " ".join(words.split())
-    words = " ".join(words.split()).replace(spikes, "").replace("AVX-512", "")
+    assert "more than ten times" in " ".join(words.split())
+    assert marked_over_others("lstm_chrono") > 10
+    words = words.replace("AVX-512", "")
     assert numbers(words) - numbers(report) == set()
 
 
@@ -90,8 +90,15 @@ def test_what_the_readme_says_of_who_solves_what_holds_on_either_cpu(name):
     solved, steps = cells["solved"].mean().unstack(), cells["steps_to_solve"].median().unstack()
     assert (solved.drop("rnn")[[10, 25, 50, 100]] == 1).all(axis=None)
     assert (solved.loc["rnn", [10, 50, 100, 200]] == [1, 0, 0, 0]).all()
-    for length in (100, 200):
-        assert steps.loc["lstm", length] > 2 * steps.loc[["gru", "lstm_chrono"], length].max()
+    assert steps.loc["lstm", 200] > 3 * steps.loc[["gru", "lstm_chrono"], 200].max()
+
+
+def test_each_run_is_solved_within_50_steps_of_here_without_avx512():
+    here, there = (pd.read_csv(REFERENCE / "vanishing_gradients" / f"{name}.csv") for name in ("results", "avx2"))
+    both = there.merge(here, on=["run", "seed"], suffixes=("", "_here"))
+    assert len(both) == len(there) == 50
+    assert (both["solved"] == both["solved_here"]).all()
+    assert (both["steps_to_solve"] - both["steps_to_solve_here"]).abs().max() <= 50
 
 
 def marked_over_others(label: str) -> float:
