@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from carousel.lab import scores
 from carousel.lab.data import SequenceData
 from carousel.lab.experiments import CHOSEN, EXPERIMENTS
 from carousel.lab.records import BUDGET, best, collect, relative
@@ -16,7 +17,13 @@ from carousel.lab.tasks import Adding
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "outputs" / "reference"
 FOLDERS = sorted(path.parent.name for path in REFERENCE.glob("*/results.csv"))
-REAL = ("speech", "language", "forecasting", "images")
+REAL = {
+    "speech": ("accuracy", "nearest by time warping"),
+    "language": ("bits_per_character", "trigram"),
+    "forecasting": ("mae", "a day ago"),
+    "images": ("accuracy", "nearest mean"),
+}
+"""Experiments on recorded data, with the score and the baseline that the README shows."""
 PAGE = (REFERENCE / "README.md").read_text()
 
 
@@ -117,6 +124,15 @@ def marked_over_others(label: str) -> float:
         marked += [y for lag, y in curve.items() if lag in before]
         others += [y for lag, y in curve.items() if lag not in before]
     return 10 ** float(pd.Series(marked).median() - pd.Series(others).median())
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_readme_shows_the_scores_on_recorded_data(name):
+    (score, baseline), runs = REAL[name], best(pd.read_csv(REFERENCE / name / "results.csv"), CHOSEN)
+    cells = [scores.spread(runs.loc[runs["model"] == model, f"test/{score}"]) for model in ("rnn", "lstm", "gru")]
+    known = scores.baselines(runs)[baseline][score]
+    row = f"| `{name}` | {score} | {baseline}: {known:.4g} | {' | '.join(cells)} |"
+    assert row in (ROOT / "README.md").read_text()
 
 
 def test_the_four_answers_are_in_the_reports():
