@@ -49,7 +49,7 @@ def test_three_seeds_and_every_run_ended(name):
     assert results.groupby("label")["seed"].nunique().eq(3).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(FOLDERS) - {"phase"}))  # which is older
+@pytest.mark.parametrize("name", FOLDERS)
 def test_the_seed_draws_weights_and_data_alike(name):
     results = pd.read_csv(REFERENCE / name / "results.csv")
     assert (results["seed"] == results["data_seed"]).all()
