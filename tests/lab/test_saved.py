@@ -175,3 +175,17 @@ def test_what_does_not_fit_is_a_line(tmp_path):
 def test_the_best_weights_are_not_claimed_where_there_are_none(tmp_path):
     with pytest.raises(ValueError, match="tested=best needs a validation in training"):
         trained(tmp_path / "run", "task.seq_len=6", "tested=best", "trainer.val_check_interval=100")
+
+
+def test_the_readmes_own_task_trains_and_comes_back(tmp_path, monkeypatch):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "class Maximum" in block)
+    assert len(code.splitlines()) < 30
+    (tmp_path / "my_tasks.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["task=custom", "task.path=my_tasks.Maximum", "+task.longest_sequence=40", "model=gru"]
+    record = read_record(trained(tmp_path / "run", *options, "trainer.max_steps=300", "optimizer.lr=0.01"))
+    assert record["task"] == "Maximum"
+    assert record["metrics"]["test/loss"] < 0.2 * record["baselines"]["the number itself"]["loss"]
+    module = carousel.lab.load(tmp_path / "run", trust=["my_tasks.Maximum"])
+    assert module(torch.rand(2, 7, 1)).shape == (2, 7, 1)
