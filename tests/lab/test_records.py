@@ -240,7 +240,7 @@ def test_the_environment_names_the_versions():
 def test_a_notebook_gets_the_tables_as_data_frames(tmp_path):
     make_run(tmp_path, "rnn", 10)
     make_run(tmp_path, "gru", 10)
-    tables = carousel.lab.records(tmp_path)
+    tables = carousel.lab.results(tmp_path)
     assert tables._fields == ("results", "gradient_flow", "loss_curves", "measurements")
     assert all(isinstance(table, pd.DataFrame) and len(table) for table in tables)
     style = figures.looks(tables.results)
