@@ -36,7 +36,7 @@ def test_every_link_and_figure_is_there():
 
 
 def test_the_table_of_options_is_conf():
-    for group in ("model", "task", "optimizer", "experiment"):
+    for group in ("model", "task", "optimizer", "scheduler", "callbacks", "experiment"):
         (row,) = re.findall(rf"^\| `{group}` \|(.*)\|$", README, re.M)
         assert set(re.findall(r"`(\w+)`", row)) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
 
@@ -45,7 +45,9 @@ def test_every_training_command_composes():
     commands = re.findall(r"python scripts/train\.py ([^\n#`&]*)", README)
     assert len(commands) > 4
     for arguments in commands:
-        overrides = [a for a in shlex.split(arguments) if a != "-m" and not a.startswith("model.cell.path=my")]
+        overrides = [
+            a for a in shlex.split(arguments) if a != "-m" and not a.startswith(("model.cell.path=my", "task.path=my"))
+        ]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             compose("train", overrides=[o.split(",")[0] for o in overrides])
 

@@ -113,3 +113,17 @@ def test_the_size_of_the_output():
         carousel.LSTM(3, 4, proj_size=2, bidirectional=True),
     ):
         assert layer(torch.zeros(2, 1, 3))[0].size(-1) == layer.output_size
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.orthogonal])
+def test_a_parametrized_layer_is_explained_and_inspected(norm):
+    layer, x = norm(carousel.LSTM(3, 4, dtype=torch.float64), "weight_hh_l0"), sample(5, 2)
+    assert len(carousel.explain(layer, x)) == 1
+    (seen,) = layer.inspect(x)
+    torch.testing.assert_close(seen["h"], layer(x)[0])
+
+
+def test_a_compiled_layer_is_explained_and_left_as_it_is():
+    layer = carousel.LSTM(3, 4, backend="fused", dtype=torch.float64)
+    assert carousel.explain(torch.compile(layer, backend="eager"), sample(5, 2))
+    assert layer.backend == "fused"

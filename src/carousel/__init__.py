@@ -3,6 +3,7 @@
 from . import cells, gradients, initialization
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .engine import explain
+from .keras import from_keras, to_keras
 from .layer import Recurrent
 from .regularization import Detach, Regularization
 from .twins import GRU, LSTM, RNN, from_torch
@@ -20,7 +21,9 @@ __all__ = [
     "Regularization",
     "cells",
     "explain",
+    "from_keras",
     "from_torch",
     "gradients",
     "initialization",
+    "to_keras",
 ]

@@ -1,6 +1,5 @@
 """Any cell as a layer with the interface of `torch.nn.LSTM`."""
 
-import copy
 import operator
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ from . import engine, layout, packing
 from .base import Base, check_arguments, flat
 from .cells import Cell
 from .cells.cell import State, lend
-from .cells.module import fill, options_of, refreshed, show_options
+from .cells.module import fill, options_of, refreshed, show_options, view_of
 from .engine import Loop, Masks, Norms
 from .regularization import Detach, Regularization
 
@@ -24,7 +23,7 @@ class Recurrent(Base):
     """A recurrent layer: the cell knows one step, the layer owns time.
 
     Everything that `torch.nn.LSTM` documents, for any cell. The parameters are the layer's own, under torch's names
-    (`weight_ih_l0`, `weight_ih_l0_reverse`, ...) and in torch's order, so that the `state_dict` of the twin in
+    (`weight_ih_l0`, `weight_ih_l0_reverse`, ...) and in torch's order, so that the `state_dict` of its counterpart in
     `torch.nn` loads as it is, both ways; with the same seed the two also start from the same numbers.
 
     It is an `nn.RNNBase`, with the names that code for these goes by: `all_weights`, `_all_weights`, `_flat_weights`,
@@ -45,7 +44,7 @@ class Recurrent(Base):
         proj_size: size of the projected output, 0 for none (Sak et al. 2014); for cells that can be projected.
         residual: whether each layer above the first adds its input to its output.
         regularization: variational dropout, zoneout, DropConnect: see `Regularization`.
-        detach: bars the gradient from the gates or from the carousel: see `Detach`.
+        detach: stops the gradient through the gates or along the carousel: see `Detach`.
         backend: "eager" for the loop composed with autograd, "fused" for one compiled kernel, "auto" for the kernel
             wherever it can run the call; `carousel.explain` says which it is, and why.
         options: whatever else the cell takes, such as `init`.
@@ -183,8 +182,8 @@ class Recurrent(Base):
             seen.extend(records)
             return output, state
 
-        view = copy.copy(self)  # so that other threads may call the layer meanwhile
-        view.forward = forward
+        view = view_of(self)  # so that other threads may call the layer meanwhile
+        view.forward, view._norms = forward, None
         args, kwargs = _arguments(input, hx, lengths, reset)
         nn.Module._call_impl(view, *args, **kwargs)  # as it is, where `__call__` may have been compiled
         return seen
@@ -294,7 +293,7 @@ class Recurrent(Base):
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
     def to_torch(self) -> nn.RNNBase:
-        """The twin in torch.nn, with copies of the weights.
+        """The counterpart in torch.nn, with copies of the weights.
 
         Raises:
             ValueError: torch.nn has no such cell, or not what this layer adds to one.
@@ -306,10 +305,10 @@ class Recurrent(Base):
         if lacks := [what for what, present in extras.items() if present]:
             raise ValueError(f"torch.nn has no {' or '.join(lacks)}")
         options = {name: getattr(self, name) for name in ("num_layers", "batch_first", "dropout", "bidirectional")}
-        twin, view = cell.torch_twin(1, **options, device="meta"), refreshed(self)
-        fill(twin, {name: getattr(view, name) for name in twin.state_dict()})
-        twin.flatten_parameters()
-        return twin.train(self.training)
+        torchs, view = cell.torch_twin(1, **options, device="meta"), refreshed(self)
+        fill(torchs, {name: getattr(view, name) for name in torchs.state_dict()})
+        torchs.flatten_parameters()
+        return torchs.train(self.training)
 
     def extra_repr(self) -> str:
         shown = {

@@ -33,7 +33,7 @@ def split_states(hx, cells: list[Cell], group: int, x: Tensor, batched: bool) ->
 
 
 def join_states(states: list[State], group: int, batched: bool):
-    """The way back from `split_states`: (B, H) for each state of each loop, to what the caller gets."""
+    """The inverse of `split_states`: (B, H) for each state of each loop, to what the caller gets."""
     parts = [states[k : k + group] for k in range(0, len(states), group)]
     joined = tuple(_stack(part, batched) for part in parts)
     return joined[0] if group == len(states) else joined

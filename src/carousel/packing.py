@@ -33,7 +33,7 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def reverse_reset(reset: Tensor, lengths: Tensor | None) -> Tensor:
-    """(T, B) marks of where a sequence begins, for the way back: what is before t lies, backwards, before t - 1."""
+    """(T, B) marks of where a sequence begins, read in reverse: what is before t lies, backwards, before t - 1."""
     backwards = reverse(reset.roll(-1, 0), lengths)
     return torch.cat([torch.zeros_like(reset[:1]), backwards[1:]])
 

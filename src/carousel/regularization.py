@@ -1,4 +1,4 @@
-"""What is done to a recurrent layer in training: noise, as `regularization=`, and ways barred to the gradient."""
+"""What is done to a recurrent layer in training: noise, as `regularization=`, and gradients stopped, as `detach=`."""
 
 import numbers
 from collections.abc import Sequence
@@ -83,17 +83,17 @@ class Regularization:
 
 @dataclass(frozen=True)
 class Detach:
-    """Bar the gradient, and it alone, from one of its two ways back through a step, given to a layer as `detach=`.
+    """Stop the gradient, and it alone, on one of its two paths back through a step; a layer's option `detach=`.
 
-    The ways are the hidden map, by which h_{t-1} reaches the gates, and the carousel: all that an update takes
+    The paths are the hidden map, by which h_{t-1} reaches the gates, and the carousel: all that an update takes
     directly of the old states, such as f * c in an LSTM and z * h in a GRU. `Detach(gates=1)` leaves the carousel
     alone, which is Hochreiter & Schmidhuber's truncated gradient (1997, appendix A.1); `Detach(carousel=1)` leaves the
     gates alone; `Detach(gates=0.25)` is h-detach (Arpit et al. 2019, section 2). What comes out of a step stays the
     same, and so does the gradient with respect to the weights within a step. What peepholes read of c counts to the
-    carousel; the share of a state that zoneout keeps, or padding, is barred by neither.
+    carousel; the share of a state that zoneout keeps, or padding, is stopped by neither.
 
     Args:
-        gates: probability that the way through the hidden map is barred, drawn anew for each step, for all sequences.
+        gates: probability that the path through the hidden map is stopped, drawn anew for each step, for all sequences.
         carousel: that the other one is.
 
     Raises:

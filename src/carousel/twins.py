@@ -1,4 +1,4 @@
-"""The layers of torch.nn, by their names, and the way between the two."""
+"""The layers of torch.nn, by their names, and the conversion from there."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from .regularization import Detach, Regularization
 
 
 class LSTM(Recurrent):
-    """`LSTMCell` over time; the twin of `torch.nn.LSTM`. Arguments: `Recurrent`'s, without `cell`.
+    """`LSTMCell` over time; the counterpart of `torch.nn.LSTM`. Arguments: `Recurrent`'s, without `cell`.
 
     With any option of `LSTMVariantCell` (peephole, coupled, ...) it is that cell over time.
     """
@@ -67,7 +67,8 @@ class LSTM(Recurrent):
 
 
 class GRU(Recurrent):
-    """`GRUCell` over time; the twin of `torch.nn.GRU`. Arguments: `Recurrent`'s, without `cell` and `proj_size`."""
+    """`GRUCell` over time; the counterpart of `torch.nn.GRU`. Arguments: `Recurrent`'s, without `cell` and
+    `proj_size`."""
 
     mode = "GRU"
 
@@ -101,7 +102,7 @@ class GRU(Recurrent):
 
 
 class RNN(Recurrent):
-    """`RNNCell` over time; the twin of `torch.nn.RNN`. Arguments: `Recurrent`'s, without `cell` and `proj_size`.
+    """`RNNCell` over time; the counterpart of `torch.nn.RNN`. Arguments: `Recurrent`'s, without `cell` and `proj_size`.
 
     Args:
         nonlinearity: "tanh" or "relu".
@@ -149,7 +150,7 @@ def _refuse_projection(options: dict) -> None:
 
 
 def from_torch(module: nn.Module) -> Recurrent | Cell:
-    """Our twin of an `nn.LSTM`, `nn.GRU`, `nn.RNN` or of one of their cells.
+    """Our counterpart of an `nn.LSTM`, `nn.GRU`, `nn.RNN` or of one of their cells.
 
     The two have the same parameters, tied, frozen, parametrized or refreshed by a hook as they are: train one and the
     other follows (`copy.deepcopy` makes it independent). What is ours already is returned as it is.
@@ -172,23 +173,23 @@ def from_torch(module: nn.Module) -> Recurrent | Cell:
         names += ["num_layers", "batch_first", "dropout", "bidirectional", *["proj_size"] * bool(module.proj_size)]
     options = {name: getattr(module, name) for name in names if hasattr(module, name)}
     with warnings.catch_warnings(action="ignore"):  # torch has warned of an idle dropout already
-        twin = (layers | cells)[kind](**options, device="meta").train(module.training)
-    _share(module, twin)
-    return twin
+        ours = (layers | cells)[kind](**options, device="meta").train(module.training)
+    _share(module, ours)
+    return ours
 
 
-def _share(module: nn.Module, twin: nn.Module) -> None:
-    """Give the twin the module's own parameters, with what computes its weights from them."""
-    weights = list(twin.state_dict())
+def _share(module: nn.Module, ours: nn.Module) -> None:
+    """Give `ours` the module's own parameters, with what computes its weights from them."""
+    weights = list(ours.state_dict())
     for kind in ("_parameters", "_buffers", "_modules"):
-        setattr(twin, kind, dict(getattr(module, kind)))
+        setattr(ours, kind, dict(getattr(module, kind)))
     if parametrize.is_parametrized(module):
-        parametrize._inject_new_class(twin)
+        parametrize._inject_new_class(ours)
         for name in module.parametrizations:
-            parametrize._inject_property(twin, name)
+            parametrize._inject_property(ours, name)
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, REFRESHERS):
-            twin.register_forward_pre_hook(hook)
+            ours.register_forward_pre_hook(hook)
     for name in weights:
         if name in vars(module):  # a hook keeps it there
-            setattr(twin, name, vars(module)[name])
+            setattr(ours, name, vars(module)[name])

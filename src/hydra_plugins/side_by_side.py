@@ -4,7 +4,9 @@ It stands here because Hydra takes launchers from the namespace `hydra_plugins` 
 a server that has imported the task once, so a job costs no import, and one that dies takes no other with it.
 """
 
+import copy
 import ctypes
+import functools
 import multiprocessing
 import os
 import signal
@@ -15,8 +17,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -43,9 +47,11 @@ class SideBySide(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
+        self.options = functools.cache(hydra_context.config_loader.get_group_options)  # none for what is no group
+        self.composed: dict[tuple[str, ...], DictConfig] = {}  # by the choices of groups
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        from carousel.lab import app, results  # here, for Hydra imports this file for every application
+        from carousel.lab import app, records  # here, for Hydra imports this file for every application
 
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir)
@@ -53,8 +59,10 @@ class SideBySide(Launcher):
             _say(f"sweep: checking {len(job_overrides)} runs for {folder}")
         jobs = [self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides)]
         todo = app.prepare(jobs, _say)
-        app.launched.setdefault(folder, []).extend(dict.fromkeys(map(_folder, jobs)))
-        kept = len({_folder(job) for job in jobs}) - len(todo)
+        runs = list(dict.fromkeys(map(_folder, jobs)))
+        app.launched.setdefault(folder, []).extend(runs)
+        records.list_runs(folder, [str(run.relative_to(folder)) for run in runs])
+        kept = len(runs) - len(todo)
         _say(
             f"sweep: {len(todo)} runs, {self.n_jobs} at a time, in {folder}"
             + f" ({kept} are there already)" * (kept > 0)
@@ -63,12 +71,24 @@ class SideBySide(Launcher):
         returns = []
         for overrides, job in zip(job_overrides, jobs, strict=True):
             returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))
-            returns[-1].return_value = results.outcome(_folder(job))
+            returns[-1].return_value = records.outcome(_folder(job))
         return returns
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
-        job = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        """A job's configuration. Hydra composes each anew, of a dozen files in 0.1 s: here all that differ in values
+        alone share that."""
+        loader = self.context.config_loader
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+        own = [o for o in parsed if not o.is_hydra_override()]
+        values = [o for o in own if not self.options(o.key_or_group)]
+        choices = tuple(o.input_line for o in parsed if o not in values)
+        if choices not in self.composed:
+            self.composed[choices] = loader.load_sweep_config(self.config, list(choices))
+        job = copy.deepcopy(self.composed[choices])
+        loader._apply_overrides_to_config(values, job)
         with read_write(job.hydra), open_dict(job.hydra):
+            job.hydra.overrides.task = [o.input_line for o in own]
+            job.hydra.job.override_dirname = get_overrides_dirname(own, **job.hydra.job.config.override_dirname)
             job.hydra.job.id = job.hydra.job.num = number
             job.hydra.sweep.dir = self.config.hydra.sweep.dir  # of all, whatever the time of day
         HydraConfig.instance().set_config(job)  # what the interpolations ${hydra:...} refer to
@@ -118,11 +138,11 @@ def _say(line: str) -> None:
 
 
 def _status(folder: Path) -> str:
-    from carousel.lab import results
+    from carousel.lab import records
 
     try:
-        return results.read_record(folder)["status"]
-    except (OSError, results.Unreadable):
+        return records.read_record(folder)["status"]
+    except (OSError, records.Unreadable):
         return "no record"
 
 

@@ -6,12 +6,14 @@ import lightning as L
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import carousel
 from carousel.gradients import flow, lyapunov, memory_length, paths, theory
 from carousel.lab.callbacks import (
+    Examples,
     GateStatistics,
     GradientFlow,
     GradientPaths,
@@ -21,12 +23,13 @@ from carousel.lab.callbacks import (
 )
 from carousel.lab.dashboard import TensorBoard, tag
 from carousel.lab.data import SequenceData
+from carousel.lab.model import SequenceModel
 from carousel.lab.module import SequenceModule
-from carousel.lab.tasks import Adding
+from carousel.lab.tasks import Adding, Batch
 
 
 def fit(tmp_path, layer, callbacks, steps=20, lr=1e-2, **options):
-    module = SequenceModule(layer, Adding(8), partial(torch.optim.Adam, lr=lr))
+    module = SequenceModule(SequenceModel(layer, Adding(8)), Adding(8), partial(torch.optim.Adam, lr=lr))
     data = SequenceData(Adding(8), 16, 64, 0)
     trainer = L.Trainer(
         accelerator="cpu",
@@ -57,8 +60,8 @@ def test_gradient_flow_is_written_to_file_and_to_tensorboard(tmp_path, layer_typ
     assert sorted(table["step"].unique()) == [0, 8, 16, 20]
     assert len(table) == 4 * 2 * 8
 
-    x, y = next(iter(data.val_dataloader()))
-    now = flow(module.recurrent, lambda: module.loss((x[:32], y[:32])))[0].rms()
+    x, y, *_ = next(iter(data.val_dataloader()))
+    now = flow(module.recurrent, lambda: module.loss(Batch(x[:32], y[:32])))[0].rms()
     for state in ("h", "c"):
         last = table[(table["step"] == 20) & (table["state"] == state)].set_index("lag")["log10_norm"]
         assert last.tolist() == pytest.approx(now[state].tolist(), abs=1e-3)
@@ -86,12 +89,12 @@ def test_layer_and_direction_are_columns_and_ends_of_tags(tmp_path, layer):
     flows = GradientFlow(tmp_path / "flow.csv", None, 16)
     probes = [GateStatistics(None, 16), GradientPaths(None, 16), LargestLyapunovExponent(None, 16)]
     _, module, data, events = fit(tmp_path, layer(), [flows, *probes], steps=5)
-    x, y = (part[:16] for part in next(iter(data.val_dataloader())))
+    x, y = (part[:16] for part in next(iter(data.val_dataloader()))[:2])
     places = [(0, "forward"), (0, "reverse"), (1, "forward"), (1, "reverse")]
     table = pd.read_csv(tmp_path / "flow.csv").set_index(["step", "layer", "direction", "state", "lag"])["log10_norm"]
     assert table.index.is_unique
     assert len(table) == 2 * 4 * 8
-    for place, found in zip(places, flow(module.recurrent, lambda: module.loss((x, y))), strict=True):
+    for place, found in zip(places, flow(module.recurrent, lambda: module.loss(Batch(x, y))), strict=True):
         assert table[(5, *place, "h")].tolist() == pytest.approx(found.rms()["h"].tolist(), abs=1e-3)
         end = "_layer{}_{}".format(*place)
         assert events.Scalars(tag(f"memory_length/h{end}"))[-1].value == memory_length(found.rms()["h"])
@@ -188,8 +191,8 @@ def test_the_ways_of_the_gradient_are_those_that_paths_measures(tmp_path):
     callback = GradientPaths(None, 16)
     _, module, data, _ = fit(tmp_path, carousel.LSTM(2, 8, batch_first=True), [callback])
     assert list(callback.values) == [0, 20]
-    x, y = next(iter(data.val_dataloader()))
-    (split,) = paths(module.recurrent, lambda: module.loss((x[:16], y[:16])))
+    x, y, *_ = next(iter(data.val_dataloader()))
+    (split,) = paths(module.recurrent, lambda: module.loss(Batch(x[:16], y[:16])))
     for way in ("carousel", "gates"):
         curves = [getattr(split, name).rms()["c"] for name in (way, "total")]
         (row,) = [row for row in callback.values[20] if row.measure == f"paths/{way}"]
@@ -207,7 +210,7 @@ def test_the_largest_lyapunov_exponent(tmp_path):
     torch.manual_seed(0)
     callback = LargestLyapunovExponent(10, 8)
     _, module, data, events = fit(tmp_path, carousel.GRU(2, 8, batch_first=True), [callback])
-    x, _ = next(iter(data.val_dataloader()))
+    x, *_ = next(iter(data.val_dataloader()))
     (spectrum,) = lyapunov(module.recurrent, lambda: module(x[:8]), exponents=1)
     logged = events.Scalars(tag("lyapunov/largest"))
     assert [e.step for e in logged] == [0, 10, 20]
@@ -221,7 +224,7 @@ def test_predictions_stand_beside_what_is_measured_at_the_beginning(tmp_path, ki
     callback = GradientFlow(tmp_path / "flow.csv", None, 16, predict=True)
     fit(tmp_path, layer, [callback], lr=0.0)
     table = pd.read_csv(tmp_path / "flow.csv")
-    x, _ = next(iter(SequenceData(Adding(8), 16, 64, 0).val_dataloader()))
+    x, *_ = next(iter(SequenceData(Adding(8), 16, 64, 0).val_dataloader()))
     for state, expected in theory.linearise(layer.cell(), x[:16].mean((0, 1))).curves(8).items():
         rows = table[(table["step"] == 0) & (table["state"] == state)].set_index("lag")["predicted"]
         assert rows.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
@@ -250,10 +253,11 @@ def test_an_unsolved_run_goes_to_its_end(tmp_path):
     assert trainer.global_step == 20
 
 
-def test_loss_and_chance_stand_in_one_chart(tmp_path):
+def test_each_loss_stands_in_a_chart_with_the_baselines(tmp_path):
     _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [LossChart()])
-    layout = str(events.summary_metadata)
-    assert "custom_scalars" in layout
+    (layout,) = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val
+    for name in ("validation loss, and the baselines'", "training loss, and the baselines'"):
+        assert name.encode() in layout
     assert events.Scalars(tag("val/chance"))[0].value == pytest.approx(1 / 6)
 
 
@@ -261,3 +265,58 @@ def test_loss_and_chance_stand_in_one_chart(tmp_path):
 def test_bad_schedules_are_refused(arguments):
     with pytest.raises(ValueError, match="must be an integer of at least 1"):
         GateStatistics(*arguments)
+
+
+class Shown(Adding):
+    """With a figure and a text that say what was predicted."""
+
+    def examples(self, predict):
+        batch = self.sample(1, torch.Generator().manual_seed(0))
+        answer = predict(batch)
+        assert answer.shape == (1, 1)
+        assert not answer.requires_grad
+        figure = Figure()
+        figure.subplots().plot(batch.input[0, :, 0])
+        return {"a sum": figure, "an answer": f"  {float(answer):.6f}\n* no list\n"}
+
+
+class Fails(Adding):
+    def examples(self, predict):
+        raise RuntimeError("cannot be drawn")
+
+
+def shown_by(tmp_path, task):
+    torch.manual_seed(0)
+    module = SequenceModule(SequenceModel(nn.LSTM(2, 4, batch_first=True), task), task)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=TensorBoard(tmp_path, name="", version=""),
+        callbacks=[Examples(tmp_path / "examples")],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.test(module, SequenceData(task, 4, 8, 0), verbose=False)
+    return module, EventAccumulator(str(tmp_path)).Reload()
+
+
+def test_examples_are_files_and_cards_of_tensorboard(tmp_path):
+    module, events = shown_by(tmp_path, Shown(8))
+    answer = module(Shown(8).sample(1, torch.Generator().manual_seed(0)).input).item()
+    text = f"  {answer:.6f}\n* no list\n"
+    assert (tmp_path / "examples" / "an_answer.txt").read_text() == text
+    assert (tmp_path / "examples" / "a_sum.png").read_bytes().startswith(b"\x89PNG")
+    assert events.Tags()["images"] == ["examples/a sum"]
+    (shown,) = events.Tensors("examples/an answer/text_summary")
+    assert shown.tensor_proto.string_val[0].decode() == f"      {answer:.6f}\n    * no list\n"  # code, in markdown
+
+
+def test_examples_that_fail_are_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match="no examples: RuntimeError: cannot be drawn"):
+        shown_by(tmp_path, Fails(8))
+    assert not (tmp_path / "examples").exists()
+
+
+def test_a_task_without_examples_leaves_no_folder(tmp_path):
+    shown_by(tmp_path, Adding(8))
+    assert not (tmp_path / "examples").exists()

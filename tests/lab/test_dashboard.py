@@ -6,13 +6,13 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from records import make_run
+from made_up import make_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from carousel.lab import dashboard
+from carousel.lab.records import collect
 from carousel.lab.report import write_report
-from carousel.lab.results import collect
 
 
 def read(folder):

@@ -8,11 +8,12 @@ import matplotlib
 import pandas as pd
 import pytest
 import torch
+from made_up import make_run
 from matplotlib.figure import Figure
-from records import make_run
 
 from carousel.lab import figures
-from carousel.lab.results import FLOW_COLUMNS, collect
+from carousel.lab.records import FLOW_COLUMNS, collect
+from carousel.lab.report import solved_table
 
 
 def rendered(figure: Figure) -> Figure:
@@ -59,9 +60,23 @@ def test_gradient_flow_draws_the_longest_sequences_relative_to_lag_0(tables):
 def test_solved_tells_how_many_seeds_and_after_how_many_steps(tables):
     figure = rendered(figures.solved(tables.results, figures.looks(tables.results)))
     words = [text.get_text() for text in figure.axes[0].texts]
-    assert words == ["1/1\n100 steps", "1/2\n100 steps", "0/1\nloss 0.90", "0/1\nloss 0.90"]
+    assert words == ["1/1\n100 steps", "1/2\nloss 0.48", "0/1\nloss 0.90", "0/1\nloss 0.90"]
     (bars,) = figure.axes[1].containers
     assert bars.lines[0].get_ydata().tolist() == [100]  # not at 40, which one seed of two solves
+
+
+def test_a_run_that_is_not_solved_takes_all_its_steps_in_the_figure_as_in_the_table(tmp_path):
+    for seed, (loss, steps) in enumerate([(0.001, 20), (0.001, 60), (0.15, None)]):
+        for length in (10, 20):
+            make_run(tmp_path, "rnn", length, seed, val_loss=loss, steps_to_solve=steps)
+    results = collect(tmp_path).results
+    figure = rendered(figures.solved(results, figures.looks(results)))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["2/3\n60 steps"] * 2
+    assert "| `rnn` | 2/3; 60 steps | 2/3; 60 steps |" in solved_table(results.assign(label="rnn"), results)
+    (bars,) = figure.axes[1].containers
+    assert bars.lines[0].get_ydata().tolist() == [60, 60]
+    ((lower, upper), *_) = bars.lines[2][0].get_segments()
+    assert (lower[1], upper[1]) == (20, 100)
 
 
 def test_a_solved_run_that_nobody_counted_is_drawn(tmp_path):
@@ -69,7 +84,7 @@ def test_a_solved_run_that_nobody_counted_is_drawn(tmp_path):
         make_run(tmp_path, "rnn", length, val_loss=0.001, steps_to_solve=None)
     results = collect(tmp_path).results
     figure = rendered(figures.solved(results, figures.looks(results)))
-    assert [text.get_text() for text in figure.axes[0].texts] == ["1/1\nsolved"] * 2
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1/1"] * 2
 
 
 def test_a_mean_is_over_every_seed_even_far_below_the_axis(tmp_path):

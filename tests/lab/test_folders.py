@@ -1,14 +1,16 @@
 """Whose a folder is, and what it is called."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
+from made_up import BARE
 
 from carousel.lab import folders
 from carousel.lab.options import OptionError
-from carousel.lab.results import write_record
+from carousel.lab.records import write_record
 
 HOLD = "import sys; from pathlib import Path; from carousel.lab import folders; "
 HOLD += "folders.claim(Path(sys.argv[1]), 'x', lambda f: None); print('held', flush=True); sys.stdin.read()"
@@ -53,19 +55,29 @@ def test_a_folder_with_files_and_no_record_is_refused_and_left_as_it_was(tmp_pat
 
 @pytest.mark.parametrize("status", ["finished", "diverged"])
 def test_a_result_is_not_written_over(tmp_path, status):
-    write_record(tmp_path, {"status": status})
+    write_record(tmp_path, BARE | {"status": status})
     with pytest.raises(OptionError, match=f"already holds a {status} run; choose another"):
         claim(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", '{"status": "fin', "[]", "{}"])
-def test_a_record_that_cannot_be_read_is_named_and_set_aside(tmp_path, text):
-    (tmp_path / "result.json").write_text(text)
-    with pytest.raises(OptionError, match=r"result\.json"):
-        claim(tmp_path)
-    assert str(tmp_path / "result.json") in folders.set_aside(tmp_path)
-    assert (tmp_path / "result.json.unreadable").read_text() == text
-    assert folders.set_aside(tmp_path) is None
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"status": "fin', "[]", "{}", "5", "[" * 100000, '{"status": "finished"}', "\0\1\xff"]
+    + [json.dumps(BARE | {key: value}) for key, value in (("config", 5), ("status", None), ("chance", "abc"))],
+)
+def test_a_record_that_cannot_be_read_is_named_and_set_aside_with_all_that_is_of_the_run(tmp_path, text):
+    folder = tmp_path / "run"
+    for name in ("run.unreadable", "run.unreadable1"):
+        folder.mkdir()
+        (folder / "result.json").write_text(text)
+        (folder / "events.out.tfevents.1.host.2.0").touch()
+        with pytest.raises(OptionError, match=r"result\.json"):
+            claim(folder)
+        assert str(folder / "result.json") in folders.set_aside(folder)
+        assert not folder.exists()
+        assert (tmp_path / name / "result.json.unreadable").read_text() == text
+        assert (tmp_path / name / "events.out.tfevents.1.host.2.0").exists()
+    assert folders.set_aside(folder) is None
 
 
 def test_another_attempt_removes_what_the_last_one_measured_and_nothing_else(tmp_path):
@@ -74,7 +86,7 @@ def test_another_attempt_removes_what_the_last_one_measured_and_nothing_else(tmp
     for name in (ours, "flow.csv", "events.out.tfevents.1.mine", "notes.txt", "elsewhere"):
         (tmp_path / name).write_text("x")
     (tmp_path / "metrics.csv").symlink_to(tmp_path / "elsewhere")
-    write_record(tmp_path, {"status": "interrupted"} | own)
+    write_record(tmp_path, BARE | {"status": "interrupted"} | own)
     folders.clear(claim(tmp_path))
     left = {p.name for p in tmp_path.iterdir()} - {".lock", "result.json"}
     assert left == {"events.out.tfevents.1.mine", "notes.txt", "elsewhere", "metrics.csv"}
@@ -90,7 +102,7 @@ def test_what_is_no_folder_or_cannot_be_made_is_one_line(tmp_path):
 
 def test_a_second_process_of_one_run_claims_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
-    write_record(tmp_path, {"status": "finished"})
+    write_record(tmp_path, BARE)
     assert claim(tmp_path) == tmp_path
 
 

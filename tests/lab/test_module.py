@@ -10,6 +10,7 @@ from torch import nn
 
 import carousel
 from carousel.lab.data import SequenceData
+from carousel.lab.model import SequenceModel
 from carousel.lab.module import SequenceModule
 from carousel.lab.tasks import Adding, TemporalOrder
 
@@ -32,7 +33,7 @@ class Losses(L.Callback):
 def train(layer_type, task, steps=30, seed=0, clip=1.0, **options):
     L.seed_everything(seed, verbose=False)
     layer = layer_type(task.input_size, 16, batch_first=True, **options)
-    module = SequenceModule(layer, task, partial(torch.optim.Adam, lr=1e-2))
+    module = SequenceModule(SequenceModel(layer, task), task, partial(torch.optim.Adam, lr=1e-2))
     losses = Losses()
     trainer = L.Trainer(
         accelerator="cpu",
@@ -75,10 +76,12 @@ def test_every_batch_of_a_stream_is_new(limits):
 
     class Counts(SequenceModule):
         def training_step(self, batch, k):
-            seen.append(batch[0])
+            seen.append(batch.input)
             return super().training_step(batch, k)
 
-    module = Counts(carousel.RNN(2, 4, batch_first=True), Adding(8), partial(torch.optim.SGD, lr=0.1))
+    module = Counts(
+        SequenceModel(carousel.RNN(2, 4, batch_first=True), Adding(8)), Adding(8), partial(torch.optim.SGD, lr=0.1)
+    )
     options = {"max_steps": 6, "limit_train_batches": 6} | limits
     trainer = L.Trainer(
         accelerator="cpu", logger=False, limit_val_batches=0, enable_checkpointing=False, enable_progress_bar=False,
@@ -88,7 +91,7 @@ def test_every_batch_of_a_stream_is_new(limits):
     trainer.fit(module, data)
     assert len(seen) >= 6 * options.get("accumulate_grad_batches", 1) * 0.5
     expected = itertools.islice(SequenceData(Adding(8), 4, 4, 0).train_dataloader(), len(seen))
-    assert all(torch.equal(x, y) for x, (y, _) in zip(seen, expected, strict=True))
+    assert all(torch.equal(x, y) for x, (y, *_) in zip(seen, expected, strict=True))
 
 
 LAYERS = [
@@ -103,19 +106,19 @@ LAYERS = [
 @pytest.mark.parametrize("make", LAYERS)
 def test_the_readout_takes_each_direction_where_it_has_read_everything(make, bidirectional):
     layer = make(batch_first=True, bidirectional=bidirectional)
-    module = SequenceModule(layer, Adding(8), partial(torch.optim.SGD, lr=0.1))
+    module = SequenceModule(SequenceModel(layer, Adding(8)), Adding(8), partial(torch.optim.SGD, lr=0.1))
     x = torch.randn(3, 8, 2)
     state = layer(x)[1]
     h = state[0] if isinstance(layer, nn.LSTM | carousel.LSTM) else state
     ends = [t for part in h for t in part] if isinstance(h, list | tuple) else list(h)
     last = torch.cat(ends[-1 - bidirectional :], -1)
-    torch.testing.assert_close(module(x), module.readout(last))
+    torch.testing.assert_close(module(x), module.model.head(last))
 
 
 @pytest.mark.parametrize("kind", [carousel.LSTM, nn.LSTM])
 def test_a_layer_of_another_dtype_gets_its_inputs_so(kind):
     layer = kind(2, 4, batch_first=True, dtype=torch.float64)
-    module = SequenceModule(layer, Adding(8), partial(torch.optim.SGD, lr=0.1))
+    module = SequenceModule(SequenceModel(layer, Adding(8)), Adding(8), partial(torch.optim.SGD, lr=0.1))
     loss = module.loss(Adding(8).sample(3, torch.Generator().manual_seed(0)))
     loss.backward()
     assert loss.dtype == torch.float64

@@ -4,12 +4,12 @@ import io
 
 import pandas as pd
 import pytest
-from records import make_run
+from made_up import make_run
 from rich.console import Console
 
 from carousel.lab import figures
+from carousel.lab.records import collect, list_runs, names
 from carousel.lab.report import MARK, table, write_report
-from carousel.lab.results import collect, names
 
 FILES = {"results.csv", "gradient_flow.csv", "loss_curves.csv", "measurements.csv", "report.md"}
 FIGURES = {"gradient_flow.png", "solved.png", "loss_curves.png"}
@@ -166,3 +166,12 @@ def test_the_table_shows_huge_losses_and_bracketed_names_as_they_are(tmp_path):
     console.print(table(collect(tmp_path).results))
     assert "✗ 5e+19" in console.file.getvalue()
     assert "h=['red']" in console.file.getvalue()
+
+
+def test_runs_that_were_not_begun_are_counted_and_named(tmp_path):
+    run = make_run(tmp_path, "rnn", 10)
+    list_runs(tmp_path, [run.name, "seed=1", "seed=2"])
+    write_report(collect(tmp_path), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "3 runs (1 finished and 2 not begun)" in text
+    assert "- seed=1: not begun\n- seed=2: not begun" in text

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from .module import LoadsFromTorch, fill, options_of, refreshed, show_options
+from .module import LoadsFromTorch, fill, options_of, refreshed, show_options, view_of
 
 State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
@@ -18,8 +18,7 @@ Initializer = Callable[["Cell"], None]
 
 def lend(module: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> nn.Module:
     """A view of `module` with these parameters and buffers, by their full names; the module itself is left alone."""
-    view = module.__new__(type(module))
-    view.__dict__.update(module.__dict__)
+    view = view_of(module)
     for kind in ("_parameters", "_buffers"):
         own = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
         object.__setattr__(view, kind, own)
@@ -58,12 +57,12 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
     =============  =====================  ==========================================================
     `input_map`    :math:`W x_t + b_W`    independent of the state: one product for all time steps
     `hidden_map`   :math:`U h_{t-1}+b_U`  the only matrix product inside the recurrence
-    `update`       pointwise              new state from the two maps and the old state
+    `update`       elementwise            new state from the two maps and the old state
     =============  =====================  ==========================================================
 
     A new cell names its `gates` (and its `states`, if it has more than `h`) and writes `update`, in plain
     PyTorch; autograd supplies the derivative. Override the maps only where they are not the usual linear ones, and
-    `shapes` to have more of them. `update` should be pure and pointwise over the hidden units; any other code
+    `shapes` to have more of them. `update` should be pure and elementwise over the hidden units; any other code
     still runs, eagerly. A cell whose step does not fit into the three parts overrides `forward`, and runs eagerly too.
 
     Called as a module, a cell takes one step with the interface of `torch.nn.LSTMCell` and its siblings, and it is an
@@ -258,7 +257,7 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         return self.twins[which](self.input_size, self.hidden_size, bias=self.bias, **options)
 
     def to_torch(self) -> nn.Module:
-        """The twin in torch.nn, with copies of the weights.
+        """The counterpart in torch.nn, with copies of the weights.
 
         Raises:
             ValueError: torch.nn has no such cell.
@@ -266,9 +265,9 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         if self.proj_size:
             raise ValueError("torch.nn.LSTMCell has no projection")
         view = refreshed(self)
-        twin = self.torch_twin(0, device="meta")
-        fill(twin, {name: getattr(view, name) for name in twin.state_dict()})
-        return twin.train(self.training)
+        torchs = self.torch_twin(0, device="meta")
+        fill(torchs, {name: getattr(view, name) for name in torchs.state_dict()})
+        return torchs.train(self.training)
 
     def _check(self, input: Tensor, state: State) -> None:
         """What torch's cells refuse, in their words."""

@@ -27,7 +27,7 @@ class LSTMVariantCell(Cell):
     r"""The LSTM with what has been added to it, and taken from it, in its equations (see `LSTMCell`).
 
     Args:
-        peephole: the gates see the cell state, unit by unit (Gers & Schmidhuber 2000):
+        peephole: the gates see the cell state, elementwise (Gers & Schmidhuber 2000):
             i and f get :math:`p \odot c_{t-1}`, o gets :math:`p_o \odot c_t`.
         coupled: :math:`f_t = 1 - i_t` (Greff et al. 2017, CIFG).
         layer_norm: W x and U h, each over its 4H rows, and c on its way out are normalised (Ba et al. 2016, eqs.

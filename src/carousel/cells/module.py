@@ -1,7 +1,6 @@
 """What a cell and a layer have in common as modules of torch: their weights, saved, copied or refreshed, and their
 options."""
 
-import copy
 from inspect import Parameter, signature
 
 import torch
@@ -13,8 +12,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 
 class LoadsFromTorch(nn.Module):
-    """Loads a state_dict of torch's twin: what torch's does not have keeps its value, if none of it is there. A weight
-    of one number for each unit, (H, 1), may have been saved as (H,)."""
+    """Loads a state_dict of torch's counterpart: what torch's does not have keeps its value, if none of it is there. A
+    weight of one number for each unit, (H, 1), may have been saved as (H,)."""
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *others) -> None:
         for name, parameter in self._parameters.items():
@@ -32,12 +31,19 @@ REFRESHERS = (WeightNorm, SpectralNorm, BasePruningMethod)
 """Hooks that compute a weight before each forward pass and keep it in an attribute of the module."""
 
 
+def view_of(module: nn.Module) -> nn.Module:
+    """Another module of the same contents, to set attributes of. (`copy.copy` refuses one that is parametrized.)"""
+    view = module.__new__(type(module))
+    view.__dict__.update(module.__dict__)
+    return view
+
+
 def refreshed(module: nn.Module) -> nn.Module:
     """The module with its weights as such hooks would set them for a call now; the module itself is left alone."""
     hooks = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, REFRESHERS)]
     if not hooks:
         return module
-    view = copy.copy(module)
+    view = view_of(module)
     view._buffers = {name: None if t is None else t.clone() for name, t in module._buffers.items()}
     for hook in hooks:
         hook(view, ())

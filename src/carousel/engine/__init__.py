@@ -1,18 +1,19 @@
 """How a cell is run over time. An engine knows the contract of a cell, and no particular cell."""
 
 import contextlib
-import copy
 import sys
 from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
-from torch.func import debug_unwrap, functional_call
+from torch.func import functional_call
 from torch.overrides import has_torch_function
 
 from ..cells.cell import Cell, State, lend
+from ..cells.module import view_of
 from .eager import Kinds, Loop, Masks, Norms, rows, step
 
 __all__ = ["BACKENDS", "Choice", "Loop", "Masks", "Norms", "choices", "explain", "rows", "run", "step", "watched"]
@@ -93,7 +94,9 @@ def explain(layer: torch.nn.Module, *args, **kwargs) -> list[Choice]:
         layer: the layer, which is run once, without gradients.
         args, kwargs: of the call, as in `Recurrent.forward`.
     """
-    backend, layer = layer.backend, copy.copy(layer)
+    layer = view_of(getattr(layer, "_orig_mod", layer))  # what was compiled as it was written
+    backend = layer.backend
+    layer._norms = None
     layer.backend = "auto" if backend == "fused" else backend  # to hear the reason, where "fused" would raise it
     with torch.no_grad(), torch.random.fork_rng(devices=[]), choices() as taken:
         layer(*args, **kwargs)
@@ -159,7 +162,7 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         kind = type(tensor)
         if kind is not Tensor and kind is not torch.nn.Parameter and _computes(kind):
             return "", f"a tensor is of a subclass with functions of its own, {kind.__name__}"
-        if debug_unwrap(tensor) is not tensor:
+        if is_functorch_wrapped_tensor(tensor):
             return "", "a transform of torch.func (vmap, grad, jvp, ...) is active"
         if dual and forward_ad.unpack_dual(tensor).tangent is not None:
             return "", "forward-mode differentiation is active"
@@ -171,9 +174,9 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         return "", "an export has to consist of torch's own operations"
     if x.numel() == 0:
         return "", "the batch is empty"
-    cell = type(loop.cell)
-    if any(getattr(cell, name) is not getattr(Cell, name) for name in ("forward", "step", "project")):
-        return "", f"{cell.__name__} has a step of its own, which only the loop can run"
+    kind = type(loop.cell)
+    if not (kind.forward is Cell.forward and kind.step is Cell.step and kind.project is Cell.project):
+        return "", f"{kind.__name__} has a step of its own, which only the loop can run"
     key, reason = _plan(loop, x.dtype, *masks.kinds)
     if key:
         from .fused import KERNELS

@@ -91,7 +91,7 @@ def decay_rate(log10_norm: Tensor, first: int = 0, last: int | None = None) -> R
 
 
 def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
-    r"""Measure the gradient's way back through `layer`.
+    r"""Measure the gradient as it goes back through `layer`.
 
     The derivatives are total ones: of h_t through the output and all later steps; of c_t through h_t as well; in a
     stack through all layers above. Each step of each sequence has a scale of its own, in every layer, so a gradient of
@@ -100,7 +100,7 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
 
     `retain_grad()` on the output cannot measure this: for a fused kernel it yields only the *direct* derivative
     with respect to that output. So the direct ones are taken from autograd, and the recursion is walked back with
-    the cell, step by step; an `nn.LSTM`, `nn.GRU` or `nn.RNN` is measured through its twin with the same weights.
+    the cell, step by step; an `nn.LSTM`, `nn.GRU` or `nn.RNN` is measured through ours with the same weights.
 
     The layer is taken as it is in this one run: with the weights in force (lent by `torch.func.functional_call`,
     parametrised, pruned), the input after hooks, frozen or not. A layer in half precision or under autocast is walked
@@ -124,7 +124,7 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
 
 @contextmanager
 def watch(layer: Recurrent) -> Iterator[list[Flow]]:
-    r"""Measure the gradient's way back in passing, in the backward passes that a training step does anyway.
+    r"""Measure the gradient in passing, in the backward passes that a training step does anyway.
 
     For use around forward and backward: the list that it gives holds, once the context is left, one `Flow` for each
     layer and direction of each forward pass that a backward pass came to; under activation checkpointing too. The

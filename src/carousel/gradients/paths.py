@@ -12,14 +12,14 @@ from .walk import walk
 
 @dataclass(frozen=True)
 class Paths:
-    r"""The gradient's way back through one layer and direction: in all, and by each of its two ways alone.
+    r"""The gradient along the backward pass of one layer and direction: in all, and by each of its two paths alone.
 
     A step back is the sum of two: :math:`\partial s_t/\partial s_{t-1} = C_t + G_t`, C what `update` takes of the old
     states directly (the carousel: f on c in an LSTM, z on h in a GRU), G what goes through the hidden map into the
     gates. `carousel` is what the product of the C alone carries, for an LSTM's c :math:`\prod f_t`; `gates` that of the
-    G alone; `total` that of the sums, which holds all the ways that change between the two as well. So the three norms
+    G alone; `total` that of the sums, which holds all the paths that change between the two as well. So the three norms
     do not add up. What peepholes read of c counts to the carousel; what zoneout and padding keep of a state is neither
-    way's, and in all three.
+    path's, and in all three.
     """
 
     total: Flow
@@ -28,7 +28,7 @@ class Paths:
 
 
 def paths(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Paths]:
-    """Split the gradient's way back by the ways that it may take (Hochreiter & Schmidhuber 1997, section 3.2, for the
+    """Split the gradient by the paths that it may take back (Hochreiter & Schmidhuber 1997, section 3.2, for the
     carousel; Arpit et al. 2019, section 2, for both).
 
     What is detached in training, by `Detach`, is attached for this measure. Arguments, order and errors as in `flow`.

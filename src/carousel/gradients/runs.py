@@ -200,12 +200,12 @@ def _copy(layer: nn.Module, keep: Callable[[Tensor], Tensor]) -> Recurrent:
         view._parameters.update({name: keep(getattr(layer, name)) for name in layer.parametrizations})
     # The older weight_norm, spectral_norm and pruning keep the weight in force as an attribute.
     vars(view).update({name: keep(tensor) for name, tensor in vars(layer).items() if isinstance(tensor, Tensor)})
-    twin = from_torch(view)
-    if not isinstance(twin, Recurrent):
+    ours = from_torch(view)
+    if not isinstance(ours, Recurrent):
         raise TypeError(f"expected a layer over time, got one step of it, {type(layer).__name__}")
-    twin.backend, twin._norms = "eager", None
-    twin._loops = tuple((suffix, Loop(copy.copy(loop.cell))) for suffix, loop in twin._loops)
-    return twin
+    ours.backend, ours._norms = "eager", None
+    ours._loops = tuple((suffix, Loop(copy.copy(loop.cell))) for suffix, loop in ours._loops)
+    return ours
 
 
 def _devices() -> range:

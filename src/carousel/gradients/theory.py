@@ -1,4 +1,4 @@
-r"""What to expect of a gradient's way back: curves that follow from the initialisation alone.
+r"""What to expect of a backward pass: gradients' curves that follow from the initialisation alone.
 
 All curves are decimal logarithms of the norm relative to lag 0, (lags,) in float64, to hold beside `Flow.rms`, for a
 loss on the last output of a long sequence. They are averages over the recurrent matrices in the limit of many units.
@@ -149,7 +149,7 @@ class Linear:
     r"""A cell's step, linearised at one or several points for each unit: V points, S states, G gates.
 
     :math:`\mathrm d s' = A_v\,\mathrm d s + \sum_g w_{vg}\,(U_g\,\mathrm d h)_v`, which has this form since `update` is
-    pointwise. Random matrix theory knows the rest: the U_g count as independent Gaussian matrices.
+    elementwise. Random matrix theory knows the rest: the U_g count as independent Gaussian matrices.
     """
 
     states: tuple[str, ...]
@@ -242,8 +242,8 @@ def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
         x: (input_size,), a constant input, such as a task's mean; zeros if None.
 
     Raises:
-        ValueError: the cell's step is not a pointwise `update` around one recurrent matrix, or the cell never comes to
-            rest, or `x` does not fit.
+        ValueError: the cell's step is not an elementwise `update` around one recurrent matrix, or the cell never comes
+            to rest, or `x` does not fit.
     """
     cell = double(cell, "cpu")
     weight, bias, units = (getattr(cell, name, None) for name in ("weight_hh", "bias_hh", "hidden_size"))
@@ -280,7 +280,7 @@ def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
     keep, write = [], []
     of_one = slopes(sum(s[..., 0].sum() for s in new), [uh, *before])
     if any(slope.unflatten(-1, (-1, units))[..., 1:].any() for slope in of_one):
-        raise ValueError(f"linearise needs an update that works unit by unit, got {cell}")
+        raise ValueError(f"linearise needs an elementwise update, got {cell}")
     for s in new:
         to_uh, *to_states = slopes(s, [uh, *before])
         keep.append(torch.stack(to_states, -1).flatten(0, 1))

@@ -14,23 +14,24 @@ import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ..twins import from_torch
-from . import dashboard, folders, options, results
+from . import dashboard, folders, options, records
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
-from .module import SequenceModule
+from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
+from .saved import CHECKPOINTS, build_model, weights
 from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
 """The folders to report on when all is done, and the runs in each that this process is answerable for."""
 
 ABSURD = 1e6
-"""How many times chance a loss is that has run away."""
+"""How many times the baseline's a loss is that has run away."""
 
 
 def conf_dir() -> Path:
@@ -55,25 +56,31 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
     task = make("task", cfg.task, Task)
     try:
         data = SequenceData(task, cfg.batch_size, cfg.eval_size, cfg.data_seed, cfg.train_size)
-    except ValueError as error:  # which names the option
+    except (ValueError, OSError) as error:  # which names the option
         raise OptionError(str(error)) from error
-    model, given = cfg.model.copy(), {"input_size": task.input_size, "batch_first": True}
-    if isinstance(model.get("dtype"), str):
-        with option("model.dtype"), open_dict(model):
-            given["dtype"] = getattr(torch, model.pop("dtype"))
-    recurrent = make("model", model, **given)
-    with option("model"):
-        from_torch(recurrent)  # what the measures need of it
+    model = build_model(cfg, task)
     optimizer = make("optimizer", cfg.optimizer)
-    module = SequenceModule(recurrent, task, optimizer)
+    scheduler = make("scheduler", cfg.scheduler) if cfg.get("scheduler") else None
+    module = SequenceModule(model, task, optimizer, scheduler)
     with option("optimizer"):
-        made = module.configure_optimizers()
+        made = optimizer(module.parameters())
     if not isinstance(made, torch.optim.Optimizer):
         raise OptionError(f"optimizer must be a torch Optimizer, got a {type(made).__name__}")
+    if scheduler is not None:
+        with option("scheduler"):
+            made = scheduler(made)
+        if not isinstance(made, torch.optim.lr_scheduler.LRScheduler):
+            raise OptionError(f"scheduler must be a torch LRScheduler, got a {type(made).__name__}")
     callbacks = _members("callbacks", cfg, L.Callback, hydra_cfg.runtime.get("output_dir"))
     logger = _members("logger", cfg, Logger) if loggers else []
     quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
-    trainer = make("trainer", cfg.trainer, L.Trainer, logger=logger or False, callbacks=callbacks, **quiet)
+    given = {"logger": logger or False, "callbacks": callbacks, **quiet}
+    given["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    trainer = make("trainer", cfg.trainer, L.Trainer, **given)
+    if cfg.tested not in ("last", "best"):
+        raise OptionError(f"tested must be last or best, got {cfg.tested!r}")
+    if cfg.tested == "best" and not trainer.checkpoint_callback:
+        raise OptionError("tested=best needs callbacks.checkpoints")
     _check_processes(trainer, alone=hydra_cfg.mode is None or hydra_cfg.mode.name != "MULTIRUN")
     return trainer, module, data
 
@@ -87,11 +94,13 @@ def _members(name: str, cfg: DictConfig, kind: type, folder: str | None = None) 
         if not isinstance(node, DictConfig) or "_target_" not in node:
             raise OptionError(f"{name}.{key} must be null or name a class in _target_, got {node}")
         found.append(make(f"{name}.{key}", node, kind))
-        if folder and isinstance(path := node.get("path"), str):
-            path = Path(path)
-            own = path.is_file() and not path.is_symlink() and path.absolute().parent == Path(folder).absolute()
-            if os.path.lexists(path) and not own:
-                raise OptionError(f"{name}.{key}.path: {path} is there already, and not of this run; choose another")
+        for which in ("path", "dirpath") if folder else ():
+            if not isinstance(node.get(which), str):
+                continue
+            path = Path(node[which])
+            own = not path.is_symlink() and path.absolute().parent == Path(folder).absolute()
+            if os.path.lexists(path) and not (own and path.is_file() == (which == "path")):
+                raise OptionError(f"{name}.{key}.{which}: {path} is there already, and not of this run; choose another")
     return found
 
 
@@ -116,7 +125,8 @@ def configuration(cfg: DictConfig, folder: Path) -> dict[str, object]:
     nodes = {key: OmegaConf.to_container(cfg[key], resolve=True) if OmegaConf.is_config(cfg[key]) else cfg[key]
              for key in keys}  # fmt: skip
     here = f"{folder}/"
-    return {k: v.replace(here, "") if isinstance(v, str) else v for k, v in _flatten(nodes).items()}
+    config = {k: v.replace(here, "") if isinstance(v, str) else v for k, v in _flatten(nodes).items()}
+    return config | options.code(config)
 
 
 def _identity(config: dict[str, object]) -> frozenset:
@@ -148,7 +158,7 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
                 built.add(but_seeds)
             configs.append(config)
             callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
-            files += [str(node.path) for node in callbacks if node.get("path")]
+            files += [str(node[option]) for node in callbacks for option in ("path", "dirpath") if node.get(option)]
         else:
             with read_write(job.hydra), open_dict(job.hydra):
                 job.hydra.sweep.subdir = twin.hydra.sweep.subdir
@@ -175,10 +185,10 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
     if wrong := folders.set_aside(folder):
         say(f"set aside, and done anew: {wrong}")
         return False
-    if not (folder / results.RECORD).exists():
+    if not (folder / records.RECORD).exists():
         folders.of_a_run(folder, "hydra.sweep.dir")
         return False
-    record = results.read_record(folder)
+    record = records.read_record(folder)
     if record["status"] not in folders.ENDED:
         return False
     for key in sorted(record["config"].keys() | config.keys()):
@@ -186,7 +196,7 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
         if was != now and not (was != was and now != now):
             raise OptionError(f"hydra.sweep.dir: {folder} was run with {key}={was}, not {now}; choose another folder")
     for key, was in record.get("versions", {}).items():
-        if was != (now := results.environment().get(key)):  # in the same words for each run: said once
+        if was != (now := records.environment().get(key)):  # in the same words for each run: said once
             warnings.warn(
                 f"some of the results that are there already were made with {key} {was}, not {now}", stacklevel=1
             )
@@ -198,11 +208,11 @@ def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
     HydraConfig.instance().set_config(job)
     try:
         try:
-            record = results.read_record(folder)
-        except (FileNotFoundError, results.Unreadable):
+            record = records.read_record(folder)
+        except (FileNotFoundError, records.Unreadable):
             record = new_record(job, job.hydra, Path(job.hydra.runtime.output_dir))
         if record["status"] == "running":
-            results.write_record(folder, record | {"status": status, "error": error})
+            records.write_record(folder, record | {"status": status, "error": error})
     except OSError as problem:
         warnings.warn(f"{folder}: {problem.strerror}: its record is not up to date", stacklevel=1)
 
@@ -210,6 +220,8 @@ def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
 def _called(cfg: DictConfig, hydra_cfg: DictConfig, group: str) -> str:
     """The name of what was chosen of a group, or of its class where that is another one than the choice's."""
     choice, target = hydra_cfg.runtime.choices.get(group), cfg[group]._target_
+    if target == "carousel.lab.tasks.custom":
+        return cfg[group].path.rpartition(".")[2]
     name = choice
     while name and (path := conf_dir() / group / f"{name}.yaml").is_file():
         node = OmegaConf.load(path)
@@ -226,11 +238,11 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "model": _called(cfg, hydra_cfg, "model"),
         "task": _called(cfg, hydra_cfg, "task"),
         "experiment": hydra_cfg.runtime.choices.get("experiment"),
-        "seq_len": cfg.task.seq_len,
+        "seq_len": cfg.task.get("seq_len"),
         "seed": cfg.seed,
         "data_seed": cfg.data_seed,
         "chance": None,
-        "solved": False,
+        "solved": None,
         "steps_to_solve": None,
         "steps": 0,
         "parameters": None,
@@ -239,7 +251,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "overrides": folders.parse(hydra_cfg.overrides.task),
         "config": configuration(cfg, folder),
         "metrics": {},
-        "versions": results.environment(),
+        "versions": records.environment(),
     } | folders.process()
 
 
@@ -260,13 +272,12 @@ def run(cfg: DictConfig) -> float:
     # Vanishing gradients end as denormal numbers, which slow x86 processors down several times over.
     torch.set_flush_denormal(True)
     record = new_record(cfg, hydra_cfg, folder) | {
-        "chance": module.task.chance,
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
     }
     if trainer.is_global_zero:  # of several processes, one keeps the books
         folders.clear(folder)
-        results.write_record(folder, record)
+        records.write_record(folder, record)
         report_on = Path(hydra_cfg.sweep.dir) if sweep else folder
         launched.setdefault(report_on, []).append(folder)
     begin = time.perf_counter()
@@ -276,13 +287,27 @@ def run(cfg: DictConfig) -> float:
         record["metrics"] = {k: float(v) for k, v in trainer.callback_metrics.items()}
         if trainer.is_global_zero:
             _write_probes(trainer, folder)
+        saved = trainer.checkpoint_callback
+        if saved:
+            trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
         record["metrics"] |= trainer.validate(module, data, verbose=False)[0]  # the last step may not have been
+        if cfg.tested == "best":
+            if not saved.best_model_path:
+                raise ValueError("tested=best needs a validation in training: see trainer.val_check_interval")
+            module.load_state_dict(weights(saved.best_model_path))
+            loggers, trainer.loggers = trainer.loggers, []  # whose curves end with the last weights
+            record["metrics"] |= trainer.validate(module, data, verbose=False)[0]
+            trainer.loggers = loggers
         record["solved"] = module.task.solved(record["metrics"]["val/loss"])
         stops = [c for c in trainer.callbacks if isinstance(c, StopWhenSolved)]
         record["steps_to_solve"] = stops[0].steps_to_solve if stops else None
         record["metrics"] |= trainer.test(module, data, verbose=False)[0]
         record["metrics"].pop("step", None)
-        record |= _ending(record["metrics"]["val/loss"], module.task.chance)
+        record["baselines"] = {
+            name: scores(module.task, predict, part(data.test_dataloader(), trainer.limit_test_batches))
+            for name, predict in module.task.baselines().items()
+        }
+        record |= _ending(record["metrics"]["val/loss"], module.baseline_loss)
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
         record |= {"status": "interrupted", "error": "stopped by the user"}
         raise KeyboardInterrupt from error
@@ -295,18 +320,20 @@ def run(cfg: DictConfig) -> float:
         else:
             raise
     finally:
+        record["chance"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin, 2)
         if trainer.is_global_zero:
-            results.write_record(folder, record)
+            records.write_record(folder, record)
     try:
-        dashboard.log_run(trainer, record, _gradient_horizon(folder))
+        if trainer.is_global_zero:
+            dashboard.log_run(trainer, record, _gradient_horizon(folder))
     except Exception as error:  # no page of TensorBoard is worth a run
         warnings.warn(f"no hyperparameters in TensorBoard: {error}", stacklevel=1)
     return record["metrics"].get("test/loss", math.inf)
 
 
-def _ending(loss: float, chance: float) -> dict[str, str | None]:
-    if loss <= ABSURD * chance:
+def _ending(loss: float, chance: float | None) -> dict[str, str | None]:
+    if loss <= ABSURD * (chance or 1):
         return {"status": "finished"}
     return {"status": "diverged", "error": f"val/loss is {loss:.4g}"}
 
@@ -324,14 +351,14 @@ def _write_probes(trainer: L.Trainer, folder: Path) -> None:
         for step, measured in probe.values.items()
         for row in measured
     ]
-    table = pd.DataFrame(rows, columns=results.PROBE_COLUMNS)
-    results.write(folder / results.PROBES, lambda part: table.to_csv(part, index=False))
+    table = pd.DataFrame(rows, columns=records.PROBE_COLUMNS)
+    records.write(folder / records.PROBES, lambda part: table.to_csv(part, index=False))
 
 
 def _gradient_horizon(folder: Path) -> float:
     """The memory length at the end, of the last layer's innermost state; nan if it was not measured."""
-    rows = pd.read_csv(folder / results.PROBES).assign(run="")
-    rows = results.innermost(results.measured(rows, "memory_length", "end"))
+    rows = pd.read_csv(folder / records.PROBES).assign(run="")
+    rows = records.innermost(records.measured(rows, "memory_length", "end"))
     return float(rows["value"].iloc[0]) if len(rows) else math.nan
 
 

@@ -3,13 +3,17 @@
 import contextlib
 import csv
 import math
+import re
+import textwrap
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -18,7 +22,8 @@ from ..twins import from_torch
 from . import figures
 from .dashboard import tag
 from .module import SequenceModule
-from .results import FLOW_COLUMNS
+from .records import FLOW_COLUMNS
+from .tasks import Batch
 
 
 def log(trainer: L.Trainer, values: dict[str, float]) -> None:
@@ -54,6 +59,17 @@ def suffix(recurrent: nn.Module, layer: int, direction: str) -> str:
     return f"_layer{layer}" * (recurrent.num_layers > 1) + f"_{direction}" * bool(recurrent.bidirectional)
 
 
+def longest(batch: Batch, num: int, every_step: bool) -> Batch:
+    """The `num` longest sequences, or the first of those of one length. Of each it takes the end, as many steps as the
+    shortest of them has, so that a lag means the same in all."""
+    if batch.lengths is None:
+        return Batch(batch.input[:num], batch.target[:num])
+    rows = batch.lengths.argsort(descending=True, stable=True)[:num]
+    steps = batch.lengths[rows].min()
+    ends = rows[:, None], (batch.lengths[rows] - steps)[:, None] + torch.arange(steps)  # (num, steps)
+    return Batch(batch.input[ends], batch.target[ends] if every_step else batch.target[rows])
+
+
 class Probe(L.Callback):
     """Something measured on the same validation sequences: before training, every `every_n_steps`, and at the end.
 
@@ -76,21 +92,20 @@ class Probe(L.Callback):
         self.every_n_steps, self.num_sequences = every_n_steps, num_sequences
         self.values: dict[int, list[Row]] = {}  # by training step
 
-    def measure(self, trainer: L.Trainer, module: SequenceModule, batch: tuple[Tensor, Tensor]) -> list[Row]:
-        """Measure on a batch (x, target): x is (num_sequences, T, input_size)."""
+    def measure(self, trainer: L.Trainer, module: SequenceModule, batch: Batch) -> list[Row]:
+        """Measure on some sequences of one length, T."""
         raise NotImplementedError
 
     def _measure(self, trainer: L.Trainer, module: SequenceModule) -> None:
         step = trainer.global_step
         if step in self.values:
             return
-        batch = next(iter(trainer.datamodule.val_dataloader()))
-        batch = tuple(part[: self.num_sequences].to(module.device) for part in batch)
-        batch = trainer.precision_plugin.convert_input(batch)
+        batch = longest(next(iter(trainer.datamodule.val_dataloader())), self.num_sequences, module.task.every_step)
+        batch = trainer.precision_plugin.convert_input(move_data_to_device(batch, module.device))
         try:
             rows = self.measure(trainer, module, batch)
         except ValueError:
-            if module.loss(batch).isfinite():
+            if module.last_loss(batch).isfinite():
                 raise
             rows = []  # of a run that diverged there is nothing to measure
         self.values[step] = [row._replace(value=float(row.value)) for row in rows if math.isfinite(row.value)]
@@ -132,14 +147,16 @@ class GradientFlow(Probe):
         self.history: dict[tuple[int, str, str], dict[int, Tensor]] = {}  # layer, direction, state -> step -> (T,)
 
     def measure(self, trainer, module, batch) -> list[Row]:
-        flows = zip(places(module.recurrent), flow(module.recurrent, lambda: module.loss(batch)), strict=True)
+        flows = zip(places(module.recurrent), flow(module.recurrent, lambda: module.last_loss(batch)), strict=True)
         curves = {(*place, state): c.float().cpu() for place, f in flows for state, c in f.rms().items()}
         predicted = {}
         if trainer.global_step == 0 and self.predict and len(places(module.recurrent)) == 1:
             # Of one layer alone: in those below the last, errors arrive at every step.
             with contextlib.suppress(ValueError):
-                linear = theory.linearise(from_torch(module.recurrent).cell(), batch[0].mean((0, 1)))
-                predicted = linear.curves(batch[0].size(1))
+                linear = theory.linearise(
+                    from_torch(module.recurrent).cell(), module.model.encode(batch.input).mean((0, 1))
+                )
+                predicted = linear.curves(batch.input.size(1))
         if trainer.is_global_zero:
             self._write(trainer.global_step, curves, predicted)
         if not self.history:
@@ -193,7 +210,7 @@ class GateStatistics(Probe):
 
     def measure(self, trainer, module, batch) -> list[Row]:
         rows = []
-        found = zip(places(module.recurrent), gates(module.recurrent, lambda: module(batch[0])), strict=True)
+        found = zip(places(module.recurrent), gates(module.recurrent, lambda: module(batch.input)), strict=True)
         for place, seen in found:
             values = {}
             closed, opened = seen.closed(), seen.open()
@@ -204,7 +221,7 @@ class GateStatistics(Probe):
                     values[f"{name}_open"] = opened[name].mean()
             if seen.keep_gate:
                 timescales = seen.timescales().cpu()
-                steps = batch[0].size(1)
+                steps = batch.input.size(1)
                 values["timescale_median"] = timescales.median()
                 values["timescale_share_beyond_seq_len"] = (timescales >= steps).double().mean()
                 spread = (timescales / steps).log10().clamp(max=10)
@@ -221,9 +238,9 @@ class GradientPaths(Probe):
     there is no c). The shares of both need not add up to 1, nor be under it."""
 
     def measure(self, trainer, module, batch) -> list[Row]:
-        lag = (batch[0].size(1) - 1) // 2
+        lag = (batch.input.size(1) - 1) // 2
         rows = []
-        found = zip(places(module.recurrent), paths(module.recurrent, lambda: module.loss(batch)), strict=True)
+        found = zip(places(module.recurrent), paths(module.recurrent, lambda: module.last_loss(batch)), strict=True)
         for place, split in found:
             total, *alone = (flow.rms() for flow in (split.total, split.carousel, split.gates))
             state = list(total)[-1]
@@ -237,7 +254,9 @@ class LargestLyapunovExponent(Probe):
     measures it after the first tenth of the steps: above 0 nearby states part."""
 
     def measure(self, trainer, module, batch) -> list[Row]:
-        spectra = lyapunov(module.recurrent, lambda: module(batch[0]), exponents=1, discard=batch[0].size(1) // 10)
+        spectra = lyapunov(
+            module.recurrent, lambda: module(batch.input), exponents=1, discard=batch.input.size(1) // 10
+        )
         found = zip(places(module.recurrent), spectra, strict=True)
         return [Row("lyapunov/largest", *place, "", spectrum.mean()) for place, spectrum in found]
 
@@ -249,15 +268,54 @@ class StopWhenSolved(L.Callback):
         self.steps_to_solve: int | None = None
 
     def on_validation_end(self, trainer, module) -> None:
-        if module.task.solved(float(trainer.callback_metrics["val/loss"])):
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is not None and module.task.solved(float(loss)):
             self.steps_to_solve = trainer.global_step
             trainer.should_stop = True
 
 
 class LossChart(L.Callback):
-    """One chart of training loss, validation loss and the baseline's together, in TensorBoard's Custom Scalars page."""
+    """A chart of validation loss with the baselines', and one of training loss with it, in TensorBoard's Custom Scalars
+    page. (Together, the three lines of each of several runs cannot be told apart: they share the run's color.)"""
 
-    def on_train_start(self, trainer, _) -> None:
+    def on_train_start(self, trainer, module) -> None:
         if writer := tensorboard(trainer):
-            chart = ["Multiline", [tag(name) for name in ("train/loss", "val/loss", "val/chance")]]
-            writer.add_custom_scalars({"loss": {"loss, and the baseline's": chart}})
+            baselines = [tag(name) for name in module.baseline_tags()]
+            charts = {
+                f"{said} loss, and the baselines'": ["Multiline", [tag(f"{name}/loss"), *baselines]]
+                for said, name in (("validation", "val"), ("training", "train"))
+            }
+            writer.add_custom_scalars({"loss": charts})
+
+
+class Examples(L.Callback):
+    """What the trained model does, `task.examples`, after its test: in TensorBoard, and as files NAME.png and NAME.txt.
+
+    Args:
+        dirpath: the folder of the files.
+    """
+
+    def __init__(self, dirpath: str | Path) -> None:
+        self.dirpath = Path(dirpath)
+
+    def on_test_end(self, trainer, module) -> None:
+        if not trainer.is_global_zero:
+            return
+        try:
+            examples = module.task.examples(module.predictor())
+            for name, example in examples.items():
+                self._show(tensorboard(trainer), trainer.global_step, name, example)
+        except Exception as error:  # no example is worth a run
+            warnings.warn(f"no examples: {type(error).__name__}: {error}", stacklevel=1)
+
+    def _show(self, writer: SummaryWriter | None, step: int, name: str, example: Figure | str) -> None:
+        self.dirpath.mkdir(parents=True, exist_ok=True)
+        file = self.dirpath / re.sub(r"\W+", "_", name)
+        if isinstance(example, str):
+            file.with_suffix(".txt").write_text(example, encoding="utf-8")
+            if writer:  # which shows markdown
+                writer.add_text(f"examples/{name}", textwrap.indent(example, "    ", lambda line: True), step)
+        else:
+            example.savefig(file.with_suffix(".png"), dpi=150)
+            if writer:
+                writer.add_figure(f"examples/{name}", example, step)

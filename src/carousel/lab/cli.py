@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -18,45 +19,53 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rich.console import Console
 
-from . import app, dashboard, results
+from . import app, dashboard, records
 from .folders import ENDED
 from .options import first_line
-from .report import table, write_report
+from .report import legend, table, write_report
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 PATIENCE = 2.0  # seconds in which a second Ctrl-C is the first one
 
 
-def finish(folder: Path, output: Path | None = None, key: str | None = None) -> None:
+def finish(folder: Path, output: Path | None = None, key: str | None = None) -> bool:
     """Show the table, write the report (to `output`, of the best values of `key`), and say what to open next.
+
+    Returns:
+        Whether there is a report.
 
     Raises:
         FileNotFoundError: there is no run under `folder`.
         ValueError: no run has the `key`.
     """
-    tables = results.collect(folder)
+    tables = records.collect(folder)
     rows = tables.results
     console = Console()
 
     def say(line: str, style: str | None = None) -> None:
         console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
-    baselines = results.names(f"{loss:.3g} ({task})" for task, loss in rows.groupby("task")["chance"].first().items())
-    console.print(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {baselines}")
+    console.print("\n".join(legend(rows)))
     console.print(table(rows))
+    report, shown = (os.path.relpath(path) for path in ((output or folder) / "report.md", folder))
+    written = True
     try:
         for line in write_report(tables, folder, output, key):
             say(line, "red")
     except Exception as error:
         if key:
             raise
+        written = False
         say(f"warning: no report on {folder}: {type(error).__name__}: {first_line(error)}", "red")
     for run in rows[rows["status"].isin(["failed", "diverged"])].itertuples():
-        say(f"{run.run}: {run.error}", "red")
-    report, shown = (os.path.relpath(path) for path in ((output or folder) / "report.md", folder))
-    say(f"report:      {shlex.quote(report)}")
+        say(f"{Path(shown, run.run)}: {run.error}", "red")
+    if waiting := records.not_begun(folder):
+        say(f"{len(waiting)} of {len(rows) + len(waiting)} runs not begun")
+    if written:
+        say(f"report:      {shlex.quote(report)}")
     say(f"dashboards:  tensorboard --logdir {shlex.quote(shown)}")
     say(f"             {dashboard.link(tables)}")
+    return written
 
 
 def explain(error: Exception) -> str | None:
@@ -105,9 +114,16 @@ def _listen() -> None:
             signal.signal(number, interrupt)
 
 
+def _in_a_thread(error: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread that writes dies of a full disk; its main thread then raises the same error."""
+    if not (isinstance(error.exc_value, OSError) and error.exc_value.errno in DISK):
+        threading.__excepthook__(error)
+
+
 def main() -> None:
     """Train: one run, or a sweep (`-m`, or an experiment that sets it)."""
     _listen()
+    threading.excepthook = _in_a_thread
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     flags = [a for a in sys.argv[1:] if a in ("-m", "--multirun")]  # Hydra wants flags before or after all options
     sys.argv[1:] = flags + [a for a in sys.argv[1:] if a not in flags]
@@ -131,8 +147,12 @@ def _run(wants_traceback: bool) -> None:
         sys.exit(f"error: {line}")
     finally:
         for folder in app.launched:
-            if any(folder.rglob(results.RECORD)):
-                finish(folder)
+            if any(folder.rglob(records.RECORD)):
+                try:
+                    finish(folder)
+                except KeyboardInterrupt:
+                    print(f"no report:   stopped; report.py {shlex.quote(os.path.relpath(folder))} writes it")
+                    raise
     runs = {run for folders in app.launched.values() for run in folders}
     if failed := sum(not _has_ended(run) for run in runs):
         sys.exit(f"error: {failed} of {len(runs)} runs failed")
@@ -140,8 +160,8 @@ def _run(wants_traceback: bool) -> None:
 
 def _has_ended(run: Path) -> bool:
     try:
-        return results.read_record(run)["status"] in ENDED
-    except (FileNotFoundError, results.Unreadable):
+        return records.read_record(run)["status"] in ENDED
+    except (FileNotFoundError, records.Unreadable):
         return False
 
 
@@ -154,6 +174,7 @@ def report() -> None:
     parser.add_argument("--best", metavar="KEY", help="a swept key of which each setting is shown with its best value")
     asked = parser.parse_args()
     try:
-        finish(asked.folder, asked.output, asked.best)
+        if not finish(asked.folder, asked.output, asked.best):
+            sys.exit(1)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import summary_v2 as hp
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from .results import Tables, places, varied
+from .records import Tables, places, varied
 
 GROUPS = (
     "loss",
@@ -44,7 +44,8 @@ def tag(name: str) -> str:
     """A card's name, numbered: TensorBoard sorts groups by name, and the loss comes first."""
     split, _, what = name.partition("/")
     if split in ("train", "val", "test"):
-        name = {"loss": f"loss/{split}", "chance": "loss/baseline"}.get(what, f"accuracy/{split}_{what}")
+        loss = what if what.startswith("baseline") else {"loss": split, "chance": "baseline"}.get(what)
+        name = f"loss/{loss}" if loss else f"accuracy/{split}_{what}"
     group = name.partition("/")[0]
     return f"{GROUPS.index(group) + 1}_{name}" if group in GROUPS else name
 
@@ -66,7 +67,7 @@ def log_run(trainer: L.Trainer, record: dict, gradient_horizon: float) -> None:
     Which of them are its columns is said by the summary of a report: TensorBoard takes the columns from one record
     alone, and those that one run has are not another's.
     """
-    chosen = {key: record[key] for key in ("model", "task", "seq_len")}
+    chosen = {key: record[key] for key in ("model", "task", "seq_len") if record[key] is not None}
     chosen |= {key: x for key, x in record["config"].items() if not key.split(".")[-1].startswith("_")}
     outcome = (record["solved"], record["steps"], record["metrics"].get("test/loss", math.nan), gradient_horizon)
     for logger in trainer.loggers:
@@ -75,7 +76,7 @@ def log_run(trainer: L.Trainer, record: dict, gradient_horizon: float) -> None:
             for part in hparams({key: _plain(x) for key, x in chosen.items()}, {})[1:]:  # without the columns
                 writer._get_file_writer().add_summary(part)  # a file anew: the trainer has closed the last
             for name, y in zip(OUTCOME.values(), outcome, strict=True):
-                if math.isfinite(y):
+                if y is not None and math.isfinite(y):
                     writer.add_scalar(name, float(y), trainer.global_step)
             logger.finalize("success")
 
@@ -90,6 +91,8 @@ def columns(tables: Tables) -> Summary:
     for key, column in keys.items():
         found = [_plain(x) for x in results[column].tolist()]
         several = results[column].astype(str).nunique() > 1
+        if key == "seq_len" and not any(found):
+            continue
         if (domain := _domain(found)) and (several or key in ("model", "task", "seq_len")):
             settings.append((not several, hp.HParam(key, domain)))
     settings = [setting for _, setting in sorted(settings, key=lambda pair: pair[0])]

@@ -1,6 +1,8 @@
 """One datamodule for every task."""
 
 import functools
+import math
+from collections.abc import Callable, Iterator
 
 import lightning as L
 import numpy as np
@@ -9,9 +11,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from .tasks import Task
+from .tasks import IGNORE, Batch, Generated, Recorded, Task
 
-STREAMS = ("train", "val", "test", "order")  # of random numbers: for each split, and for the order of each epoch
+STREAMS = ("train", "val", "test", "order", "subset")  # of random numbers: each split, each epoch's order, a part
+ENDLESS = 2**62
+"""What an endless dataset gives as its length: without one Lightning takes a batch ahead, and loses it at the end of
+each epoch."""
 
 
 def generator(seed: int, stream: str, i: int) -> torch.Generator:
@@ -20,79 +25,150 @@ def generator(seed: int, stream: str, i: int) -> torch.Generator:
 
 
 class Batches(IterableDataset):
-    """The batches of one split: number i depends on (seed, split, i) alone, so every model sees the same ones.
+    """Batches number 0, 1, 2, ..., each of which depends on its number alone, so every model sees the same ones.
 
     Args:
-        length: how many; None is a stream without end, which goes on where it was left when it is read again.
+        batch: makes number i.
+        length: how many; None is without end, and goes on where it was left when it is read again.
     """
 
-    def __init__(self, task: Task, split: str, batch_size: int, seed: int, length: int | None) -> None:
-        self.task, self.split, self.batch_size, self.seed, self.length = task, split, batch_size, seed, length
-        self.taken = 0  # from a stream, by this process
+    def __init__(self, batch: Callable[[int], Batch], length: int | None = None) -> None:
+        self.batch, self.length = batch, length
+        self.taken = 0  # of those without end, by this process
 
     def __len__(self) -> int:
-        """Known even of a stream: Lightning would else take one batch ahead, and lose it at the end of each epoch."""
-        return 2**62 if self.length is None else self.length
+        return ENDLESS if self.length is None else self.length
 
-    def batch(self, i: int) -> tuple[Tensor, Tensor]:
-        return self.task.sample(self.batch_size, generator(self.seed, self.split, i))
-
-    def __iter__(self):
-        """All of them; of a stream, in one of several processes, its share."""
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    def __iter__(self) -> Iterator[Batch]:
+        """All of them; of those without end, in one of several processes, its share."""
         if self.length is not None:
             yield from map(self.batch, range(self.length))
             return
+        rank, world = process()
         while True:
             self.taken += 1
             yield self.batch((self.taken - 1) * world + rank)
 
 
-class Epochs(Batches):
-    """Batches without end from `size` training sequences, which are visited in epochs, each in an order of its own.
+def process() -> tuple[int, int]:
+    """The number of this process, and of how many."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
-    Sequence k depends on (seed, k) alone, so a smaller set is part of a larger one; the order on (seed, epoch). What
-    does not fill a batch sits the epoch out; a set smaller than `batch_size` is one batch.
+
+def rows(task: Task, sequences: Batch, which: Tensor | slice) -> Batch:
+    """Some of the sequences, without the padding that they share."""
+    x, target, lengths = (part if part is None else part[which] for part in sequences[:3])
+    if lengths is not None:
+        longest = int(lengths.max())
+        x, target = x[:, :longest], target[:, :longest] if task.every_step else target
+    return Batch(x, target, lengths)
+
+
+def joined(task: Task, batches: list[Batch]) -> Batch:
+    """Sequences of several batches in one, padded with zeros to the longest."""
+    if batches[0].lengths is None:
+        return Batch(*(torch.cat([batch[k] for batch in batches]) for k in range(2)))
+    longest = max(batch.input.size(1) for batch in batches)
+
+    def padded(t: Tensor) -> Tensor:
+        return torch.cat([t, t.new_zeros(len(t), longest - t.size(1), *t.shape[2:])], 1)
+
+    x = torch.cat([padded(batch.input) for batch in batches])
+    target = torch.cat([padded(batch.target) if task.every_step else batch.target for batch in batches])
+    return Batch(x, target, torch.cat([batch.lengths for batch in batches]))
+
+
+def epochs(task: Task, sequences: Callable[[], Batch], which: Tensor, batch_size: int, seed: int) -> Batches:
+    """Batches without end of some training sequences, visited in epochs, each in an order of its own. The sequences
+    are not copied but for those of a batch, so they may be views of one series.
+
+    What does not fill a batch sits the epoch out; a set smaller than `batch_size` is one batch.
     """
+    size = len(which)
+    batch_size = min(batch_size, size)
+    sequences = functools.cache(sequences)
 
-    def __init__(self, task: Task, batch_size: int, seed: int, size: int) -> None:
-        super().__init__(task, "train", min(batch_size, size), seed, None)
-        self.size = size
+    def batch(i: int) -> Batch:
+        epoch, k = divmod(i, size // batch_size)
+        order = torch.randperm(size, generator=generator(seed, "order", epoch))
+        return rows(task, sequences(), which[order[k * batch_size : (k + 1) * batch_size]])
 
-    @functools.cached_property
-    def sequences(self) -> tuple[Tensor, Tensor]:
-        single = Batches(self.task, "train", 1, self.seed, self.size)
-        x, target = zip(*map(single.batch, range(self.size)), strict=True)
-        return torch.cat(x), torch.cat(target)  # (size, T, input_size), (size, ...)
+    return Batches(batch)
 
-    def batch(self, i: int) -> tuple[Tensor, Tensor]:
-        epoch, k = divmod(i, self.size // self.batch_size)
-        order = torch.randperm(self.size, generator=generator(self.seed, "order", epoch))
-        rows = order[k * self.batch_size : (k + 1) * self.batch_size]
-        return tuple(part[rows] for part in self.sequences)
+
+def chunks(series: tuple[Tensor, Tensor], chunk: int, num_rows: int, seed: int) -> Batches:
+    """A series (inputs, targets) without end: `num_rows` pieces side by side, in chunks whose rows go on.
+
+    Each time through, it is cut at other places. Of several processes each has rows of its own.
+
+    Raises:
+        ValueError: a row would be shorter than a chunk.
+    """
+    x, target = series
+    rank, world = process()
+    length = (len(x) - chunk + 1) // (num_rows * world)  # of a row, wherever it begins
+    if length < chunk:
+        raise ValueError(
+            f"batch_size x task.chunk must be at most about the {len(x)} steps of the training data, "
+            f"got {num_rows} x {chunk}"
+        )
+    begins = torch.arange(rank * num_rows, (rank + 1) * num_rows) * length
+
+    def batch(i: int) -> Batch:
+        epoch, k = divmod(i // world, length // chunk)
+        shift = int(torch.randint(chunk, (), generator=generator(seed, "order", epoch)))
+        steps = (shift + begins + k * chunk)[:, None] + torch.arange(chunk)  # (num_rows, chunk)
+        return Batch(x[steps], target[steps], goes_on=k > 0)
+
+    return Batches(batch)
+
+
+def once(series: tuple[Tensor, Tensor], chunk: int, num_rows: int) -> Batches:
+    """Every step of a series once; the end of the last row is filled up with steps that have no target."""
+    x, target = series
+    num_rows = min(num_rows, len(x))
+    length = math.ceil(len(x) / num_rows)
+    more = num_rows * length - len(x)
+    nothing = math.nan if target.is_floating_point() else IGNORE
+    x, target = (torch.cat([t, t.new_full((more, *t.shape[1:]), fill)]) for t, fill in ((x, 0), (target, nothing)))
+    x, target = (t.unflatten(0, (num_rows, length)) for t in (x, target))
+
+    def batch(k: int) -> Batch:
+        part = slice(k * chunk, (k + 1) * chunk)
+        return Batch(x[:, part], target[:, part], goes_on=k > 0)
+
+    return Batches(batch, math.ceil(length / chunk))
 
 
 class SequenceData(L.LightningDataModule):
-    """Training sequences, fresh ones without end or a finite set, and fixed ones for validation and test.
+    """Training data without end, fresh or a finite set over and over, and fixed data for validation and test.
 
     Args:
         task: where the sequences come from.
-        batch_size: training sequences per step.
-        eval_size: sequences for validation, and as many for test.
-        data_seed: of the data, in streams of their own for training, validation and test; the model draws from none.
-        train_size: training sequences in all, visited again and again; None: fresh ones without end.
+        batch_size: training sequences per step; of a stream, the rows that are read side by side.
+        eval_size: sequences for validation, and as many for test; of recorded data how many at once, and of a stream
+            the rows. None: 500, and 8 rows.
+        data_seed: of the data, with random numbers of their own for training, validation and test; the model draws
+            from none.
+        train_size: training sequences in all, visited again and again, or steps of a stream; None: fresh ones without
+            end, or all that were recorded. Scaling, vocabularies and baselines are fitted on all in any case.
 
     Raises:
-        ValueError: a size is under 1, or the seed negative.
+        ValueError: a size is under 1 or more than there is, or the seed negative.
     """
 
     def __init__(
-        self, task: Task, batch_size: int, eval_size: int, data_seed: int, train_size: int | None = None
+        self,
+        task: Task,
+        batch_size: int,
+        eval_size: int | None = None,
+        data_seed: int = 0,
+        train_size: int | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (
             ("batch_size", batch_size, 1),
-            ("eval_size", eval_size, 1),
+            ("eval_size, unless null,", 1 if eval_size is None else eval_size, 1),
             ("data_seed", data_seed, 0),
             ("train_size, unless null,", 1 if train_size is None else train_size, 1),
         ):
@@ -100,16 +176,48 @@ class SequenceData(L.LightningDataModule):
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
         self.task, self.batch_size, self.eval_size, self.data_seed = task, batch_size, eval_size, data_seed
         self.train_size = train_size
+        self._training()  # so that what is wrong is said before work starts
+
+    def _training(self) -> Batches:
+        task, size, seed = self.task, self.train_size, self.data_seed
+        if isinstance(task, Generated):
+            if size is None:
+                return Batches(lambda i: task.sample(self.batch_size, generator(seed, "train", i)))
+            # Sequence k depends on (seed, k) alone, so a smaller set is part of a larger one.
+            single = Batches(lambda k: task.sample(1, generator(seed, "train", k)), size)
+            return epochs(task, lambda: joined(task, list(single)), torch.arange(size), self.batch_size, seed)
+        if isinstance(task, Recorded):
+            whole = task.split("train")
+            num = _at_most(size, len(whole.input), "training sequences")
+            kept = torch.randperm(len(whole.input), generator=generator(seed, "subset", 0))[:num]
+            return epochs(task, lambda: whole, kept, self.batch_size, seed)
+        x, target = task.series("train")
+        num = _at_most(size, len(x), "steps of training data")
+        return chunks((x[:num], target[:num]), task.chunk, self.batch_size, seed)
+
+    def _evaluation(self, split: str) -> Batches:
+        task = self.task
+        if isinstance(task, Generated):
+            source, num = task.tested() if split == "test" else task, self.eval_size or 500
+            return Batches(lambda i: source.sample(num, generator(self.data_seed, split, i)), 1)
+        if isinstance(task, Recorded):
+            whole, num = task.split(split), self.eval_size or 500
+            return Batches(
+                lambda i: rows(task, whole, slice(i * num, (i + 1) * num)), math.ceil(len(whole.input) / num)
+            )
+        return once(task.series(split), task.chunk, self.eval_size or 8)
 
     def train_dataloader(self) -> DataLoader:
-        if self.train_size is None:
-            batches = Batches(self.task, "train", self.batch_size, self.data_seed, None)
-        else:
-            batches = Epochs(self.task, self.batch_size, self.data_seed, self.train_size)
-        return DataLoader(batches, batch_size=None)
+        return DataLoader(self._training(), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(Batches(self.task, "val", self.eval_size, self.data_seed, 1), batch_size=None)
+        return DataLoader(self._evaluation("val"), batch_size=None)
 
     def test_dataloader(self) -> DataLoader:
-        return DataLoader(Batches(self.task, "test", self.eval_size, self.data_seed, 1), batch_size=None)
+        return DataLoader(self._evaluation("test"), batch_size=None)
+
+
+def _at_most(size: int | None, there: int, what: str) -> int:
+    if size is not None and size > there:
+        raise ValueError(f"train_size must be at most {there}, the {what} that there are, got {size}")
+    return size or there

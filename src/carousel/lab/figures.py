@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
 
-from .results import places, relative, value, varied
+from .records import BUDGET, length, places, relative, told, value, varied
 
 # Okabe & Ito's colours, told apart in black and white by the line and the marker.
 STYLES = {
@@ -142,8 +142,9 @@ def legend(figure: Figure, axes: Iterable[Axes], style: Style | None = None) -> 
         return
     width, height = figure.get_size_inches()
     entry = 0.75 + 0.078 * max(map(len, handles))  # inches: the line, and the text at 9 points
-    columns = max(1, min(int(width / entry), len(handles)))
-    figure.set_size_inches(max(width, entry), height + 0.19 * math.ceil(len(handles) / columns))
+    rows = math.ceil(len(handles) / max(1, int(width / entry)))
+    columns = math.ceil(len(handles) / rows)  # as full as the rest
+    figure.set_size_inches(max(width, entry), height + 0.19 * rows)
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
@@ -195,7 +196,8 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
     several = len(places(flow)) > 1
     rows = list(flow.groupby(["task", "layer", "direction", "state"], sort=True))
     tasks = flow["task"].nunique()
-    figure = Figure(figsize=(9, 2.9 * len(rows) + 0.6), layout="constrained")
+    height = 2.9 if len(rows) < 5 else 1.8  # two layers in both directions are no poster
+    figure = Figure(figsize=(9, height * len(rows) + 0.6), layout="constrained")
     grid = figure.subplots(len(rows), 2, sharey=True, sharex="row", squeeze=False)
     top, bottom = 1.0, -2.5
     for axes, ((task, layer, direction, state), part) in zip(grid, rows, strict=True):
@@ -220,7 +222,7 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
         ax.set_xlabel("lag k (time steps back from the loss)")
     over = "; geometric mean and range of the runs" * bool(flow.groupby(["task", "label"])["run"].nunique().max() > 1)
     over += "; superscript: the layer" * (len({layer for layer, _ in places(flow)}) > 1)
-    lengths = " or ".join(f"{length}" for length in sorted(flow["seq_len"].unique()))
+    lengths = " or ".join(f"{lag + 1}" for lag in sorted(flow.groupby("run")["lag"].max().unique()))
     figure.suptitle(f"How much of the error reaches earlier states (sequence length T = {lengths}{over})", fontsize=11)
     legend(figure, grid.flat, style)
     return figure
@@ -248,7 +250,9 @@ def solved(results: pd.DataFrame, style: Style) -> Figure:
         axes[0].set_title(task if len(tasks) > 1 else "", fontsize=10)
         if several:
             _steps(axes[1], runs, style)
-    words = "Runs that solve the task, and the median of their training steps until then; else the median test loss"
+    words = (
+        "Runs that solve the task; where most do, the median of the training steps until then, else of the test loss"
+    )
     figure.suptitle(f"{words} over the baseline's", fontsize=10, wrap=True)
     legend(figure, chain.from_iterable(axes[1:] for axes in grid), style)
     return figure
@@ -261,12 +265,7 @@ def _table(ax: Axes, runs: pd.DataFrame, rows: str, columns: str) -> None:
     for (side, head), group in words.groupby(["row", "column"]):
         i, j = sides.index(side), heads.index(head)
         share[i, j] = group["solved"].mean()
-        some = group[group["solved"].astype(bool)]
-        steps = some["steps_to_solve"].median() if len(some) else math.nan
-        loss = (group["test/loss"] / group["chance"]).median()
-        below = f"{steps:.0f} steps" if steps == steps else "solved" if len(some) else f"loss {loss:.2f}"
-        text = f"{len(some)}/{len(group)}\n{below}"
-        ax.text(j, i, text, ha="center", va="center", fontsize=8)
+        ax.text(j, i, "\n".join(told(group)), ha="center", va="center", fontsize=8)
     ax.imshow(share, cmap=GREENS, vmin=0, vmax=1, aspect="auto")
     ax.set_xticks(range(len(heads)), heads)
     ax.set_yticks(range(len(sides)), [named(side) if rows == "label" else side for side in sides])
@@ -275,12 +274,14 @@ def _table(ax: Axes, runs: pd.DataFrame, rows: str, columns: str) -> None:
 
 
 def _steps(ax: Axes, runs: pd.DataFrame, style: Style) -> None:
-    """The median of the steps until solved against the length, while most runs solve it; settings side by side."""
+    """The median of the steps until solved against the length, while most runs solve it; settings side by side. An
+    unsolved run counts with all the steps that it may take."""
     lengths = sorted(runs["seq_len"].unique())
     groups = ordered(runs.groupby("label"))
     for k, (label, own) in enumerate(groups):
-        known = own[own["solved"].astype(bool)].dropna(subset="steps_to_solve")
-        known = known[known["seq_len"].map(own.groupby("seq_len")["solved"].mean()) > 0.5]
+        known = own[own["steps_to_solve"].notna() | ~own["solved"].astype(bool)]
+        known = known[known["seq_len"].map(known.groupby("seq_len")["solved"].mean()) > 0.5]
+        known = known.fillna({"steps_to_solve": known[BUDGET]})
         if len(known):
             shift = 1.0 + 0.012 * (k - len(groups) / 2)  # or equal points would cover one another
             steps = known.groupby("seq_len")["steps_to_solve"].agg(["median", "min", "max"]).astype(float)
@@ -323,17 +324,19 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     curves = curves.dropna(subset="val/loss")
     curves = curves.assign(loss=curves["val/loss"] / curves["run"].map(results.set_index("run")["chance"]))
     panels = list(curves.groupby(["task", "seq_len"]))
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
+    rows = -(-len(panels) // 3)
+    columns = -(-len(panels) // rows)
     figure = Figure(figsize=(3.6 * columns + 0.6 + 1.6 * (columns == 1), 2.7 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for ax, ((task, length), part) in zip(grid.flat, panels, strict=False):
+    goal = results.groupby("task")["solved"].count() > 0
+    for ax, ((task, seq_len), part) in zip(grid.flat, panels, strict=False):
         for k, (label, runs) in enumerate(ordered(part.groupby("label"))):
             threads(ax, named(label), runs.pivot_table(index="step", columns="run", values="loss"), style[label], k)
         mark(ax, 1, "baseline")
-        mark(ax, 0.1, "solved")
-        tasks = curves["task"].nunique()
-        ax.set_title(f"{task}, T = {length}" if tasks > 1 else f"T = {length}", fontsize=10)
+        if goal[task]:
+            mark(ax, 0.1, "solved")
+        words = (task * (curves["task"].nunique() > 1 or not seq_len), length(seq_len))
+        ax.set_title(", ".join(filter(None, words)), fontsize=10)
         ax.set(yscale="log", xlabel="training step")
         ax.grid(alpha=0.25)
     for ax in grid.flat[len(panels) :]:

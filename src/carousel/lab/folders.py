@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from .options import OptionError, first_line
-from .results import COLUMNS, RECORD, Unreadable, read_record
+from .records import COLUMNS, RECORD, Unreadable, read_record
 
 LONGEST = 200  # bytes of a name; file systems take 255, and the time of day stands before it
 BEFORE = {".hydra", ".lock", "output.log"}  # what may stand in a run's folder before its record does
@@ -134,7 +134,7 @@ def clear(folder: Path) -> None:
     if not (folder / RECORD).exists():
         return
     record = read_record(folder)
-    mine = [folder / name for name in COLUMNS]
+    mine = [folder / name for name in (*COLUMNS, "checkpoints/best.ckpt", "checkpoints/last.ckpt")]
     if "pid" in record:
         mine += folder.glob(f"events.out.tfevents.*.{record['host']}.{record['pid']}.*")
     for path in mine:
@@ -143,13 +143,19 @@ def clear(folder: Path) -> None:
 
 
 def set_aside(folder: Path) -> str | None:
-    """Move a record that cannot be read out of the way; what was wrong with it, or None."""
+    """Move a run whose record cannot be read out of the way, for what it measured would mix with another attempt's.
+
+    Returns:
+        What is wrong with the record, or None.
+    """
     try:
         read_record(folder)
     except FileNotFoundError:
         return None
     except Unreadable as error:
-        (folder / RECORD).replace(folder / f"{RECORD}.unreadable")
+        names = (folder.with_name(f"{folder.name}.unreadable{k or ''}") for k in itertools.count())
+        (folder / RECORD).replace(folder / f"{RECORD}.unreadable")  # reports pass it by
+        folder.rename(next(name for name in names if not name.exists()))
         return str(error)
     return None
 

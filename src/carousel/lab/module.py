@@ -1,85 +1,196 @@
 """The LightningModule that trains any recurrent layer, ours or torch's, on any task."""
 
+import itertools
+import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader
 
-from .tasks import Task
+from .model import SequenceModel
+from .tasks import Batch, Predictor, Stream, Task, marked, real
 
 
 class SequenceModule(L.LightningModule):
-    """A recurrent layer, and a linear readout of its last output, in each direction where it has read everything.
+    """A model, the task that it learns, and how.
 
     Args:
-        recurrent: batch-first, with nn.LSTM's interface: (B, T, input_size) -> ((B, T, H), state).
-        task: the loss, and the sizes of input and output.
-        optimizer: called with the parameters.
+        model: predicts.
+        task: the loss, the metrics and the baselines.
+        optimizer: called with the parameters; None for a model that is not to be trained.
+        scheduler: called with the optimizer; it steps after every training step, or, if it looks at the loss
+            (ReduceLROnPlateau), after every validation.
     """
 
     def __init__(
         self,
-        recurrent: nn.Module,
+        model: SequenceModel,
         task: Task,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
-        self.recurrent, self.task, self.optimizer = recurrent, task, optimizer
-        dtype = next(recurrent.parameters()).dtype
-        self.readout = nn.Linear(_output_size(recurrent), task.output_size, dtype=dtype)
+        self.model, self.task, self.optimizer, self.scheduler = model, task, optimizer, scheduler
+        self.metrics = nn.ModuleDict({split: nn.ModuleList(task.metrics().values()) for split in ("val", "test")})
+        self._names = list(task.metrics())  # in which there may be dots, so that no ModuleDict holds them
+        self._states: dict[str, Any] = {}  # carried over, by split
+        self.baseline_losses: dict[str, float] = {}
+        """On the validation data, by name; the first is what losses are compared with."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        output, _ = self.recurrent(x.to(self.readout.weight.dtype))  # (B, T, H)
-        last = output[:, -1]  # (B, H)
-        if getattr(self.recurrent, "bidirectional", False):  # each direction where it has read the whole sequence
-            half = output.size(-1) // 2
-            last = torch.cat([output[:, -1, :half], output[:, 0, half:]], -1)
-        return self.readout(last)  # (B, output_size)
+    @property
+    def recurrent(self) -> nn.Module:
+        return self.model.recurrent
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        x, target = batch
-        return self.task.loss(self(x), target)
+    def forward(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Predictions (B, output_size), or (B, T, output_size) where the task has a target at every step.
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        loss = self.loss(batch)
+        Args:
+            input: (B, T, input_size), or symbols (B, T).
+            lengths: (B,), how many steps of each sequence are real; None: all.
+        """
+        return self.model(input, lengths)[0]
+
+    def predict(self, batch: Batch, split: str | None = None) -> Tensor:
+        """Predictions; with a split the state of a stream is carried over from its batch before."""
+        state = self._states.get(split) if split and batch.goes_on else None
+        prediction, state = self.model(batch.input, batch.lengths, state)
+        if split and isinstance(self.task, Stream):
+            self._states[split] = detached(state)
+        return prediction
+
+    def predictor(self) -> Predictor:
+        """Of batches on the CPU, without gradients and dropout; where a batch goes on, the state is carried over."""
+
+        @torch.no_grad()
+        def predict(batch: Batch) -> Tensor:
+            training = self.training
+            self.eval()
+            prediction = self.predict(move_data_to_device(batch, self.device), "predictor")
+            self.train(training)
+            return prediction.cpu()
+
+        return predict
+
+    def loss(self, batch: Batch, split: str | None = None) -> Tensor:
+        return self.task.loss(*real(self.task, batch, self.predict(batch, split)))
+
+    def last_loss(self, batch: Batch) -> Tensor:
+        """The loss at the last target of each sequence alone, from where the measures look back."""
+        prediction, target = self.predict(batch), batch.target
+        if self.task.every_step:
+            mask = marked(batch)
+            last = mask.size(1) - 1 - mask.flip(1).int().argmax(1)  # (B,)
+            some = mask.any(1)
+            rows = torch.arange(len(some), device=some.device)[some]
+            prediction, target = prediction[rows, last[some]], target[rows, last[some]]
+        return self.task.loss(prediction, target)
+
+    def on_fit_start(self) -> None:
+        losses = {}
+        for name, predict in self.task.baselines().items():
+            batches = part(self.trainer.datamodule.val_dataloader(), self.trainer.limit_val_batches)
+            losses[name] = scores(self.task, predict, batches).get("loss", math.nan)
+        if losses and self.task.chance is not None:
+            losses[next(iter(losses))] = self.task.chance
+        self.baseline_losses = losses
+
+    @property
+    def baseline_loss(self) -> float | None:
+        """What losses are compared with: the first baseline's, once training has begun."""
+        return next(iter(self.baseline_losses.values()), None)
+
+    def baseline_tags(self) -> list[str]:
+        """What the baselines' losses are called in the logs."""
+        return [f"val/baseline_{name}" if k else "val/chance" for k, name in enumerate(self.baseline_losses)]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["task"] = self.task.kept()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        loss = self.loss(batch, "train")
         self._log_step()
-        self.log("train/loss", loss)
+        self.log("train/loss", loss, batch_size=len(batch.input))
+        if self.scheduler:
+            self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=1)
         return loss
 
     def _log_step(self) -> None:
         """Let the loggers count the updates that were made, as the probes do; Lightning's own is one less
         in a validation."""
-        self.log("step", float(self.global_step), sync_dist=True)
+        self.log("step", float(self.global_step), sync_dist=True, batch_size=1)
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> None:
-        x, target = batch
-        prediction = self(x)
+    def _evaluate(self, batch: Batch, split: str) -> None:
+        prediction, target = real(self.task, batch, self.predict(batch, split))
         self._log_step()
-        self.log(f"{split}/loss", self.task.loss(prediction, target), prog_bar=True, sync_dist=True)
-        self.log(f"{split}/{self.task.accuracy_name}", self.task.accuracy(prediction, target), sync_dist=True)
+        if not len(target):
+            return
+        loss = self.task.loss(prediction, target)
+        self.log(f"{split}/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(target), on_epoch=True)
+        for name, metric in zip(self._names, self.metrics[split], strict=True):
+            metric.update(prediction, target)
+            self.log(f"{split}/{name}", metric, on_step=False, on_epoch=True, batch_size=len(target))
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: Batch, _: int) -> None:
         self._evaluate(batch, "val")
-        self.log("val/chance", self.task.chance, sync_dist=True)
+        for name, loss in zip(self.baseline_tags(), self.baseline_losses.values(), strict=True):
+            self.log(name, loss, sync_dist=True, batch_size=1)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def test_step(self, batch: Batch, _: int) -> None:
         self._evaluate(batch, "test")
 
     def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
         """Before clipping, which Lightning does after this hook."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("grad_norm/total", nn.utils.get_total_norm(gradients))
+        self.log("grad_norm/total", nn.utils.get_total_norm(gradients), batch_size=1)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.optimizer(self.parameters())
+    def _updates_between_validations(self) -> int:
+        batches, every = self.trainer.accumulate_grad_batches, self.trainer.val_check_interval
+        if every % batches:
+            raise ValueError(
+                "trainer.val_check_interval must be a multiple of trainer.accumulate_grad_batches for this scheduler, "
+                f"got {every} and {batches}"
+            )
+        return every // batches
+
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict:
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        scheduler = self.scheduler(optimizer)
+        plan = {"scheduler": scheduler, "interval": "step"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            plan |= {"monitor": "val/loss", "frequency": self._updates_between_validations()}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
 
 
-def _output_size(recurrent: nn.Module) -> int:
-    if (size := getattr(recurrent, "output_size", None)) is not None:
-        return size
-    if hasattr(recurrent, "cell"):
-        size = recurrent.cell(recurrent.num_layers - 1).output_size
-    else:  # of torch's
-        size = recurrent.proj_size or recurrent.hidden_size
-    return (1 + recurrent.bidirectional) * size
+def detached(state: Any) -> Any:
+    """A state, or a tuple or list of them, outside of the graph."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    return type(state)(map(detached, state))
+
+
+def part(loader: DataLoader, limit: int | float) -> Iterable[Batch]:
+    """The batches of an evaluation, as many as the trainer's limit says: a number, or a share."""
+    return itertools.islice(loader, limit if isinstance(limit, int) else round(limit * len(loader)))
+
+
+@torch.no_grad()
+def scores(task: Task, predict: Predictor, batches: Iterable[Batch]) -> dict[str, float]:
+    """The loss and the metrics of a predictor over some data, such as a baseline's."""
+    metrics, total, count = task.metrics(), 0.0, 0
+    for batch in batches:
+        prediction, target = real(task, batch, predict(batch))
+        if len(target):
+            total += float(task.loss(prediction, target)) * len(target)
+            count += len(target)
+            for metric in metrics.values():
+                metric.update(prediction, target)
+    if not count:
+        return {}
+    return {"loss": total / count} | {name: float(metric.compute()) for name, metric in metrics.items()}

@@ -1,6 +1,8 @@
 """What is wrong with an option, in one line; and that none is without effect."""
 
 import contextlib
+import hashlib
+import importlib.util
 import inspect
 import re
 import traceback
@@ -17,16 +19,31 @@ from omegaconf.errors import OmegaConfBaseException
 
 import carousel
 
-KEYS = ("model", "task", "optimizer", "trainer", "logger", "callbacks", "experiment")
+KEYS = (
+    "model",
+    "task",
+    "optimizer",
+    "scheduler",
+    "encoder",
+    "head",
+    "tested",
+    "trainer",
+    "logger",
+    "callbacks",
+    "experiment",
+)
 NUMBERS = ("seed", "data_seed", "batch_size", "train_size", "eval_size", "threads")
 GIVEN = {
     "model.input_size": "the task's",
     "model.batch_first": "always true in the lab",
     "model.device": "the trainer's (trainer.accelerator)",
     "trainer.logger": "made of the group logger (write ~logger to go without)",
+    "trainer.enable_checkpointing": "made of callbacks.checkpoints (null switches it off)",
     "trainer.callbacks": "made of the group callbacks (write ~callbacks to go without)",
 }
 """What `build` hands over itself, so that a value from the configuration would be lost."""
+FINDERS = ("hydra.utils.get_class", "carousel.lab.tasks.custom")
+"""What makes something of the class that stands beside it, as `path`."""
 INSTALLED = (Path(carousel.__file__).parent, Path(inspect.__file__).parent)
 
 
@@ -54,11 +71,38 @@ def option(name: str):
         raise OptionError(f"{name}: {first_line(error)}{_place(error)}") from error
 
 
+def is_own(file: str) -> bool:
+    """Whether a source file is neither Carousel's nor installed."""
+    inside = any(Path(file).is_relative_to(home) for home in INSTALLED)
+    return not inside and "site-packages" not in file and file.endswith(".py")
+
+
+def code(config: dict[str, object]) -> dict[str, str]:
+    """For each class or function named in the configuration that stands in a file of one's own, that file's hash."""
+    found = {}
+    for key, name in config.items():
+        node, _, end = key.rpartition(".")
+        got = end == "path" and config.get(f"{node}._target_") in FINDERS
+        if isinstance(name, str) and (got or end == "_target_") and (file := _file(name)):
+            found[f"{node}._code_"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return found
+
+
+def _file(name: str) -> Path | None:
+    """The file of one's own that defines what has this dotted name."""
+    module = name.rpartition(".")[0]
+    while module:
+        with contextlib.suppress(Exception):  # build says it better
+            if spec := importlib.util.find_spec(module):
+                return Path(spec.origin) if spec.origin and is_own(spec.origin) else None
+        module = module.rpartition(".")[0]
+    return None
+
+
 def _place(error: BaseException) -> str:
     """Where somebody's own code, such as a cell, raised: there the option may not be at fault."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not any(Path(f.filename).is_relative_to(home) for home in INSTALLED)]
-    own = [f for f in own if "site-packages" not in f.filename and not f.filename.startswith("<")]
+    own = [f for f in frames if is_own(f.filename)]
     if not frames or not own or own[-1] is not frames[-1]:
         return ""
     return f" ({type(error).__name__} in {frames[-1].filename}:{frames[-1].lineno}, {frames[-1].name})"
@@ -141,9 +185,10 @@ def check(cfg: DictConfig, overrides: dict[str, str]) -> None:
     Raises:
         OptionError: naming the option.
     """
-    text = OmegaConf.to_yaml(cfg)
-    for key in cfg:
-        if key not in KEYS + NUMBERS and not re.search(rf"\$\{{[^}}]*\b{re.escape(str(key))}\b", text):
+    unknown = [str(key) for key in cfg if key not in KEYS + NUMBERS]
+    text = OmegaConf.to_yaml(cfg) if unknown else ""
+    for key in unknown:
+        if not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):  # no other option refers to it
             raise OptionError(f"{key}: no such option; allowed here: {', '.join(KEYS + NUMBERS)}")
     for key, value in overrides.items():
         if value.replace(" ", "") == "{}":

@@ -10,23 +10,26 @@ from matplotlib.figure import Figure
 from rich.markup import escape
 from rich.table import Table
 
-from . import dashboard, figures
+from . import dashboard, figures, scores
 from .experiments import CHOSEN, EXPERIMENTS
-from .results import (
+from .records import (
     BUDGET,
     RECORD,
     Tables,
     best,
+    by_goal,
     markdown_table,
     measured,
     names,
+    not_begun,
     places,
     relative,
-    steps_to_solve,
+    told,
     value,
     varied,
     write,
 )
+from .records import length as in_words
 
 MARK = "<!-- Written by Carousel, and again by every report on these runs. -->"
 SHORT = 10
@@ -68,7 +71,7 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
             drawn[name] = png(draw())
         except Exception as error:  # whatever it is: the numbers are there
             failures.append(f"{name}.png was not drawn: {type(error).__name__}: {error}")
-    parts = [heading(results), setup(chosen)]
+    parts = [heading(results, len(not_begun(runs))), setup(chosen)]
     if key and len(ended):
         parts.append(choice(results, chosen, key))
     if experiment in EXPERIMENTS and len(shown.results):
@@ -124,8 +127,11 @@ def plans(tables: Tables, experiment: str | None) -> dict[str, Callable[[], Figu
     made: dict[str, Callable[[], Figure]] = {}
     if len(flow):
         made["gradient_flow"] = lambda: figures.gradient_flow(flow, style)
-    if len(results):
-        made["solved"] = lambda: figures.solved(results, style)
+    goal, rest = by_goal(results)
+    if len(goal):
+        made["solved"] = lambda: figures.solved(goal, style)
+    if len(rest):
+        made["scores"] = lambda: scores.figure(rest, style)
     if len(curves):
         made["loss_curves"] = lambda: figures.loss_curves(curves, results, style)
     return made
@@ -137,13 +143,15 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def heading(results: pd.DataFrame) -> str:
-    counts = names(f"{count} {status}" for status, count in results["status"].value_counts().items())
+def heading(results: pd.DataFrame, waiting: int = 0) -> str:
+    statuses = results["status"].value_counts().to_dict() | ({"not begun": waiting} if waiting else {})
+    counts = names(f"{count} {status}" for status, count in statuses.items())
     repeats = results.groupby(["task", "label", "seq_len"]).size()
     seeds = f"{repeats.min()}" if repeats.min() == repeats.max() else f"{repeats.min()} to {repeats.max()}"
     hours = results["wall_time_s"].sum() / 3600 if "wall_time_s" in results else 0.0
     spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
-    runs = f"{len(results)} run" + "s" * (len(results) > 1)
+    total = len(results) + waiting
+    runs = f"{total} run" + "s" * (total > 1)
     return f"{runs} ({counts}), {spent} of computing in all; runs per setting: {seeds}."
 
 
@@ -181,12 +189,12 @@ def choice(results: pd.DataFrame, chosen: pd.DataFrame, key: str) -> str:
 def _heads(columns: pd.MultiIndex) -> list[str]:
     """(task, seq_len) in words."""
     several = columns.get_level_values(0).nunique() > 1
-    return [f"{task}, T = {length}" if several else f"T = {length}" for task, length in columns]
+    return [", ".join(filter(None, (task * (several or not steps), in_words(steps)))) for task, steps in columns]
 
 
 def unfinished(results: pd.DataFrame, runs: Path, output: Path) -> str:
     rest = results[(results["status"] != "finished") | results["error"].notna()]
-    lines = []
+    lines = [f"- {run}: not begun" for run in not_begun(runs)]
     for run in rest.itertuples():
         link = Path(os.path.relpath(runs / run.run, output)).as_posix().replace(" ", "%20")
         said = f": {run.error}" if isinstance(run.error, str) else ""
@@ -199,18 +207,15 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[s
     results, flow, _, _ = tables
     if results.empty:
         return []
-    baselines = results.groupby("task")["chance"].first()
-    budget = figures.levels(results[BUDGET].dropna()) if BUDGET in results else []
-    parts = [
-        "## What is solved",
-        f"Solved means a validation loss of at most a tenth of the baseline's, the best constant answer's "
-        f"({names(f'{loss:.4f} on {task}' for task, loss in baselines.items())}), within {names(budget)} training "
-        "steps. In the table, the runs that solve it, and the median number of steps until then, over all runs; else "
-        "the median test loss as a multiple of the baseline's.",
-        solved_table(results, everything),
-        *best_sentence(results),
-        *["![solved](solved.png)"] * ("solved" in drawn),
-    ]
+    goal, rest = by_goal(results)
+    parts = solved_parts(goal, everything, drawn) if len(goal) else []
+    if len(rest):
+        parts += [
+            "## What is reached",
+            "The mean of the runs, and in brackets the least and the largest; above them what needs no training.",
+            *scores.tables(rest),
+            *["![scores](scores.png)"] * ("scores" in drawn),
+        ]
     if len(flow):
         parts += [
             "## How the gradient flows",
@@ -228,6 +233,22 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[s
     return parts
 
 
+def solved_parts(results: pd.DataFrame, everything: pd.DataFrame, drawn: set[str]) -> list[str]:
+    """Of tasks that say what counts as solved."""
+    baselines = results.groupby("task")["chance"].first()
+    budget = figures.levels(results[BUDGET].dropna()) if BUDGET in results else []
+    return [
+        "## What is solved",
+        f"Solved means a validation loss of at most a tenth of the baseline's, the best constant answer's "
+        f"({names(f'{loss:.4f} on {task}' for task, loss in baselines.items())}), within {names(budget)} training "
+        "steps. In the table, the runs that solve it, and the median number of steps until then, over all runs; else "
+        "the median test loss as a multiple of the baseline's.",
+        solved_table(results, everything),
+        *best_sentence(results),
+        *["![solved](solved.png)"] * ("solved" in drawn),
+    ]
+
+
 def solved_table(results: pd.DataFrame, everything: pd.DataFrame) -> str:
     pending = everything[everything["status"].isin(["running", "interrupted"])]
     columns = sorted(set(zip(results["task"], results["seq_len"], strict=True)))
@@ -237,17 +258,9 @@ def solved_table(results: pd.DataFrame, everything: pd.DataFrame) -> str:
         for task, length in columns:
             runs = own[(own["task"] == task) & (own["seq_len"] == length)]
             missing = ((pending["task"] == task) & (pending["seq_len"] == length) & (pending["label"] == label)).sum()
-            row.append(_outcome(runs) + f" ({missing} more unfinished)" * bool(missing) if len(runs) else "")
+            row.append("; ".join(told(runs)) + f" ({missing} more unfinished)" * bool(missing) if len(runs) else "")
         rows.append(row)
     return markdown_table(["setting", *_heads(pd.MultiIndex.from_tuples(columns))], rows)
-
-
-def _outcome(runs: pd.DataFrame) -> str:
-    count, share = runs["solved"].sum(), runs["solved"].mean()
-    text = f"{count}/{len(runs)}"
-    if share > 0.5 and runs.loc[runs["solved"], "steps_to_solve"].notna().all():
-        return f"{text}; {steps_to_solve(runs)} steps"
-    return text if share == 1 else f"{text}; loss {(runs['test/loss'] / runs['chance']).median():.2f}"
 
 
 def best_sentence(results: pd.DataFrame) -> list[str]:
@@ -288,7 +301,7 @@ def flow_parts(tables: Tables) -> list[str]:
     heads = ["task"] * (tasks > 1) + ["setting"] + ["layer", "direction"] * several
     heads += ["gradient", "lag 0 to 1", f"per lag, 1 to {min(SHORT + 1, flow['lag'].max())}"]
     heads += ["memory length before", "after training"] * any(map(len, lengths.values()))
-    steps = names(f"{n}" for n in sorted(flow["seq_len"].unique()))
+    steps = names(f"{n + 1}" for n in sorted(flow.groupby("run")["lag"].max().unique()))
     return [
         f"With sequences of {steps} steps, at initialisation: the factors by which the norm falls from lag 0 to lag 1 "
         "(where the loss stops reading the state directly), and then per lag, the geometric mean of the runs. The "
@@ -304,21 +317,37 @@ def reach(lags: float, last: int) -> str:
 
 
 def table(results: pd.DataFrame) -> Table:
-    """One row a setting, one column a length: the training steps until solved, or the loss reached."""
+    """One row a setting, one column a length: the training steps until solved, or the loss reached; of a task that does
+    not say what counts as solved the test loss."""
     lengths, several = sorted(results["seq_len"].unique()), results["task"].nunique() > 1
     grid = Table()
     grid.add_column("task and setting" if several else "setting", overflow="fold")
     for length in lengths:
-        grid.add_column(f"T={length}", justify="right", no_wrap=True)
+        grid.add_column(f"T={length}" if length else "", justify="right", no_wrap=True)
     for (task, label), runs in figures.ordered(results.groupby(["task", "label"])):
         cells = [[_cell(run) for _, run in runs[runs["seq_len"] == length].iterrows()] for length in lengths]
         grid.add_row(escape(f"{task}: {label}" if several else label), *("\n".join(cell) for cell in cells))
     return grid
 
 
+def legend(results: pd.DataFrame) -> list[str]:
+    """What the table shows, a line for each kind of task in it."""
+    lines = []
+    goal, rest = by_goal(results)
+    if len(goal):
+        known = names(f"{loss:.3g} ({task})" for task, loss in goal.groupby("task")["chance"].first().dropna().items())
+        lines.append(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {known}")
+    for task, runs in rest.groupby("task"):
+        known = names(f"{score['loss']:.4g} ({name})" for name, score in scores.baselines(runs).items())
+        lines.append(f"test loss on {task}" + f"; the baselines' are {known}" * bool(known))
+    return lines
+
+
 def _cell(run: pd.Series) -> str:
     if run["status"] != "finished":
         return f"[red]{run['status']}[/]"
+    if pd.isna(run["solved"]):
+        return f"{run['test/loss']:.4g}"
     if run["solved"]:
         return "[green]solved[/]" if pd.isna(run["steps_to_solve"]) else f"[green]{run['steps_to_solve']:.0f}[/]"
     return f"✗ {run['val/loss']:.3g}"

@@ -110,7 +110,7 @@ class Fused:
         return [out, *last]
 
     def masks(self, given: Sequence[Tensor]) -> Masks:
-        """The way back from a list of those that there are."""
+        """The inverse of listing those that there are."""
         queue = iter(given)
         reset, recurrent = (next(queue) if there else None for there in self.kinds[:2])
         share = tuple(next(queue) if kind else None for kind in self.kinds.share)

@@ -1,6 +1,6 @@
 """What is drawn and said of each named experiment: one file each, with a `figure` and the `findings` under it.
 
-Both take the tables of `results.collect`, of finished runs, and read nothing else. An experiment without a file here,
+Both take the tables of `records.collect`, of finished runs, and read nothing else. An experiment without a file here,
 like any other sweep, gets the general figures of `report`.
 """
 

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import Tables, labels, markdown_table, names, steps_to_solve
+from ..records import Tables, labels, markdown_table, names, steps_to_solve
 
 SIZE, RATE = "config.train_size", "config.optimizer.lr"
 LAST = 10
@@ -31,14 +31,14 @@ def figure(tables: Tables) -> Figure:
     lengths = sorted(table["seq_len"].unique())
     figure = Figure(figsize=(4.2 * len(lengths) + 0.6, 6.4), layout="constrained")
     grid = figure.subplots(2, len(lengths), squeeze=False, sharex=True, sharey="row")
-    for axes, length in zip(grid.T, lengths, strict=True):
+    for column, (axes, length) in enumerate(zip(grid.T, lengths, strict=True), 1):
         for ax, kind in zip(axes, ("test", "train"), strict=True):
             for setting, runs in table[table["seq_len"] == length].groupby("setting"):
                 curves = runs.pivot_table(index=SIZE, columns="seed", values=kind).clip(lower=SOLVED)
                 label = f"{figures.named(setting)} ({runs['parameters'].iloc[0]:,.0f} parameters)"
                 figures.band(ax, label, curves, style[setting])
             for level, name in ((1, "baseline"), (SOLVED, "solved")):
-                figures.mark(ax, level, name if axes is grid.T[-1] else "")
+                figures.mark(ax, level, name if column == len(lengths) else "")
             ax.set(xscale="log", yscale="log")
             ax.grid(alpha=0.25)
         axes[0].set_title(f"T = {length}", fontsize=10)

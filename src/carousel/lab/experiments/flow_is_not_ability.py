@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import Tables, markdown_table, memory_lengths, names
+from ..records import Tables, markdown_table, memory_lengths, names
 
 HEALTHY = 0.5
 """The share of the sequence that a healthy gradient's memory length reaches over."""

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import Tables, innermost, markdown_table, relative
+from ..records import Tables, innermost, markdown_table, relative
 
 BROKEN = 0.5
 """The share of the baseline's loss under which the loss has left its plateau."""
@@ -48,7 +48,8 @@ def figure(tables: Tables) -> Figure:
     seeds = results["seed"].nunique()
     figure.suptitle(
         f"How far back the gradient reaches while training (mean of {seeds} seeds; line: the memory length, where 1% "
-        "of lag 0 is left, median), and the loss of each seed",
+        "of lag 0 is left, median),\n"
+        "and the loss of each seed; dotted: half of the sequence, half of the baseline's loss",
         fontsize=11,
     )
     return figure

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ...gradients import memory_length
 from .. import figures
-from ..results import Tables, innermost, markdown_table, names, value
+from ..records import Tables, innermost, markdown_table, names, value
 
 LAGS = (10, 20, 40, 100, 200)
 """Those at which measurement and prediction are compared in words."""
@@ -59,6 +60,7 @@ def figure(tables: Tables) -> Figure:
                 ax.fill_between(curve.index, curve["least"], curve["largest"], color=color, alpha=0.2, lw=0)
         for ax, lags, floor in ((near, min(20, last), -5), (far, last, figures.FLOOR)):
             ax.set(xlim=(-0.02 * lags, lags * 1.02), ylim=(floor, 0.3))
+            ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
             figures.decades(ax)
             ax.grid(alpha=0.25)
         near.set_ylabel(f"∂L/∂{state or 'state'}: norm relative to lag 0")

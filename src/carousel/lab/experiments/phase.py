@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from ...gradients import theory
 from .. import figures
-from ..results import Tables, markdown_table, names, steps_to_solve
+from ..records import Tables, markdown_table, names, steps_to_solve
 
 PANELS = {
     "rnn_orthogonal": ("config.model.init.gain", "gain of the recurrent matrix", "RNN, orthogonal matrix"),
@@ -84,7 +84,7 @@ def panel(ax: Axes, model: str, runs: pd.DataFrame) -> AxesImage:
     halo = [withStroke(linewidth=4, foreground="white")]
     ax.plot(*inside, color="#0072B2", linewidth=2, path_effects=halo, label="predicted: 1% of the gradient left")
     height = np.interp(edge(model, units), share.index, rows)
-    ax.axhline(height, color="#D55E00", linestyle="--", path_effects=halo, label="predicted: edge of instability")
+    ax.axhline(height, color="#D55E00", linestyle="--", label="predicted: edge of instability")
     return image
 
 

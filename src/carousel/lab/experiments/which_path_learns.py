@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..results import BUDGET, Tables, innermost, labels, markdown_table, measured, steps_to_solve
+from ..records import BUDGET, Tables, innermost, labels, markdown_table, measured, steps_to_solve
 
 LOOKS = {
     "both paths": {"color": "#000000", "linestyle": "-", "marker": "o"},
@@ -94,8 +94,9 @@ def figure(tables: Tables) -> Figure:
         if ax.get_legend_handles_labels()[0]:
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, frameon=False, fontsize=9)
     figure.suptitle(
-        f"Which backward path the gradient needs (median and range of {results['seed'].nunique()} seeds; right: with "
-        "both paths open, over half the sequence)",
+        "Which backward path the gradient needs\n"
+        f"({results['seed'].nunique()} seeds; left: median and range; right: mean and range, with both paths open, "
+        "over half the sequence)",
         fontsize=11,
     )
     return figure

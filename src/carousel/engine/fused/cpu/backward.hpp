@@ -82,7 +82,7 @@ INLINE void add(double* to, vec v) {
 
 constexpr long FEW = 16;  // chunks whose products are added up in `real`
 
-struct Team {  // what its members share on the way back
+struct Team {  // what its members share in a backward pass
   const long rows, places, of_w_h, of_w_x, of_w_r;  // how many numbers
   Buffer<real> gradients, seen, full, d_out, carried, carried_out;
   Buffer<real> products;   // the gradients of w_h, w_x and w_r of the last few chunks

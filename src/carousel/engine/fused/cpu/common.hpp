@@ -1,4 +1,4 @@
-// The recurrence over a whole sequence, forwards and backwards, around a cell's pointwise functions.
+// The recurrence over a whole sequence, forwards and backwards, around a cell's elementwise functions.
 //
 // The batch is split among teams of threads; a team's members split the hidden units and meet at a barrier in every
 // step, a team of one never waits. Units stand in blocks of WIDTH, the last one padded with zeros. Weights are packed
@@ -116,11 +116,24 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, c
   for (int r = 0; r < R; r++) {
     a[r] = from[r];
     UNROLL
-    for (int c = 0; c < C; c++) sums[r][c] = bias ? load(bias + c * WIDTH) : vec{}, to[r * C + c] = vec{};
+    for (int c = 0; c < C; c++) sums[r][c] = bias ? load(bias + c * WIDTH) : vec{};
   }
+  bool more = false;  // whether `to` holds a sum already
+  auto put = [&]() INLINED {
+    UNROLL
+    for (int r = 0; r < R; r++) UNROLL
+    for (int c = 0; c < C; c++) to[r * C + c] = more ? to[r * C + c] + sums[r][c] : sums[r][c];
+  };
   long room = CHUNK;
   for (long p = 0; p < panels; p++) {
     for (long k = 0; k < n;) {
+      if (room == 0) {
+        put();
+        more = true, room = CHUNK;
+        UNROLL
+        for (int r = 0; r < R; r++) UNROLL
+        for (int c = 0; c < C; c++) sums[r][c] = vec{};
+      }
       const long end = std::min(n, k + room);
       room -= end - k;
       for (; k < end; k++, weights += C * WIDTH) {
@@ -135,18 +148,11 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, c
           for (int c = 0; c < C; c++) sums[r][c] += x * w[c];
         }
       }
-      if (room) continue;
-      room = CHUNK;
-      UNROLL
-      for (int r = 0; r < R; r++) UNROLL
-      for (int c = 0; c < C; c++) to[r * C + c] += sums[r][c], sums[r][c] = vec{};
     }
     UNROLL
     for (int r = 0; r < R; r++) a[r] += a_step;
   }
-  UNROLL
-  for (int r = 0; r < R; r++) UNROLL
-  for (int c = 0; c < C; c++) to[r * C + c] += sums[r][c];
+  put();
 }
 
 template <int C, int R = rows_of_tile(C), class... A>
@@ -180,7 +186,7 @@ INLINE void for_products(Range tiles, long units, Range rows, const real* weight
     }
 }
 
-struct Unit {  // what the pointwise functions read: one block of units of one sequence
+struct Unit {  // what the elementwise functions read: one block of units of one sequence
   vec wx[GX + 1], uh[GU + 1], state[STATES], own[OWN + 1], share[STATES], recurrent, d_new[STATES], d_seen, out, d_out;
   ivec reset;
 };
@@ -263,7 +269,7 @@ INLINE void pack(real* to, const real* from, long H, long K, int gates, long til
     }
 }
 
-// to[tile of columns][block][gate][unit][columns of the tile] = from[gate * H + unit][column], for the way back
+// to[tile of columns][block][gate][unit][columns of the tile] = from[gate * H + unit][column], for the adjoint
 template <class At>
 void pack_transposed(real* to, const real* from, long H, long K, long blocks, int gates, int slots, long tile,
                      Range tiles, At at) {

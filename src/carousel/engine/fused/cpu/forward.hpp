@@ -58,11 +58,11 @@ extern "C" int forward(const long* sizes, void** pointers) try {
       if (t % chunk == 0)  // W x for the steps to come
         for_products<FORWARD, GX>(
             mine, H, {0, std::min(chunk, T - t) * rows}, w_x, b_x, inputs, 1, 0,
-            [&](long i) INLINED { return c.x + (t + i / rows) * c.x_t + (b0 + i % rows) * c.x_b; },
+            [&](long i) INLINED { return c.x ? c.x + (t + i / rows) * c.x_t + (b0 + i % rows) * c.x_b : nullptr; },
             [&](long i, long block, const vec* sums) INLINED {
-              const real* ready = c.wx + ((t + i / rows) * B + b0 + i % rows) * GX * H + block * WIDTH;
+              const long at = ((t + i / rows) * B + b0 + i % rows) * GX * H + block * WIDTH;
               for (int g = 0; g < GX; g++)
-                store(wx(i, block) + g * WIDTH, c.wx ? load(ready + g * H, c.valid(block)) : sums[g]);
+                store(wx(i, block) + g * WIDTH, c.wx ? load(c.wx + at + g * H, c.valid(block)) : sums[g]);
             });
       const real *before = h + t % 2 * B * out_width, *input = given + t % 2 * B * out_width;
       real* const after = h + (t + 1) % 2 * B * out_width;

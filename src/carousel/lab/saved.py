@@ -1,0 +1,152 @@
+"""Models from their configuration, and trained ones from a run's folder."""
+
+import functools
+import pickle
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor
+
+from ..twins import from_torch
+from .model import SequenceModel
+from .module import SequenceModule
+from .options import FINDERS, OptionError, first_line, make, option
+from .records import names, read_record
+from .tasks import Task
+
+CHECKPOINTS = "checkpoints"
+PARTS = ("task", "model", "encoder", "head")
+"""Of a configuration: what makes a model."""
+EMBEDDED = 128
+"""Over so many symbols the encoder is by default an embedding, of so many features, and one-hot up to them."""
+
+
+@functools.cache
+def _longest(task: str) -> int:
+    return instantiate(OmegaConf.create(task)).longest()
+
+
+def longest(task: DictConfig) -> int:
+    """The number of steps of a task's longest sequence, from its configuration."""
+    return task["seq_len"] if "seq_len" in task else _longest(OmegaConf.to_yaml(task, resolve=True))
+
+
+OmegaConf.register_new_resolver("longest", longest, replace=True)
+
+
+def build_model(cfg: DictConfig, task: Task) -> SequenceModel:
+    """The model of a configuration: encoder, recurrent layer and head.
+
+    Raises:
+        OptionError: an option has a value that it cannot have, or no effect.
+    """
+    size = cfg.encoder.size
+    if size == "auto":
+        size = EMBEDDED if task.symbols and task.input_size > EMBEDDED else None
+    elif size is not None and (type(size) is not int or size < 1):
+        raise OptionError(f"encoder.size must be auto, null (one-hot) or an integer of at least 1, got {size!r}")
+    elif size is not None and not task.symbols:
+        raise OptionError(f"encoder.size is for tasks of symbols; this one has vectors of {task.input_size} features")
+    for name, share in (("encoder.dropout", cfg.encoder.dropout), ("head.dropout", cfg.head.dropout)):
+        if type(share) not in (int, float) or not 0 <= share < 1:
+            raise OptionError(f"{name} must be a number of at least 0 and under 1, got {share!r}")
+    if type(cfg.head.tied) is not bool:
+        raise OptionError(f"head.tied must be true or false, got {cfg.head.tied!r}")
+    layer, given = cfg.model.copy(), {"input_size": size or task.input_size, "batch_first": True}
+    if isinstance(layer.get("dtype"), str):
+        with option("model.dtype"), open_dict(layer):
+            given["dtype"] = getattr(torch, layer.pop("dtype"))
+    recurrent = make("model", layer, **given)
+    with option("model"):
+        from_torch(recurrent)  # what the measures need of it
+    try:
+        return SequenceModel(recurrent, task, size, cfg.encoder.dropout, cfg.head.dropout, cfg.head.tied)
+    except ValueError as error:  # which names the option
+        raise OptionError(str(error)) from error
+
+
+def weights(checkpoint: str | Path) -> dict[str, Tensor]:
+    """The parameters and buffers in a checkpoint; nothing but tensors and plain values is read from it."""
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+
+
+def _named(node: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """What a configuration names to be imported, each with its option.
+
+    Raises:
+        PermissionError: it may name more, in a way that no record has.
+    """
+    if isinstance(node, str) and "${" in node:
+        raise PermissionError(f"{key} is an interpolation, which no record of a run has: {node}")
+    if isinstance(node, list):
+        node = {str(k): part for k, part in enumerate(node)}
+    if isinstance(node, dict):
+        finds = node.get("_target_") in FINDERS
+        if "_args_" in node:
+            raise PermissionError(f"{key} has _args_, which no record of a run has")
+        for name, part in node.items():
+            where = f"{key}.{name}".lstrip(".")
+            if name == "_target_" or (name == "path" and finds):
+                yield where, str(part)
+            else:
+                yield from _named(part, where)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether it is a class that Carousel or torch.nn defines."""
+    if not name.startswith(("carousel.", "torch.nn.")):
+        return False
+    try:
+        found = get_object(name)
+    except (ImportError, ValueError):
+        return False
+    return isinstance(found, type) and found.__module__.startswith(("carousel.", "torch.nn."))
+
+
+def load(run: str | Path, checkpoint: str | None = None, trust: Iterable[str] = ()) -> SequenceModule:
+    """A trained model, from the folder of its run.
+
+    Args:
+        run: the folder, outputs/runs/<one> or one in a sweep.
+        checkpoint: "best", by validation loss, or "last"; None: the one whose test scores the run has recorded.
+        trust: the paths of classes of one's own, such as "my_cells.MyCell", that may be imported: what is neither
+            here nor Carousel's or torch.nn's is refused.
+
+    Returns:
+        The module in eval mode, on the CPU: `module(input)` predicts; `module.task` and `module.configuration`
+        (flat, as in the run's record) are what it was trained on.
+
+    Raises:
+        FileNotFoundError: there is no run, or no such checkpoint.
+        PermissionError: its configuration names a class that is not trusted.
+        ValueError: record or checkpoint are damaged, or of a time before models could be loaded.
+    """
+    run = Path(run)
+    flat = read_record(run)["config"]
+    cfg = OmegaConf.create()
+    for key, value in flat.items():
+        if key.split(".")[0] in PARTS and not key.endswith("._code_"):
+            OmegaConf.update(cfg, key, value, force_add=True)
+    if missing := [part for part in PARTS if part not in cfg]:
+        raise ValueError(f"{run}: its record is of a time before models could be loaded; it has no {names(missing)}")
+    for key, named in _named(OmegaConf.to_container(cfg, resolve=False)):
+        if named not in (*FINDERS, *trust) and not _is_ours(named):
+            raise PermissionError(f"{run}: {key} is {named}, which load(..., trust=[{named!r}]) would import")
+    path = run / CHECKPOINTS / f"{checkpoint or flat['tested']}.ckpt"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        task = make("task", cfg.task, Task)
+        if (kept := saved.get("task")) is not None:
+            task.recall(kept)
+        module = SequenceModule(build_model(cfg, task), task)
+        module.to(saved["state_dict"]["model.head.weight"].dtype)  # as the precision of its training has it
+        module.load_state_dict(saved["state_dict"])
+    except (OptionError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} does not fit: {first_line(error)}") from error
+    module.configuration = flat
+    return module.eval()

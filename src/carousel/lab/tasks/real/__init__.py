@@ -1,0 +1,1 @@
+"""Recorded data: embedded, from a package, or from a file."""

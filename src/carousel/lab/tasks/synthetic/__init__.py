@@ -1,0 +1,1 @@
+"""Generators: nothing but a seed is needed."""

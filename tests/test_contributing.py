@@ -1,0 +1,27 @@
+"""What CONTRIBUTING says is there, is there."""
+
+import re
+from pathlib import Path
+
+import twins
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_every_link_is_there():
+    targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert len(targets) > 10
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_what_it_names_is_there():
+    names = "Generated Recorded Stream Classification Regression"
+    assert all(f"class {name}(Task)" in (ROOT / "src/carousel/lab/tasks/task.py").read_text() for name in names.split())
+    assert all(f"`{name}`" in TEXT for name in names.split())
+    assert twins.CATALOGUE
+    assert "CATALOGUE" in TEXT
+
+
+def test_it_is_a_page():
+    assert len(TEXT.splitlines()) <= 45

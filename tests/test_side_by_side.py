@@ -1,0 +1,55 @@
+"""The launcher composes the jobs of a sweep as Hydra does, only sooner."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import HydraContext
+from omegaconf import OmegaConf, open_dict, read_write
+from sweeps import SideBySide
+
+from carousel.lab import app
+
+JOBS = [
+    ["seed=1", "model=rnn", "optimizer.lr=0.5"],
+    ["seed=2", "model=rnn", "optimizer.lr=0.25", "+model.num_layers=2"],
+    ["seed=3", "model=lstm", "optimizer=sgd", "~callbacks.loss_chart", "++data_seed=4"],
+    ["optimizer.lr=1", "optimizer=adam", "seed=1", "model=rnn", "task.seq_len=${batch_size}"],
+    ["experiment=phase", "model=rnn_orthogonal", "model.init.gain=0.5", "~logger"],
+]
+
+
+@pytest.fixture
+def launcher(tmp_path):
+    with initialize_config_dir(str(app.conf_dir()), version_base="1.3"):
+        options = [f"hydra.sweep.dir={tmp_path}", "hydra.mode=MULTIRUN"]
+        config = compose("train", overrides=options, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        made = SideBySide(n_jobs=1)
+        context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=None)
+        made.setup(hydra_context=context, task_function=app.run, config=config)
+        yield made
+
+
+def test_a_job_is_composed_as_by_hydra_itself(launcher):
+    for number, overrides in enumerate([*JOBS, *JOBS]):
+        expected = launcher.context.config_loader.load_sweep_config(launcher.config, overrides)
+        got = launcher._compose(overrides, number)
+        with read_write(got.hydra), open_dict(got.hydra):
+            assert got.hydra.job.num == number
+            assert got.hydra.runtime.output_dir.endswith(expected.hydra.sweep.subdir)
+            expected.hydra.job.id = expected.hydra.job.num = number
+            for node in (got, expected):
+                node.hydra.sweep.subdir = node.hydra.runtime.output_dir = ""
+        assert OmegaConf.to_yaml(got) == OmegaConf.to_yaml(expected)
+    assert len(launcher.composed) == 4
+
+
+def test_what_is_wrong_with_a_value_is_said_as_by_hydra_itself(launcher):
+    for overrides in (["model.nope=1"], ["+optimizer.lr=1"], ["model=nope"], ["~nope"]):
+        said = []
+        for compose_one in (launcher.context.config_loader.load_sweep_config, launcher._compose):
+            with pytest.raises(Exception) as error:  # noqa: PT011
+                compose_one(*((launcher.config, overrides) if not said else (overrides, 0)))
+            said.append((type(error.value), str(error.value)))
+        assert said[0] == said[1]
