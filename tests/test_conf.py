@@ -33,24 +33,40 @@ def load(tmp_path, *overrides):
     return cfg
 
 
-@pytest.mark.parametrize(("group", "name"), FILES)
-def test_every_option_of_every_group_builds(tmp_path, group, name):
-    own = {
-        ("model", "custom"): ["model.cell.path=carousel.LSTMCell"],
-        ("task", "custom"): ["task.path=carousel.lab.tasks.Parity", "+task.seq_len=8"],
-        ("task", "words"): [f"task.path={app.conf_dir().parent / 'README.md'}"],
-    }.get((group, name), [])
+OWN = {
+    ("model", "custom"): ["model.cell.path=carousel.LSTMCell"],
+    ("task", "custom"): ["task.path=carousel.lab.tasks.Parity", "+task.seq_len=8"],
+    ("task", "words"): [f"task.path={app.conf_dir().parent / 'README.md'}"],
+}
+"""What an option of a group cannot do without."""
+
+
+def built(tmp_path, *overrides, **groups):
+    own = [override for choice in groups.items() for override in OWN.get(choice, [])]
     try:
-        trainer, module, data = app.build(load(tmp_path, f"{group}={name}", *own))
+        return app.build(load(tmp_path, *(f"{group}={name}" for group, name in groups.items()), *own, *overrides))
     except app.OptionError as error:
-        if group == "task" and " needs " in str(error):  # data that do not come with the package
+        if "task" in groups and " needs " in str(error):  # data that do not come with the package
             pytest.skip(str(error))
         raise
+
+
+@pytest.mark.parametrize(("group", "name"), FILES)
+def test_every_option_of_every_group_builds(tmp_path, group, name):
+    trainer, module, data = built(tmp_path, **{group: name})
     assert trainer.max_steps > 0
     batch = next(iter(data.train_dataloader()))
     module.loss(batch).backward()
     assert batch.input.shape[1] <= data.task.longest()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+@pytest.mark.parametrize("task", [name for group, name in FILES if group == "task"])
+def test_every_model_gets_its_gradients_from_every_task(tmp_path, task):
+    for model in (name for group, name in FILES if group == "model"):
+        _, module, data = built(tmp_path, "model.hidden_size=4", "batch_size=2", task=task, model=model)
+        module.loss(next(iter(data.train_dataloader()))).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters()), model
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
