@@ -99,7 +99,9 @@ class SequenceModel(nn.Module):
 
     def _last(self, output: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, H): each direction where it has read the whole sequence."""
-        last = output[:, -1] if lengths is None else output[torch.arange(len(output)), lengths - 1]
+        last = (
+            output[:, -1] if lengths is None else output[torch.arange(len(output), device=output.device), lengths - 1]
+        )
         if not self.bidirectional:
             return last
         half = output.size(-1) // 2

@@ -234,13 +234,18 @@ def always(task: Task, answer: Tensor) -> Predictor:
     return predict
 
 
+def present(batch: Batch) -> Tensor:
+    """(B, T): the steps that are no padding."""
+    num, longest = batch.input.shape[:2]
+    steps = torch.arange(longest, device=batch.input.device)
+    return (steps < (longest if batch.lengths is None else batch.lengths[:, None])).expand(num, longest)
+
+
 def marked(batch: Batch) -> Tensor:
     """(B, T): the steps that have a target, where there may be one at every step; padding has none."""
     target = batch.target.flatten(2) if batch.target.dim() > 2 else batch.target.unsqueeze(-1)  # (B, T, ...)
     mask = (target.isnan() if target.is_floating_point() else target == IGNORE).any(-1).logical_not()
-    if batch.lengths is None:
-        return mask
-    return mask & (torch.arange(mask.size(1), device=mask.device) < batch.lengths[:, None])
+    return mask & present(batch)
 
 
 def real(task: Task, batch: Batch, prediction: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..task import Batch, Classification, Predictor, Recorded
+from ..task import Batch, Classification, Predictor, Recorded, present
 
 BLUES = LinearSegmentedColormap.from_list("", ["white", "#0072B2"])
 
@@ -99,13 +99,6 @@ class Labelled(Recorded, Classification):
         counts = torch.zeros(self.output_size, self.output_size, dtype=torch.long)
         counts.index_put_((test.target, named), torch.tensor(1), accumulate=True)
         return {"confusion": confusion(counts, self.classes, self.what, "test data")}
-
-
-def present(batch: Batch) -> Tensor:
-    """(B, T): the steps that are no padding."""
-    num, longest = batch.input.shape[:2]
-    steps = torch.arange(longest, device=batch.input.device)
-    return (steps < (longest if batch.lengths is None else batch.lengths[:, None])).expand(num, longest)
 
 
 def side_by_side(steps: np.ndarray, lengths: np.ndarray, classes: np.ndarray) -> Batch:
