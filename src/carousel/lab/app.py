@@ -241,7 +241,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "seq_len": cfg.task.get("seq_len"),
         "seed": cfg.seed,
         "data_seed": cfg.data_seed,
-        "chance": None,
+        "baseline_loss": None,
         "solved": None,
         "steps_to_solve": None,
         "steps": 0,
@@ -320,7 +320,7 @@ def run(cfg: DictConfig) -> float:
         else:
             raise
     finally:
-        record["chance"] = module.baseline_loss
+        record["baseline_loss"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin, 2)
         if trainer.is_global_zero:
             records.write_record(folder, record)
@@ -332,8 +332,8 @@ def run(cfg: DictConfig) -> float:
     return record["metrics"].get("test/loss", math.inf)
 
 
-def _ending(loss: float, chance: float | None) -> dict[str, str | None]:
-    if loss <= ABSURD * (chance or 1):
+def _ending(loss: float, baseline_loss: float | None) -> dict[str, str | None]:
+    if loss <= ABSURD * (baseline_loss or 1):
         return {"status": "finished"}
     return {"status": "diverged", "error": f"val/loss is {loss:.4g}"}
 

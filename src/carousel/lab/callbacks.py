@@ -25,6 +25,9 @@ from .module import SequenceModule
 from .records import FLOW_COLUMNS
 from .tasks import Batch
 
+WIDE = 100
+"""Of an example that is a text, as many characters stand on a line in TensorBoard."""
+
 
 def log(trainer: L.Trainer, values: dict[str, float]) -> None:
     for logger in trainer.loggers:
@@ -313,9 +316,12 @@ class Examples(L.Callback):
         file = self.dirpath / re.sub(r"\W+", "_", name)
         if isinstance(example, str):
             file.with_suffix(".txt").write_text(example, encoding="utf-8")
-            if writer:  # which shows markdown
-                writer.add_text(f"examples/{name}", textwrap.indent(example, "    ", lambda line: True), step)
+            if writer:  # which shows markdown, and cuts long lines off
+                lines = [line[k : k + WIDE] for line in example.split("\n") for k in range(0, max(len(line), 1), WIDE)]
+                writer.add_text(
+                    tag(f"examples/{name}"), textwrap.indent("\n".join(lines), "    ", lambda line: True), step
+                )
         else:
             example.savefig(file.with_suffix(".png"), dpi=150)
             if writer:
-                writer.add_figure(f"examples/{name}", example, step)
+                writer.add_figure(tag(f"examples/{name}"), example, step)

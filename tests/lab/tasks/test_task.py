@@ -125,8 +125,8 @@ def test_baselines_have_scores(name):
         found = scores(task, predict, evaluated)
         assert found.keys() == {"loss", *task.metrics()}
         assert all(torch.tensor(value).isfinite() for value in found.values()), (baseline, found)
-        if k == 0 and task.chance is not None:
-            assert found["loss"] == pytest.approx(task.chance, rel=0.05)
+        if k == 0 and task.baseline_loss is not None:
+            assert found["loss"] == pytest.approx(task.baseline_loss, rel=0.05)
 
 
 @pytest.mark.parametrize("name", NAMES)
