@@ -24,7 +24,7 @@ from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
-from .saved import CHECKPOINTS, build_model, weights
+from .saved import CHECKPOINTS, build_model, settle, weights
 from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
@@ -268,9 +268,7 @@ def run(cfg: DictConfig) -> float:
     name = "hydra.sweep.subdir" if sweep else "hydra.run.dir"
     folders.claim(folder, name, lambda folder: folders.of_a_run(folder, name))
     trainer, module, data = build(cfg)
-    torch.set_num_threads(cfg.threads)
-    # Vanishing gradients end as denormal numbers, which slow x86 processors down several times over.
-    torch.set_flush_denormal(True)
+    settle(cfg.threads)
     record = new_record(cfg, hydra_cfg, folder) | {
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,

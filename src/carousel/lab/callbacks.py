@@ -62,7 +62,7 @@ def suffix(recurrent: nn.Module, layer: int, direction: str) -> str:
     return f"_layer{layer}" * (recurrent.num_layers > 1) + f"_{direction}" * bool(recurrent.bidirectional)
 
 
-def longest(batch: Batch, num: int, every_step: bool) -> Batch:
+def of_one_length(batch: Batch, num: int, every_step: bool) -> Batch:
     """The `num` longest sequences, or the first of those of one length. Of each it takes the end, as many steps as the
     shortest of them has, so that a lag means the same in all."""
     if batch.lengths is None:
@@ -103,7 +103,8 @@ class Probe(L.Callback):
         step = trainer.global_step
         if step in self.values:
             return
-        batch = longest(next(iter(trainer.datamodule.val_dataloader())), self.num_sequences, module.task.every_step)
+        batch = next(iter(trainer.datamodule.val_dataloader()))
+        batch = of_one_length(batch, self.num_sequences, module.task.every_step)
         batch = trainer.precision_plugin.convert_input(move_data_to_device(batch, module.device))
         try:
             rows = self.measure(trainer, module, batch)

@@ -109,7 +109,7 @@ class SequenceModule(L.LightningModule):
         return [f"val/baseline_{name}" for name in self.baseline_losses]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["task"] = self.task.kept()
+        checkpoint["task"] = self.task.fitted()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch, "train")

@@ -94,7 +94,7 @@ def test_batches_have_the_shapes_that_the_task_says(name):
 def test_a_saved_model_needs_no_data(name, monkeypatch, tmp_path):
     task = made(name)
     trained = module(task).eval()
-    torch.save({"state_dict": trained.state_dict(), "task": task.kept()}, tmp_path / "saved")
+    torch.save({"state_dict": trained.state_dict(), "task": task.fitted()}, tmp_path / "saved")
     steps = min(task.longest(), 200)
     raw = torch.rand(2, steps, 1 if task.symbols else task.input_size, generator=torch.Generator().manual_seed(0))
     raw = (raw[..., 0] * task.input_size).long() if task.symbols else raw * 10

@@ -77,12 +77,12 @@ class Forecast(Recorded, Regression):
         seasonal = (known[season:] - known[:-season]).abs().mean()
         return known.mean().item(), known.std(correction=0).item(), seasonal.item()
 
-    def kept(self) -> list[float]:
+    def fitted(self) -> list[float]:
         """The moments, which a saved model needs of the series."""
         return list(self.moments)
 
-    def recall(self, kept: list[float]) -> None:
-        self.__dict__["moments"] = tuple(kept)  # where cached_property looks
+    def recall(self, fitted: list[float]) -> None:
+        self.__dict__["moments"] = tuple(fitted)  # where cached_property looks
 
     def scale(self) -> tuple[float, float]:
         """The mean and the standard deviation of the training part."""

@@ -85,13 +85,13 @@ class Task:
         """Predictions (N, output_size) in the task's own units, or words."""
         return prediction
 
-    def kept(self) -> object:
+    def fitted(self) -> object:
         """What inputs are made by that was read off the training data, such as a vocabulary, in plain values: it is
         saved with a model, so that this can be used without the data."""
         return None
 
-    def recall(self, kept: object) -> None:
-        """Use what was `kept`, and do not read it off the data again."""
+    def recall(self, fitted: object) -> None:
+        """Use what was `fitted`, and do not read it off the data again."""
 
     def training_targets(self) -> Tensor:
         """Enough targets of training data, (N, ...), to tell the best constant answer."""
