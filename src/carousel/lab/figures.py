@@ -185,9 +185,11 @@ def decades(ax: Axes) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.0f}}}$"))
 
 
-def plain(ax: Axes, digits: tuple[float, ...]) -> None:
-    """Numbers as they are on a logarithmic y axis, those that begin with the digits."""
-    ax.yaxis.set_major_locator(LogLocator(subs=digits))
+def plain(ax: Axes) -> None:
+    """A few numbers as they are on a logarithmic y axis, not so many as to run into each other."""
+    low, high = ax.get_ylim()
+    digits = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 5, 7)
+    ax.yaxis.set_major_locator(LogLocator(subs=digits) if high > 2 * low else MaxNLocator(5))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
 
@@ -323,7 +325,7 @@ def _steps(ax: Axes, runs: pd.DataFrame, style: Style) -> None:
     ax.set_xlim(min(lengths) * 0.85, max(lengths) * 1.2)
     ax.set_xticks(lengths, lengths)
     ax.xaxis.set_minor_formatter(NullFormatter())
-    plain(ax, (1, 2, 5))  # more would run into each other
+    plain(ax)
     ax.grid(alpha=0.25, which="both")
 
 
@@ -355,7 +357,7 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     low, high = max(low, 1e-6), min(high, TOP)
     grid[0, 0].set_ylim(low, high)
     for ax in grid.flat if high < 100 * low else ():  # where powers of ten alone would leave it without a number
-        plain(ax, (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 5, 7))
+        plain(ax)
     legend(figure, grid.flat, style)
     return figure
 
