@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import carousel
+from carousel import cells
 from carousel.cells import ABLATIONS, HighwayCell, IndRNNCell, JANETCell, LSTMVariantCell, MGUCell
 
 LAYERS = {
@@ -33,6 +34,24 @@ CATALOGUE = {
     "highway": (HighwayCell, {}),
     "lstm_layer_norm": (LSTMVariantCell, {"layer_norm": True, "peephole": True}),
     **{f"lstm_{name}": (LSTMVariantCell, options) for name, options in ABLATIONS.items()},
+    "cho_gru": (cells.ChoGRUCell, {}),
+    "min_gru": (cells.MinGRUCell, {}),
+    "min_lstm": (cells.MinLSTMCell, {"candidate": "identity"}),
+    "sru": (cells.SRUCell, {}),
+    "rg_lru": (cells.RGLRUCell, {}),
+    "diagonal_gru": (cells.DiagonalGRUCell, {}),
+    "diagonal_lstm": (cells.DiagonalLSTMCell, {}),
+    "unicornn": (cells.UnICORNNCell, {}),
+    "cornn": (cells.CoRNNCell, {}),
+    "lem": (cells.LEMCell, {}),
+    "lru": (cells.LRUCell, {}),
+    "cfc": (cells.CfCCell, {"timed": True}),
+    "phased_lstm": (cells.PhasedLSTMCell, {"ratio": 0.5, "leak": 0.0}),
+    "fast_grnn": (cells.FastGRNNCell, {"rank": 2}),
+    "ugrnn": (cells.UGRNNCell, {}),
+    "multiplicative_lstm": (cells.MultiplicativeLSTMCell, {}),
+    "slstm": (cells.SLSTMCell, {}),
+    "highway_deep": (cells.HighwayCell, {"depth": 2}),
 }
 """Every cell of the project, with the options that change its equations."""
 
