@@ -32,9 +32,7 @@ def test_gradcheck_and_gradgradcheck(layer):
 
     def run(x, *tensors):
         output, last = functional_call(layer, dict(zip([names[k] for k in keep], tensors, strict=True)), (x,))
-        if isinstance(
-            layer.cell(), cells.SLSTMCell
-        ):  # its stabiliser, which c and n depend on, is detached; h does not
+        if isinstance(layer.cell(), cells.SLSTMCell):  # of which h alone does not depend on what is detached
             return output
         return (output, *(last if isinstance(last, tuple) else (last,)))
 
