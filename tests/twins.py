@@ -36,24 +36,14 @@ CATALOGUE = {
     **{f"lstm_{name}": (LSTMVariantCell, options) for name, options in ABLATIONS.items()},
     "cho_gru": (cells.ChoGRUCell, {}),
     "min_gru": (cells.MinGRUCell, {}),
-    "min_lstm": (cells.MinLSTMCell, {"candidate": "identity"}),
-    "sru": (cells.SRUCell, {}),
-    "rg_lru": (cells.RGLRUCell, {}),
-    "diagonal_gru": (cells.DiagonalGRUCell, {}),
-    "diagonal_lstm": (cells.DiagonalLSTMCell, {}),
-    "unicornn": (cells.UnICORNNCell, {}),
-    "cornn": (cells.CoRNNCell, {}),
     "lem": (cells.LEMCell, {}),
-    "lru": (cells.LRUCell, {}),
     "cfc": (cells.CfCCell, {"timed": True}),
-    "phased_lstm": (cells.PhasedLSTMCell, {"ratio": 0.5, "leak": 0.0}),
     "fast_grnn": (cells.FastGRNNCell, {"rank": 2}),
-    "ugrnn": (cells.UGRNNCell, {}),
-    "multiplicative_lstm": (cells.MultiplicativeLSTMCell, {}),
     "slstm": (cells.SLSTMCell, {}),
     "highway_deep": (cells.HighwayCell, {"depth": 2}),
 }
-"""Every cell of the project, with the options that change its equations."""
+"""Cells of every form of step, with the options that change their equations; the others of their kind stand in
+test_modern."""
 
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no compiler")
 

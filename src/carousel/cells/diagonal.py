@@ -1,5 +1,6 @@
 """GRU and LSTM whose units see themselves alone in the past."""
 
+import torch
 from torch import Tensor, nn
 
 from .cell import Cell, State
@@ -12,7 +13,7 @@ class DiagonalCell(Cell):
         return super().shapes() | {"weight_hh": (len(self.gates) * self.hidden_size, 1)}
 
     def hidden_map(self, h: Tensor) -> Tensor:
-        uh = self.weight_hh.squeeze(-1) * h.repeat(*[1] * (h.dim() - 1), len(self.gates))
+        uh = self.weight_hh.squeeze(-1) * torch.cat([h] * len(self.gates), -1)
         return uh + self.bias_hh if self.bias else uh
 
 

@@ -37,4 +37,4 @@ class TimedCell(Cell):
         """What `input_map` gives, as W x (..., G*H) and the time since the step before (..., H), or 1."""
         if not self.timed:
             return wx, 1.0
-        return wx[..., : -self.hidden_size], wx[..., -self.hidden_size :]
+        return wx.split([wx.size(-1) - self.hidden_size, self.hidden_size], -1)

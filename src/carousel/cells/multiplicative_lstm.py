@@ -32,9 +32,9 @@ class MultiplicativeLSTMCell(Cell):
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         _, c = state
-        *_, m = wx.chunk(5, -1)  # (B, H) each
+        wx, m = wx.split([4 * self.hidden_size, self.hidden_size], -1)  # (B, 4H) and (B, H)
         m = m * uh
-        i, f, g, o = (wx[..., : -self.hidden_size] + F.linear(m, self.weight_hh, self.bias_hh)).chunk(4, -1)
+        i, f, g, o = (wx + F.linear(m, self.weight_hh, self.bias_hh)).chunk(4, -1)  # (B, H) each
         i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
         c = f * c + i * g
         h = o * c.tanh()
