@@ -28,7 +28,7 @@ PAGE = (REFERENCE / "README.md").read_text()
 
 
 def test_every_experiment_has_its_reference():
-    assert set(FOLDERS) == {"vanishing_gradients", *EXPERIMENTS, *REAL}
+    assert set(FOLDERS) == {"vanishing_gradients", *EXPERIMENTS, *REAL, "keras_example"}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -68,7 +68,7 @@ def numbers(text: str) -> set[str]:
     return {number for number in (number.strip(",") for number in found) if len(number) > 1}
 
 
-@pytest.mark.parametrize("name", [*EXPERIMENTS, *REAL])
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *REAL, "keras_example"])
 def test_what_is_said_to_have_come_out_is_in_the_report(name):
     (part,) = re.findall(rf"^## [^\n]*`{name}`\n.*?^\*Came out\*(.*?)^\*Means:\*", PAGE, re.M | re.S)
     said = numbers(part)

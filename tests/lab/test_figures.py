@@ -12,7 +12,7 @@ from made_up import make_run
 from matplotlib.figure import Figure
 
 from carousel.lab import figures
-from carousel.lab.records import FLOW_COLUMNS, collect
+from carousel.lab.records import FLOW_COLUMNS, collect, read_record, write_record
 from carousel.lab.report import solved_table
 
 
@@ -128,6 +128,17 @@ def test_a_loss_is_a_line_for_each_run_over_the_baselines(tmp_path):
     assert whole.get_ydata().tolist() == pytest.approx([1.2, 0.9])
     assert short.get_xdata().tolist() == [0, 50]  # to its own end
     assert [baseline.get_ydata()[0], solved.get_ydata()[0]] == [1, 0.1]
+
+
+def test_every_baseline_of_a_task_without_a_goal_stands_beside_the_losses(tmp_path):
+    known = {"val/baseline_unigram": 1 / 6, "val/baseline_trigram": 1 / 8, "val/baseline_last value": 4.0}
+    folder = make_run(tmp_path, "rnn", 10, metrics=known)
+    write_record(folder, read_record(folder) | {"solved": None})
+    tables = collect(tmp_path)
+    (ax,) = rendered(figures.loss_curves(tables.loss_curves, tables.results, figures.looks(tables.results))).axes
+    levels = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert levels == {"unigram": pytest.approx(1), "trigram": pytest.approx(0.75)}  # the third would be at 24, above
+    assert [tick.get_text() for tick in ax.get_yticklabels() if tick.get_text()]
 
 
 def test_nine_settings_on_two_tasks_are_told_apart(nine):

@@ -45,6 +45,15 @@ def test_the_figure_has_a_point_a_run_and_a_line_a_baseline(runs):
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["LSTM", "RNN"]
 
 
+def test_the_baselines_names_hide_no_axis(runs):
+    results = collect(runs).results
+    figure = scores.figure(results[results["solved"].isna()], figures.looks(results))
+    figure.savefig("/dev/null", format="png")
+    (ax,) = figure.axes
+    box = ax.get_legend().get_window_extent()
+    assert 0 <= box.y0 < box.y1 < ax.xaxis.label.get_window_extent().y0
+
+
 def test_a_report_tells_both_kinds_of_task(runs):
     tables = collect(runs)
     assert write_report(tables, runs) == []
@@ -79,7 +88,7 @@ def test_a_baseline_far_from_the_runs_is_told_and_does_not_squeeze_them(runs):
 
 def test_a_failed_run_does_not_turn_a_task_into_one_that_is_solved(runs):
     folder = make_run(runs, "gru", 12, status="failed", task="speech")
-    write_record(folder, read_record(folder) | {"seq_len": None, "solved": None, "chance": None})
+    write_record(folder, read_record(folder) | {"seq_len": None, "solved": None, "baseline_loss": None})
     folder = make_run(runs, "gru", 12, status="failed")
     write_record(folder, read_record(folder) | {"solved": None})
     results = collect(runs).results

@@ -24,7 +24,7 @@ from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
-from .saved import CHECKPOINTS, build_model, weights
+from .saved import CHECKPOINTS, build_model, settle, weights
 from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
@@ -241,7 +241,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "seq_len": cfg.task.get("seq_len"),
         "seed": cfg.seed,
         "data_seed": cfg.data_seed,
-        "chance": None,
+        "baseline_loss": None,
         "solved": None,
         "steps_to_solve": None,
         "steps": 0,
@@ -268,9 +268,7 @@ def run(cfg: DictConfig) -> float:
     name = "hydra.sweep.subdir" if sweep else "hydra.run.dir"
     folders.claim(folder, name, lambda folder: folders.of_a_run(folder, name))
     trainer, module, data = build(cfg)
-    torch.set_num_threads(cfg.threads)
-    # Vanishing gradients end as denormal numbers, which slow x86 processors down several times over.
-    torch.set_flush_denormal(True)
+    settle(cfg.threads)
     record = new_record(cfg, hydra_cfg, folder) | {
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
@@ -320,7 +318,7 @@ def run(cfg: DictConfig) -> float:
         else:
             raise
     finally:
-        record["chance"] = module.baseline_loss
+        record["baseline_loss"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin, 2)
         if trainer.is_global_zero:
             records.write_record(folder, record)
@@ -332,8 +330,8 @@ def run(cfg: DictConfig) -> float:
     return record["metrics"].get("test/loss", math.inf)
 
 
-def _ending(loss: float, chance: float | None) -> dict[str, str | None]:
-    if loss <= ABSURD * (chance or 1):
+def _ending(loss: float, baseline_loss: float | None) -> dict[str, str | None]:
+    if loss <= ABSURD * (baseline_loss or 1):
         return {"status": "finished"}
     return {"status": "diverged", "error": f"val/loss is {loss:.4g}"}
 

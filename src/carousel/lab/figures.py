@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from torch import Tensor
 
 from .records import BUDGET, length, places, relative, told, value, varied
@@ -74,6 +74,10 @@ NAMES = {
 """What the models are called in figures; any other by its own name."""
 FLOOR = -20.0
 """Decimal logarithm under which gradient curves are cut: far below anything that training could notice."""
+TOP = 5.0
+"""Times the baseline's, over which losses are cut: a spike would flatten everything else."""
+VALIDATED = "val/baseline_"
+"""How the columns begin with what the baselines lose on validation data."""
 NUMBER = re.compile(r"((?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 GREENS = LinearSegmentedColormap.from_list("", ["white", "#7fbf9b"])
 
@@ -195,6 +199,15 @@ def decades(ax: Axes) -> None:
     """Show whole decimal logarithms on the y axis as powers of ten."""
     ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.0f}}}$"))
+
+
+def plain(ax: Axes) -> None:
+    """A few numbers as they are on a logarithmic y axis, not so many as to run into each other."""
+    low, high = ax.get_ylim()
+    digits = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 5, 7)
+    ax.yaxis.set_major_locator(LogLocator(subs=digits) if high > 2 * low else MaxNLocator(5))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def derivative(state: str, layer: int | None = None, direction: str = "forward") -> str:
@@ -328,17 +341,15 @@ def _steps(ax: Axes, runs: pd.DataFrame, style: Style) -> None:
     ax.set_xlim(min(lengths) * 0.85, max(lengths) * 1.2)
     ax.set_xticks(lengths, lengths)
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # more would run into each other
-    ax.yaxis.set_major_formatter(ScalarFormatter())
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    plain(ax)
     ax.grid(alpha=0.25, which="both")
 
 
 def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Figure:
     """Validation loss over the baseline's against the training step, a thin line a run; a panel for each task and
-    length."""
+    length. Of a task that does not say what counts as solved each baseline is named, the first at 1."""
     curves = curves.dropna(subset="val/loss")
-    curves = curves.assign(loss=curves["val/loss"] / curves["run"].map(results.set_index("run")["chance"]))
+    curves = curves.assign(loss=curves["val/loss"] / curves["run"].map(results.set_index("run")["baseline_loss"]))
     panels = list(curves.groupby(["task", "seq_len"]))
     rows = -(-len(panels) // 3)
     columns = -(-len(panels) // rows)
@@ -348,9 +359,8 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     for ax, ((task, seq_len), part) in zip(grid.flat, panels, strict=False):
         for k, (label, runs) in enumerate(ordered(part.groupby("label"))):
             threads(ax, named(label), runs.pivot_table(index="step", columns="run", values="loss"), style[label], k)
-        mark(ax, 1, "baseline")
-        if goal[task]:
-            mark(ax, 0.1, "solved")
+        for name, level in {"baseline": 1, "solved": 0.1}.items() if goal[task] else levels_of_baselines(results, task):
+            mark(ax, level, name)
         words = (task * (curves["task"].nunique() > 1 or not seq_len), length(seq_len))
         ax.set_title(", ".join(filter(None, words)), fontsize=10)
         ax.set(yscale="log", xlabel="training step")
@@ -360,9 +370,23 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     for ax in grid[:, 0]:
         ax.set_ylabel("validation loss / baseline")
     low, high = grid[0, 0].get_ylim()
-    grid[0, 0].set_ylim(max(low, 1e-6), min(high, 5))  # a spike would flatten everything else
+    low, high = max(low, 1e-6), min(high, TOP)
+    grid[0, 0].set_ylim(low, high)
+    for ax in grid.flat if high < 100 * low else ():  # where powers of ten alone would leave it without a number
+        plain(ax)
     legend(figure, grid.flat, style)
     return figure
+
+
+def levels_of_baselines(results: pd.DataFrame, task: str) -> list[tuple[str, float]]:
+    """The validation loss of each of a task's baselines over the first one's, where the figure shows it."""
+    runs = results[results["task"] == task]
+    found = {
+        column.removeprefix(VALIDATED): (runs[column] / runs["baseline_loss"]).mean()
+        for column in runs
+        if column.startswith(VALIDATED) and runs[column].notna().any()
+    }
+    return [(name, level) for name, level in (found or {"baseline": 1.0}).items() if level < TOP]
 
 
 def heatmap(title: str, steps: list[int], log10_norm: Tensor) -> Figure:

@@ -223,7 +223,7 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[s
             *["![gradient flow](gradient_flow.png)"] * ("gradient_flow" in drawn),
         ]
     if "loss_curves" in drawn:
-        stuck = (results["val/loss"] > 0.8 * results["chance"]).sum()
+        stuck = (results["val/loss"] > 0.8 * results["baseline_loss"]).sum()
         parts += [
             "## How the loss falls",
             f"{stuck} of {len(results)} runs end within 20% of the baseline's loss or above it, having learnt next to "
@@ -235,7 +235,7 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[s
 
 def solved_parts(results: pd.DataFrame, everything: pd.DataFrame, drawn: set[str]) -> list[str]:
     """Of tasks that say what counts as solved."""
-    baselines = results.groupby("task")["chance"].first()
+    baselines = results.groupby("task")["baseline_loss"].first()
     budget = figures.levels(results[BUDGET].dropna()) if BUDGET in results else []
     return [
         "## What is solved",
@@ -335,7 +335,9 @@ def legend(results: pd.DataFrame) -> list[str]:
     lines = []
     goal, rest = by_goal(results)
     if len(goal):
-        known = names(f"{loss:.3g} ({task})" for task, loss in goal.groupby("task")["chance"].first().dropna().items())
+        known = names(
+            f"{loss:.3g} ({task})" for task, loss in goal.groupby("task")["baseline_loss"].first().dropna().items()
+        )
         lines.append(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {known}")
     for task, runs in rest.groupby("task"):
         known = names(f"{score['loss']:.4g} ({name})" for name, score in scores.baselines(runs).items())

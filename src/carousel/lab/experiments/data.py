@@ -20,8 +20,8 @@ def points(tables: Tables) -> pd.DataFrame:
     train = results["run"].map(logged.apply(lambda losses: losses.tail(LAST).mean()))
     return results.assign(
         setting=labels(results, without=[SIZE, RATE]),
-        test=results["test/loss"] / results["chance"],
-        train=train / results["chance"],
+        test=results["test/loss"] / results["baseline_loss"],
+        train=train / results["baseline_loss"],
     )
 
 

@@ -18,7 +18,7 @@ def points(tables: Tables) -> pd.DataFrame:
     table["task"] = results["task"] + ", T = " + results["seq_len"].astype(str)
     for when in ("init", "end"):
         table[when] = memory_lengths(tables, when) / (results["seq_len"] - 1)
-    table["score"] = (1 - results["test/loss"] / results["chance"]).clip(-0.1, 1)
+    table["score"] = (1 - results["test/loss"] / results["baseline_loss"]).clip(-0.1, 1)
     return table
 
 
