@@ -39,7 +39,8 @@ def assert_same(ours, theirs, features=3):
     y, last = ours(x)
     last = last if isinstance(last, tuple) else (last,)
     directions = [part[k] for k in range(len(last[0])) for part in last]
-    exact = 1e-12 if isinstance(ours, carousel.LSTM | carousel.GRU) else 2e-6  # on torch, Keras' own products are of single precision
+    # On torch, Keras' own products are of single precision.
+    exact = 1e-12 if isinstance(ours, carousel.LSTM | carousel.GRU) else 2e-6
     for mine, its in zip([y, *directions], [output, *state], strict=True):
         torch.testing.assert_close(mine, its.double(), rtol=exact, atol=exact)
 
