@@ -161,7 +161,7 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["model=foo"], "error: model=foo does not exist; allowed: custom, gru, gru_chrono, highway, indrnn"),
+        (["model=foo"], "error: model=foo does not exist; allowed: cfc, cho_gru, cornn, custom, diagonal_gru"),
         (["task=foo"], "error: task=foo does not exist; allowed: adding, "),
         (["task.seq_lenn=5"], "error: task.seq_lenn: no such option; allowed here: _target_, seq_len"),
         (["task.seq_len=1"], "error: task: seq_len must be an integer of at least 2, got 1"),

@@ -62,8 +62,8 @@ def test_every_option_of_every_group_builds(tmp_path, group, name):
 
 
 @pytest.mark.parametrize("task", [name for group, name in FILES if group == "task"])
-def test_every_model_gets_its_gradients_from_every_task(tmp_path, task):
-    for model in (name for group, name in FILES if group == "model"):
+def test_models_of_every_kind_get_their_gradients_from_every_task(tmp_path, task):
+    for model in ("rnn", "lstm_chrono", "lstm_layer_norm", "gru", "nn_lstm", "min_gru", "slstm", "cfc", "lem"):
         _, module, data = built(tmp_path, "model.hidden_size=4", "batch_size=2", task=task, model=model)
         module.loss(next(iter(data.train_dataloader()))).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters()), model
