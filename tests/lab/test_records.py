@@ -22,6 +22,7 @@ from carousel.lab.records import (
     write,
     write_record,
 )
+from carousel.lab.style import looks
 
 
 def test_collect_gathers_every_run_failures_included(tmp_path):
@@ -255,7 +256,7 @@ def test_a_notebook_gets_the_tables_as_data_frames(tmp_path):
     tables = carousel.lab.results(tmp_path)
     assert tables._fields == ("results", "gradient_flow", "loss_curves", "measurements")
     assert all(isinstance(table, pd.DataFrame) and len(table) for table in tables)
-    style = figures.looks(tables.results)
+    style = looks(tables.results)
     assert figures.loss_curves(tables.loss_curves, tables.results, style).axes
     assert figures.gradient_flow(tables.gradient_flow, style).axes
     assert figures.solved(tables.results, style).axes

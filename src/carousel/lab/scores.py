@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from .figures import Style, named, ordered
 from .records import markdown_table
+from .style import Style, named, ordered
 
 TEST, BASELINE = "test/", "baseline."
 

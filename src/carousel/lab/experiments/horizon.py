@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from .. import figures
 from ..records import Tables, innermost, markdown_table, relative
+from ..style import named, styles
 
 BROKEN = 0.5
 """The share of the baseline's loss under which the loss has left its plateau."""
@@ -22,7 +23,7 @@ def horizons(flow: pd.DataFrame) -> pd.DataFrame:
 def figure(tables: Tables) -> Figure:
     results, flow, losses, _ = tables
     models = sorted(flow["label"].unique())
-    style = figures.styles(models)
+    style = styles(models)
     figure = Figure(figsize=(2.9 * len(models) + 0.8, 5.2), layout="constrained")
     grid = figure.subplots(2, len(models), sharex=True, sharey="row", height_ratios=(1.5, 1), squeeze=False)
     seen, reach = relative(innermost(flow)), horizons(flow)
@@ -34,7 +35,7 @@ def figure(tables: Tables) -> Figure:
         top.plot(per_run.median(axis=1), color="white", linewidth=2.6)
         top.plot(per_run.median(axis=1), color="black", linewidth=1.2)
         top.axhline(flow["lag"].max() / 2, color="white", linestyle=":", linewidth=1)
-        top.set_title(figures.named(model), fontsize=10)
+        top.set_title(named(model), fontsize=10)
         curves = losses[losses["label"] == model].dropna(subset="val/loss")
         curves = curves.pivot_table(index="step", columns="run", values="val/loss") / baseline
         figures.threads(below, model, curves, style[model], 0)

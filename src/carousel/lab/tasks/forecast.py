@@ -154,8 +154,9 @@ class Forecast(Recorded, Regression):
             told = ", ".join(f"{label} {error:,.4g}" for label, error in list(errors.items())[1:])
             ax.set_title(f"{place}\nmean absolute error: {told}", fontsize="small")
             ax.axvline(-0.5, color="0.8", linewidth=1)
-        figure.axes[0].legend(fontsize="small")
-        figure.supxlabel(f"{self.step}s from the first that is predicted")
+            ax.set_xlabel(f"{self.step}s from the first that is predicted", fontsize="small")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
         figure.supylabel(self.unit)
         figure.suptitle(
             f"Forecasts of {self.horizon} {self.step}{'s' * (self.horizon > 1)}, in the test data, from the "
