@@ -82,8 +82,9 @@ class Tracer(TorchDispatchMode):
 
     def blocks_of_leaves(self, name: str, blocks: int, units: int) -> Traced:
         """(batch, blocks * units), an expression for each block."""
-        parts = [self.leaf(name, k, units=units) for k in range(blocks)]
-        return Traced(torch.cat([part.label for part in parts], -1), self.dtype)
+        parts = [self.leaf(name, k, units=units).label for k in range(blocks)]
+        none = torch.empty(3, self.batch, 0, dtype=torch.long)
+        return Traced(torch.cat([none, *parts], -1), self.dtype)
 
     def own(self, name: str, tensor: Tensor, units: int) -> Tensor:
         """A parameter or buffer of the cell: blocks of `units` elements, or one element for all units. A larger one

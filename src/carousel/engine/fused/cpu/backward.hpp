@@ -273,14 +273,15 @@ extern "C" int backward(const long* sizes, void** pointers) try {
               [&](long row) INLINED { return team.d_out + (place + row) * WIDTH; },
               [&](long row, long block, const vec* d) INLINED { adjoin(*d, row, block); });
         }
-        team.meeting.wait(me.members);
+        const bool last = slot == chunk - 1 || t == 0;  // of its chunk
+        if (GU || PROJECTED || norms || last) team.meeting.wait(me.members);
         if (norms && me.member == 0)
           for (long i = 0; i < rows * STATES; i++)
             for (long m = 0; m < me.members; m++)
               for (int v = 0; v < WIDTH / 2; v++)
                 norms[(t * B + b0) * STATES + i] += team.norms[(back % 2 * me.members + m) * rows * STATES + i][v];
 
-        if (slot < chunk - 1 && t > 0) continue;
+        if (!last) continue;
         const long n = (slot + 1) * rows;
         if constexpr (GU > 0)
           if (d_w_h)
