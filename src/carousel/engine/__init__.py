@@ -174,9 +174,6 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         return "", "an export has to consist of torch's own operations"
     if x.numel() == 0:
         return "", "the batch is empty"
-    kind = type(loop.cell)
-    if not (kind.forward is Cell.forward and kind.step is Cell.step and kind.project is Cell.project):
-        return "", f"{kind.__name__} has a step of its own, which only the loop can run"
     key, reason = _plan(loop, x.dtype, *masks.kinds)
     if key:
         from .fused import KERNELS
