@@ -2,6 +2,7 @@
 
 from .cell import Cell
 from .elman import RNNCell
+from .foreign import ModuleCell
 from .gru import GRUCell
 from .highway import HighwayCell
 from .indrnn import IndRNNCell
@@ -20,5 +21,6 @@ __all__ = [
     "LSTMCell",
     "LSTMVariantCell",
     "MGUCell",
+    "ModuleCell",
     "RNNCell",
 ]

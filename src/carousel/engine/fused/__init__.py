@@ -73,7 +73,7 @@ def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
             step = trace(cell, kinds, dtype, OPERATIONS)
             fused = (Fused if isinstance(step, Step) else FusedPhases)(cell, kinds, dtype, step)
         except Unsupported as error:
-            found.append(("", f"{type(cell).__name__}: {error}"))
+            found.append(("", f"{type(getattr(cell, 'itself', cell)).__name__}: {error}"))
         except BuildError as error:
             found.append(("", str(error)))
             _say(f"carousel runs eagerly: {error}")

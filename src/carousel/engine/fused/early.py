@@ -15,6 +15,27 @@ LINEAR = {F.linear: True, torch.matmul: False, Tensor.matmul: False, Tensor.__ma
 """Functions of an input and a matrix, and whether that has the input's features last."""
 
 
+def _lstm_cell(x: Tensor, hx, w_ih, w_hh, b_ih=None, b_hh=None) -> tuple[Tensor, Tensor]:
+    i, f, g, o = (F.linear(x, w_ih, b_ih) + F.linear(hx[0], w_hh, b_hh)).chunk(4, -1)
+    c = f.sigmoid() * hx[1] + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def _gru_cell(x: Tensor, h, w_ih, w_hh, b_ih=None, b_hh=None) -> Tensor:
+    (xr, xz, xn), (hr, hz, hn) = F.linear(x, w_ih, b_ih).chunk(3, -1), F.linear(h, w_hh, b_hh).chunk(3, -1)
+    n, z = (xn + (xr + hr).sigmoid() * hn).tanh(), (xz + hz).sigmoid()
+    return (h - n) * z + n
+
+
+WHOLE = {
+    "lstm_cell": _lstm_cell,
+    "gru_cell": _gru_cell,
+    "rnn_tanh_cell": lambda x, h, u, w, *b: (F.linear(x, u, *b[:1]) + F.linear(h, w, *b[1:])).tanh(),
+    "rnn_relu_cell": lambda x, h, u, w, *b: (F.linear(x, u, *b[:1]) + F.linear(h, w, *b[1:])).relu(),
+}
+"""Torch's own steps, in which the product of the input is told apart."""
+
+
 class Early:
     """The part of a tracer that keeps the leaf ("x",), and what is made of it alone, from what depends on the state.
 
@@ -30,18 +51,22 @@ class Early:
 
     def called(self, func, types, args: tuple, kwargs: dict):
         """A function of torch's, as `Tensor.__torch_function__` is asked for it."""
-        given = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, self.traced)]
-        ages = [self.age(t) for t in given]
-        if LATE in ages and EARLY in ages:
-            args, kwargs = pytree.tree_map_only(self.traced, self._enter, (args, kwargs))
+        with torch._C.DisableTorchFunctionSubclass():
+            given = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, self.traced)]
+            ages = [self.age(t) for t in given]
+            if LATE in ages and EARLY in ages and func.__name__ not in WHOLE:
+                args, kwargs = pytree.tree_map_only(self.traced, self._enter, (args, kwargs))
+        if func.__name__ in WHOLE and LATE in ages:
+            return WHOLE[func.__name__](*args, **kwargs)
         if func in LINEAR and not kwargs and (apart := self._taken_apart(func, *args)) is not None:
             return apart
-        result = Tensor.__torch_function__.__func__(self.traced, func, types, args, kwargs)
-        if EARLY in ages and LATE not in ages and any(t.requires_grad for t in given):
-            for made in pytree.tree_leaves(result):
-                if isinstance(made, self.traced) and made.is_floating_point() and not made.requires_grad:
-                    made.label = self._mapped(made.label, lambda e: self.graph.add("detach", e))
-        return result
+        with torch._C.DisableTorchFunctionSubclass():
+            result = Tensor.__torch_function__.__func__(self.traced, func, types, args, kwargs)
+            if EARLY in ages and LATE not in ages and any(t.requires_grad for t in given):
+                for made in pytree.tree_leaves(result):
+                    if isinstance(made, self.traced) and made.is_floating_point() and not made.requires_grad:
+                        made.label = self._mapped(made.label, lambda e: self.graph.add("detach", e))
+            return result
 
     def age(self, tensor) -> int:
         for number in range(len(self.ages), len(self.graph.nodes)):
@@ -130,11 +155,11 @@ def _has_functions_of_its_own(tensor: Tensor) -> bool:
 def evaluate(step: Phases, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
     """The step's inputs, of x (T, B, I): (T, B, features), one after the other."""
     graph, values = step.graph, {}
-    for number in graph.reach(step.inputs):
+    wanted = [(e, size) for e, size in zip(step.inputs, step.sizes, strict=True) if size]
+    for number in graph.reach([e for e, _ in wanted]):
         if number not in values:
             values |= _evaluated(graph, number, values, x, tensors)
-    wide = [values[e].expand(*x.shape[:-1], n) for e, n in zip(step.inputs, step.sizes, strict=True)]
-    return wide[0] if len(wide) == 1 else torch.cat(wide, -1)
+    return torch.cat([x[..., :0], *(values[e].expand(*x.shape[:-1], size) for e, size in wanted)], -1)
 
 
 def _evaluated(graph: Graph, number: int, values: dict, x: Tensor, tensors: dict[str, Tensor]) -> dict[int, Tensor]:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ...cells.cell import Cell, lend
 from ..eager import Kinds, Masks, step
-from .graph import Phases, Unsupported
+from .graph import Graph, Phases, Unsupported
 from .tracer import Traced, Tracer
 from .written import refuse_writes
 
@@ -44,8 +44,9 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         entered = [] if not whole else tracer.entered
         wanted = [row, *state, *learnt.values(), *entered, *(call.result for call in calls)]
         found = iter(tracer.gradients(new, wanted, d_new))
-        d_row, d_state, d_learnt, d_entered, d_results = ([next(found) for _ in part] for part in (
-            (row,), state, learnt, entered, calls))
+        d_row, d_state, d_learnt, d_entered, d_results = (
+            [next(found) for _ in part] for part in ((row,), state, learnt, entered, calls)
+        )
         d_made = [tracer.gradients(new, [s], d_new)[0] if s.requires_grad else None for s in made]
 
     def first(tensor: Tensor | None, size: int) -> int:
@@ -61,7 +62,10 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
     outers = [found for c, d in zip(calls, d_results, strict=True) if (found := tracer.outer(c, d)) is not None]
     multiplied = [n for o in outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
     reached = graph.reach([*roots, *d_state, *d_wx, *multiplied])
-    used = tuple(graph.nodes[n].args[1:] for n in reached if graph.nodes[n] [0] == "leaf" and graph.nodes[n].args[0] == "own")
+    read = {graph.nodes[n].args[1] for n in reached if graph.nodes[n].op == "leaf" and graph.nodes[n].args[0] == "wx"}
+    used = tuple(
+        graph.nodes[n].args[1:] for n in reached if graph.nodes[n][0] == "leaf" and graph.nodes[n].args[0] == "own"
+    )
     d_own = []
     for name, block, units in used:
         gradient = d_learnt[list(learnt).index(name)] if name in learnt else None
@@ -70,7 +74,7 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
     return Phases(
         graph,
         inputs=inputs,
-        sizes=tuple(graph.widths[n] for n in inputs) if whole else (width,) * blocks,
+        sizes=tuple(graph.widths[n] * (j in read) for j, n in enumerate(inputs)) if whole else (width,) * blocks,
         new=tuple(roots),
         d_state=tuple(d_state),
         d_made=tuple(first(d, size) for d, size in zip(d_made, sizes, strict=True)),
@@ -79,10 +83,7 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         d_own=tuple(d_own),
         outers=tuple(outers),
         matrices=_matrices(graph, reached, outers),
-        early=tuple(dict.fromkeys([
-            *_matrices(graph, graph.reach(inputs)),
-            *(node.args[1] for n in graph.reach(inputs) if (node := graph.nodes[n]).op == "leaf" and node.args[0] == "own"),
-        ])) if whole else (),
+        early=_names(graph, graph.reach([inputs[j] for j in sorted(read)])) if whole else (),
     )
 
 
@@ -116,6 +117,11 @@ def _row(cell: Cell, whole: bool, tracer: Tracer) -> tuple[Traced, int, int]:
     return tracer.blocks_of_leaves("wx", blocks, width).requires_grad_(), blocks, width
 
 
-def _matrices(graph, numbers, outers=()) -> tuple[str, ...]:
+def _names(graph: Graph, numbers: list[int]) -> tuple[str, ...]:
+    leaves = [graph.nodes[n].args for n in numbers if graph.nodes[n].op == "leaf"]
+    return tuple(dict.fromkeys([*_matrices(graph, numbers), *(leaf[1] for leaf in leaves if leaf[0] == "own")]))
+
+
+def _matrices(graph: Graph, numbers, outers=()) -> tuple[str, ...]:
     names = [w[0] for n in numbers if graph.nodes[n].op == "product" for w in graph.nodes[n].args[1][2]]
     return tuple(dict.fromkeys([*names, *(w[0] for o in outers for _, _, ws in o.blocks for w in ws)]))

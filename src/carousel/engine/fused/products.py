@@ -125,7 +125,9 @@ class Across:
         label, index = arranged(self.label(b if first else a)), (a.index.mT if first else b.index)
         if index.dim() == 2:
             index = index.unsqueeze(0)
-        made, call = self._product(label.view(3, -1, *label.shape[-2:]), index, (a if first else b).parameter, label.dim() == 3)
+        made, call = self._product(
+            label.view(3, -1, *label.shape[-2:]), index, (a if first else b).parameter, label.dim() == 3
+        )
         made = arranged(made if label.dim() == 4 else made.squeeze(1))
         if bias is not None:
             for name, factor in (("beta", self.label(bias)), ("alpha", made)):
@@ -141,7 +143,9 @@ class Across:
 
     def _of_vector(self, a, b):
         if not isinstance(b, Matrix):  # a parameter with a number for each unit
-            return self.reduction("sum", self.traced(self._combine("mul", [self.label(a), self.label(b)]), self.dtype), -1)
+            return self.reduction(
+                "sum", self.traced(self._combine("mul", [self.label(a), self.label(b)]), self.dtype), -1
+            )
         column = Matrix(b.parameter, b.index.unsqueeze(-1), b.dtype)
         made = self.product(torch.ops.aten.mm.default, (a, column), {})
         result = self.traced(made.label.squeeze(-1), self.dtype)
@@ -278,7 +282,11 @@ class Across:
         count, scale = None, 1
         for n in (n for n in range(1, width) if width % n == 0):
             found = units_of(width).view(n, -1) == units[0]
-            if len(units) == width // n and found.any() and (units == units_of(width).view(n, -1)[found.any(1)][0]).all():
+            if (
+                len(units) == width // n
+                and found.any()
+                and (units == units_of(width).view(n, -1)[found.any(1)][0]).all()
+            ):
                 count, place = n, segments_of(width, n)[found.any(1).nonzero()[0].item() if n > 1 else 0].item()
             if n > 1 and len(units) == n and (units == segments_of(width, n)).all():
                 count, place, scale = 1, -1, width // n

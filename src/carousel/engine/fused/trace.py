@@ -4,7 +4,9 @@ The adjoint comes from autograd, which runs through the same tensors. Nothing in
 """
 
 import contextlib
+import traceback
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -53,11 +55,23 @@ def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[s
                     if found.args[0] in matrices:
                         raise Unsupported(f"it uses {found.args[0]} as a matrix and unit by unit") from None
                     matrices.add(found.args[0])
-    except Unsupported:
-        raise
+    except Unsupported as error:
+        raise Unsupported(f"{error}{_where(error)}") from error
     except Exception as error:  # whatever the cell's own code raises
         message = (str(error).splitlines() or [""])[0]
-        raise Unsupported(f"its update cannot be traced: {type(error).__name__}: {message}") from error
+        what = f"its step cannot be traced: {type(error).__name__}: {message}{_where(error)}"
+        raise Unsupported(what) from error
+
+
+def _where(error: Exception) -> str:
+    """The line of the cell's own code that stands in the way, if it is one."""
+    lines = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if _is_own(f)]
+    return f" ({lines[-1]})" if lines else ""
+
+
+def _is_own(frame: traceback.FrameSummary) -> bool:
+    others = (Path(torch.__file__).parent, Path(__file__).parents[1])
+    return not any(Path(frame.filename).is_relative_to(folder) for folder in others) and frame.filename[0] != "<"
 
 
 def _twice(trace: Callable[[int], Step | Phases]) -> Step | Phases:

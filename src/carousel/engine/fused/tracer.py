@@ -22,10 +22,24 @@ from .products import DECOMPOSED, PRODUCTS, REDUCTIONS, Across, Matrix
 
 MOVES = {
     *("view", "_unsafe_view", "split", "split_with_sizes", "slice", "select", "cat", "stack", "unbind", "expand"),
-    *("permute", "transpose", "t", "squeeze", "unsqueeze", "clone", "alias", "detach", "repeat", "flip", "lift_fresh"),
+    *(
+        "unsafe_split",
+        "unsafe_split_with_sizes",
+        "permute",
+        "transpose",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "clone",
+        "alias",
+        "detach",
+        "repeat",
+        "flip",
+        "lift_fresh",
+    ),
 }
 """Operations that move elements about and do nothing to them."""
-COPIES = {"cat", "stack", "clone", "repeat", "flip"}
+COPIES = {"cat", "stack", "clone", "repeat", "flip", "unsafe_split", "unsafe_split_with_sizes"}
 """Of these, the ones whose result is no view."""
 FILLS = dict.fromkeys(("zeros", "zeros_like", "new_zeros", "zero", "_efficientzerotensor"), 0)
 FILLS |= dict.fromkeys(("ones", "ones_like", "new_ones"), 1)
@@ -76,7 +90,12 @@ class Tracer(Across, Early, TorchDispatchMode):
     traced = Traced
 
     def __init__(
-        self, vocabulary: Collection[str], dtype: torch.dtype, batch: int, units: int = 0, matrices: Collection[str] = ()
+        self,
+        vocabulary: Collection[str],
+        dtype: torch.dtype,
+        batch: int,
+        units: int = 0,
+        matrices: Collection[str] = (),
     ) -> None:
         """With the `units` of a hidden vector, products and reductions are written down as well; `matrices` are the
         parameters of few elements that are taken for matrices, as those of many are."""
@@ -171,7 +190,7 @@ class Tracer(Across, Early, TorchDispatchMode):
         from torch._decomp import decomposition_table
 
         if func in decomposition_table and op == name:
-            with self:
+            with contextlib.suppress(Unsupported), self:
                 return decomposition_table[func](*args, **kwargs)
         if func._can_decompose():  # one that is nothing but others
             with self:

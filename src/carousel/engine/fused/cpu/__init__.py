@@ -20,6 +20,8 @@ LEAVES = {
     **{name: f"u.{name}" for name in ("reset", "recurrent", "d_seen", "out", "d_out")},
 }
 PASSES = ("forward", "backward")
+
+
 class Kernel:
     """A step for this target.
 

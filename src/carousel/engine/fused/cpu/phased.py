@@ -55,14 +55,18 @@ class PhasedKernel:
     """Such a step for this target. `sources` are those of the two passes; `saved` are the nodes that the forward pass
     keeps, `kept` numbers in all for each step of a sequence."""
 
-    def __init__(self, step: Phases, dtype: torch.dtype, sizes: Sequence[int], share: Sequence[int], names: Sequence[str]):
+    def __init__(
+        self, step: Phases, dtype: torch.dtype, sizes: Sequence[int], share: Sequence[int], names: Sequence[str]
+    ):
         self.step, self.names = step, list(names)
         width, registers = machine()
         self.lanes = width // (8 if dtype == torch.float64 else 4)
         graph = step.graph
         multiplied = [n for o in step.outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
         adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
-        self.saved = choose(graph, step.new, adjoint, _at_hand, lambda op: cost(op) if op not in ACROSS else ACROSS_COST)
+        self.saved = choose(
+            graph, step.new, adjoint, _at_hand, lambda op: cost(op) if op not in ACROSS else ACROSS_COST
+        )
         self.own, self.states, kept = Memory(self.lanes), Memory(self.lanes), Memory(self.lanes)
         own_at = [self.own.take(width) for _, _, width in step.own]
         state_at = [self.states.take(size) for size in sizes]
@@ -104,6 +108,8 @@ class PhasedKernel:
             for n, at, size in zip(step.d_state, state_at, sizes, strict=True)
         ]
         for n, place in zip(step.d_wx, inputs, strict=True):
+            if not place.width:  # the step does not read it
+                continue
             outputs.append(Output(n, place.width, f"if (r.d_x) {_put(place._replace(base='r.d_x'))}"))
         for n, at, (_, _, size) in zip(step.d_own, own_at, step.own, strict=True):
             add = f"sums[{at}] += {{v}}[0];" if size == 1 else f"add(sums + {at} + i, {{v}});"
@@ -114,7 +120,9 @@ class PhasedKernel:
         backward.run(outputs)
 
         places = {"SIZE": sizes, "STATE_AT": state_at, "SHARE": share}
-        copies = [(self.names.index(name), block * n, n, at) for (name, block, n), at in zip(step.own, own_at, strict=True)]
+        copies = [
+            (self.names.index(name), block * n, n, at) for (name, block, n), at in zip(step.own, own_at, strict=True)
+        ]
 
         def source(which: Pass, name: str) -> str:
             before, after = template("phased").split("// [the steps]\n")
@@ -209,7 +217,9 @@ class Pass:
             groups.setdefault((self.level[n], *key), []).append(n)
         calls: dict[int, list[str]] = {}
         for (level, op, *_), numbers in groups.items():
-            calls.setdefault(level, []).append(self._product(numbers) if op == "product" else self._reduction(numbers[0]))
+            calls.setdefault(level, []).append(
+                self._product(numbers) if op == "product" else self._reduction(numbers[0])
+            )
         self._cross(needed)
         for level in range(1 + max([self.level[o.node] for o in self.outputs], default=0)):
             self.lines += calls.get(level, [])
@@ -387,9 +397,13 @@ def _overlap(pieces: list[tuple]) -> bool:
 
 def _tables(copies: list[tuple], which: Pass) -> str:
     def table(kind: str, name: str, rows: list[tuple]) -> str:
-        shown = ",\n".join(f"  {{{', '.join(map(str, row))}}}" for row in rows or [(0,) * (4 if kind == "Copy" else 11)])
+        shown = ",\n".join(
+            f"  {{{', '.join(map(str, row))}}}" for row in rows or [(0,) * (4 if kind == "Copy" else 11)]
+        )
         return f"constexpr {kind} {name}[] = {{\n{shown}}};\n"
 
-    return table("Copy", "COPIES", copies) + table("Piece", "PIECES", which.pieces) + table(
-        "Piece", "OUTERS", which.outer_pieces
+    return (
+        table("Copy", "COPIES", copies)
+        + table("Piece", "PIECES", which.pieces)
+        + table("Piece", "OUTERS", which.outer_pieces)
     )
