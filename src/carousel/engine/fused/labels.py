@@ -28,5 +28,7 @@ def holds(outer: Tensor, inner: Tensor) -> Tensor:
     low = inner & _LOW
     at = torch.where(low >= UNIT, low - UNIT, low & _PLACE)
     of = torch.where(low >= UNIT, width, low >> SEGMENTS).clamp(1)
-    segment = (outer >= 0) & (width == inner >> WIDTH) & (outer & _LOW < UNIT) & (of % count.clamp(1) == 0)
+    segment = (
+        (outer >= 0) & (count > 0) & (width == inner >> WIDTH) & (outer & _LOW < UNIT) & (of % count.clamp(1) == 0)
+    )
     return segment & (at * count // of == place)

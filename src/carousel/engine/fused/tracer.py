@@ -319,8 +319,19 @@ class Tracer(Across, Early, TorchDispatchMode):
             labels = [self._truth(operands[0]), *map(self._number, operands[1:])]
         else:
             labels = [self._number(value) for value in operands]
-        label = self._combine(op, labels)
+        label = self._power(*labels, operands[1]) if op == "pow" else self._combine(op, labels)
         return self._write(func, args[0], label) if name.endswith("_") else Traced(label, dtype)
+
+    def _power(self, base: Tensor, exponent: Tensor, number) -> Tensor:
+        """As torch's, which multiplies and divides where the exponent is one of a few numbers."""
+        if isinstance(number, Tensor) or abs(number) not in (0.5, 1, 2, 3) or number == -3:
+            return self._combine("pow", [base, exponent])
+        if abs(number) == 0.5:
+            return self._combine("sqrt" if number > 0 else "rsqrt", [base])
+        label = base
+        for _ in range(abs(int(number)) - 1):
+            label = self._combine("mul", [label, base])
+        return label if number > 0 else self._combine("reciprocal", [label])
 
     def _combine(self, op: str, labels: list[Tensor]) -> Tensor:
         """An operation on all elements: the same few expressions again and again, each made once."""

@@ -304,16 +304,15 @@ class Pass:
 
     def _cross(self, needed: list[int]) -> None:
         """Have what a later phase needs stand in memory, unless it is easily made again."""
-        graph = self.graph
+        graph, across = self.graph, {n for n in needed if self.graph.nodes[n].op in ACROSS}
         self.again = {
             n
             for n in needed
-            if graph.nodes[n].op not in ACROSS
+            if n not in across
             and (not graph.operands(n) or cost(graph.nodes[n].op) == 1)
-            and all(m in self.given or not graph.operands(m) for m in graph.operands(n))
+            and all(m in self.given or m in across or not graph.operands(m) for m in graph.operands(n))
         }
-        unitwise = [n for n in needed if graph.nodes[n].op not in ACROSS]
-        for n in unitwise:
+        for n in (n for n in needed if n not in across):
             for m in graph.operands(n):
                 if self.level[m] < self.level[n] and m not in self.places and m not in self.again:
                     self.places[m] = place = Place("r.s", self.memory.take(graph.widths[m]), graph.widths[m])
