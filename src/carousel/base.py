@@ -86,7 +86,7 @@ class Base(LoadsFromTorch, nn.RNNBase):
 
 
 def flat(name: str, suffix: str) -> str:
-    return name.replace(".", "_") + suffix
+    return name.removeprefix("itself.").replace(".", "_") + suffix  # of a `ModuleCell`, the module's own names
 
 
 def check_arguments(input_size, num_layers, widths, bias, batch_first, dropout) -> None:

@@ -14,6 +14,7 @@ from . import engine, layout, packing
 from .base import Base, check_arguments, flat
 from .cells import Cell
 from .cells.cell import State, lend
+from .cells.foreign import of_modules
 from .cells.module import fill, options_of, refreshed, show_options, view_of
 from .engine import Loop, Masks, Norms
 from .regularization import Detach, Regularization
@@ -33,8 +34,9 @@ class Recurrent(Base):
     given `to_torch()`.
 
     Args:
-        cell: a subclass of `Cell`.
-        input_size: features of x_t.
+        cell: a subclass of `Cell`; or a module, or a class of modules, whose `forward(x, state)` returns the new state,
+            as torch.nn.LSTMCell's does (see `cells.ModuleCell`).
+        input_size: features of x_t; a module may tell it, and the hidden size, as an attribute of this name.
         hidden_size: units, H; or a list with one number for each layer.
         num_layers: layers stacked, each reading the outputs of the one below.
         bias: whether the cell has biases.
@@ -58,9 +60,9 @@ class Recurrent(Base):
 
     def __init__(
         self,
-        cell: type[Cell],
-        input_size: int,
-        hidden_size: int | Sequence[int],
+        cell: type[Cell] | nn.Module | type[nn.Module],
+        input_size: int | None = None,
+        hidden_size: int | Sequence[int] | None = None,
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -77,11 +79,15 @@ class Recurrent(Base):
         **options,
     ) -> None:
         nn.Module.__init__(self)
-        if not (isinstance(cell, type) and issubclass(cell, Cell)):
-            raise TypeError(f"cell should be a subclass of carousel.Cell, got {cell}")
-        allowed = options_of(type(self)) | options_of(cell)
+        if isinstance(cell, type) and issubclass(cell, Cell):
+            make, takes, projectable = cell, options_of(cell), cell.projectable
+        else:
+            single = num_layers == 1 and not bidirectional
+            make, takes, input_size, hidden_size = of_modules(cell, input_size, hidden_size, single)
+            projectable = False
+        allowed = options_of(type(self)) | takes
         if unknown := options.keys() - allowed.keys():
-            names = [name for name in allowed if name != "cell" and (name != "proj_size" or cell.projectable)]
+            names = [name for name in allowed if name != "cell" and (name != "proj_size" or projectable)]
             wrong = ", ".join(sorted(unknown))
             raise TypeError(f"{type(self).__name__} has no option {wrong}; it takes {', '.join(names)}")
         several = isinstance(hidden_size, Sequence) and not isinstance(hidden_size, str)
@@ -102,7 +108,7 @@ class Recurrent(Base):
         loops, size = {}, input_size
         for k, width in enumerate(widths):
             for suffix in (f"_l{k}", f"_l{k}_reverse") if bidirectional else (f"_l{k}",):
-                made = cell(size, width, bias=bias, device=device, dtype=dtype, **options)
+                made = make(size, width, bias=bias, device=device, dtype=dtype, **options)
                 loops[suffix] = Loop(self._adopt(made, suffix))
             self.regularization.zoneouts(len(made.states))
             above = (1 + bidirectional) * made.output_size

@@ -46,11 +46,21 @@ class Batchmates(carousel.Cell):
         return (wx + uh.flip(0),), {}
 
 
-class Stepping(carousel.Cell):
+class Computed(carousel.Cell):
     gates = ("a",)
 
-    def step(self, wx, state, seen=None):
-        return (wx,), {}
+    def hidden_map(self, h):
+        return nn.functional.linear(h, self.weight_hh - self.weight_hh.t())
+
+    def update(self, wx, uh, state):
+        return (wx + uh,), {}
+
+
+class Halves(carousel.Cell):
+    gates = ("a",)
+
+    def update(self, wx, uh, state):
+        return (wx + nn.functional.linear(uh[:, :2], self.weight_hh[:, :2]),), {}
 
 
 class Noisy(carousel.Cell):
@@ -69,10 +79,11 @@ def sample(dtype=torch.float32):
     [
         (Sorted, "Sorted: it uses aten.sort"),
         (Digamma, "Digamma: it uses aten.digamma.default, which the kernel does not know"),
-        (Looking, "Looking: it uses aten.sum"),
+        (Looking, "Looking: it mixes the sequences of a batch"),
         (Neighbours, "Neighbours: it mixes hidden units"),
         (Batchmates, "Batchmates: it mixes the sequences of a batch"),
-        (Stepping, "Stepping has a step of its own"),
+        (Computed, "Computed: it mixes hidden units other than by the hidden map (test_choice.py:"),
+        (Halves, "Halves: it multiplies a part of the units by a matrix"),
         (Noisy, "Noisy: it uses aten."),
     ],
 )

@@ -26,7 +26,7 @@ try:
 except build.BuildError:
     pytest.skip("no compiler", allow_module_level=True)
 
-BY_LOOP = {"lstm_layer_norm", "lstm_FGR"}  # not elementwise
+BY_LOOP = {"lstm_layer_norm", "lstm_FGR"}  # steps of several phases: see test_phases.py
 FUSED = {name: cell for name, cell in CATALOGUE.items() if name not in BY_LOOP}
 
 

@@ -147,6 +147,8 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         return "", "what the gradient is detached from changes from step to step"
     if loop._forward_hooks or loop._forward_pre_hooks:
         return "", "a hook watches the loop"
+    if any(m._forward_hooks or m._forward_pre_hooks for part in loop.cell.children() for m in part.modules()):
+        return "", "a hook watches a part of the cell"
     if x.dtype not in (torch.float32, torch.float64):
         return "", f"the kernel is for float32 and float64, not for {x.dtype}"
     dual = forward_ad._current_level >= 0
@@ -174,9 +176,6 @@ def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) 
         return "", "an export has to consist of torch's own operations"
     if x.numel() == 0:
         return "", "the batch is empty"
-    kind = type(loop.cell)
-    if not (kind.forward is Cell.forward and kind.step is Cell.step and kind.project is Cell.project):
-        return "", f"{kind.__name__} has a step of its own, which only the loop can run"
     key, reason = _plan(loop, x.dtype, *masks.kinds)
     if key:
         from .fused import KERNELS
