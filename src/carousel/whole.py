@@ -38,25 +38,22 @@ def _run(layer, input, hx, lengths):
     if (packed and lengths is not None) or ((lengths is not None or layer.proj_size) and engine.exporting()):
         return None
     function, names, sizes = layer._stack
-    own, loops = layer._parameters, layer._loops
+    own, loops, ragged = layer._parameters, layer._loops, packed or lengths is not None
     weights = [own[name] if name in own else getattr(layer, name) for name in names]  # some may be parametrized
+    state = () if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    slow = ragged or bool(layer.proj_size)
+    if not engine.whole(loops, function, x, steps, batch, (*weights, *state), slow, layer.backend):
+        return None
     shapes = [(len(loops), batch, size) for size in sizes]
     if hx is None:
         state = [x.new_zeros(shape) for shape in shapes]
-    else:
-        state = [hx] if isinstance(hx, Tensor) else list(hx)
-        state = state if batched else [s.unsqueeze(1) for s in state if s.dim() == 2]
-        if [s.shape for s in state] != shapes:
-            return None
-    if x.size(-1) != layer.input_size:
+    elif not batched:
+        state = [s.unsqueeze(1) for s in state if s.dim() == 2]
+    if [s.shape for s in state] != shapes or x.size(-1) != layer.input_size:
         return None
     for t in (weights[0], *state):
         if t.dtype is not x.dtype and not torch.is_autocast_enabled(x.device.type):
             return None
-    ragged = packed or lengths is not None
-    slow = ragged or bool(layer.proj_size)
-    if not engine.whole(loops, function, x, steps, batch, (*weights, *state), slow, layer.backend):
-        return None
     if lengths is not None:
         lengths = packing.check_lengths(lengths, x.transpose(0, 1) if layer.batch_first else x)
         input = pack_padded_sequence(x, lengths.cpu(), layer.batch_first, enforce_sorted=False)

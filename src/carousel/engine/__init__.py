@@ -15,7 +15,7 @@ from torch.overrides import has_torch_function
 
 from ..cells.cell import Cell, State, lend
 from ..cells.module import view_of
-from . import torch_kernels
+from . import short, torch_kernels
 from .eager import Kinds, Loop, Masks, Norms, rows, step
 from .torch_kernels import Stack, exporting, stack
 
@@ -169,11 +169,12 @@ def _choose(
     if backend == "torch":
         missing = _not_torchs(*given)
         return Choice("eager", missing) if missing else Choice("torch", "backend='torch'"), ""
-    short = ""
-    if backend == "auto" and loop.function and not loop.cell.proj_size and not _not_fused(x):
-        short = faster(loop.function, x, x.size(0), x.size(1), (*tensors.values(), *state))
-    if short and not _not_torchs(*given):
-        return Choice("torch", short), ""
+    if backend == "auto" and not torch.compiler.is_dynamo_compiling() and not _not_fused(x):
+        theirs = loop.function and not loop.cell.proj_size and not _not_torchs(*given)
+        if theirs and (reason := _short(loop.function, x, x.size(0), x.size(1), (*tensors.values(), *state))):
+            return Choice("torch", reason), ""
+        if reason := short.loops(x.size(0)):
+            return Choice("eager", reason), ""
     key, reason = _fused(loop, tensors, x, state, masks)
     if key:
         return Choice("fused", reason), key
@@ -217,7 +218,7 @@ def whole(loops, function: str, x: Tensor, steps: int, batch: int, tensors, slow
         if torch_kernels.unfit(function, x):
             return False
         reason = f"torch's own kernel: {reason}"
-    elif backend == "auto" and (slow or not (reason := faster(function, x, steps, batch, tensors))):
+    elif backend == "auto" and (slow or not (reason := _short(function, x, steps, batch, tensors))):
         return False
     if (taken := _listener.get()) is not None:
         taken += [Choice("torch", reason if backend == "auto" else "backend='torch'")] * len(loops)
@@ -227,10 +228,11 @@ def whole(loops, function: str, x: Tensor, steps: int, batch: int, tensors, slow
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 
-def faster(function: str, x: Tensor, steps: int, batch: int, tensors: Sequence[Tensor]) -> str:
-    """Why torch's own kernel is better than ours for a run that both can do, or ""."""
+def _short(function: str, x: Tensor, steps: int, batch: int, tensors: Sequence[Tensor]) -> str:
+    """Why torch's own kernel is better than ours for a run that both can do, or "". Of the tensors, the first two are
+    the weights."""
     training = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
-    return torch_kernels.faster(function, steps, batch, x, training)
+    return short.torchs(function, steps, batch, tensors[1].size(1), x.dtype is torch.float64, training)
 
 
 def _not_fused(x: Tensor) -> str:
@@ -258,12 +260,15 @@ def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: 
         return "a hook watches the loop"
     if everything[0].numel() == 0:
         return "the batch is empty"
-    compiling, dual = torch.compiler.is_dynamo_compiling(), forward_ad._current_level >= 0
-    compiling = compiling or torch.compiler.is_exporting()
+    compiling = torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting()
+    dual = not compiling and forward_ad._current_level >= 0
+    plain = compiling or not (
+        dual or peek_interpreter_stack() is not None or not _PLAIN.issuperset(map(type, everything))
+    )
     for tensor in everything:
         if tensor.layout is not torch.strided:
             return f"the kernel is for dense tensors, not for {tensor.layout}"
-        if compiling:
+        if plain:
             continue
         kind = type(tensor)
         if kind is not Tensor and kind is not torch.nn.Parameter and _computes(kind):

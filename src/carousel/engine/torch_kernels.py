@@ -80,17 +80,6 @@ def lacks(loop: "Loop", tensors: dict[str, Tensor], x: Tensor, state: State, mas
     return ""
 
 
-SHORT = {"lstm": (10, 10), "gru": (5, 2), "rnn_tanh": (10, 5), "rnn_relu": (10, 5)}
-"""Up to how many steps torch's kernel is the faster one on a CPU, in inference and in training."""
-
-
-def faster(function: str, steps: int, batch: int, x: Tensor, training: bool) -> str:
-    """Why torch's kernel is the better one for a run on a CPU, or "" if ours is."""
-    if steps > SHORT[function][training]:
-        return ""
-    return f"torch's own kernel is the faster one for {steps} step{'s' * (steps > 1)}"
-
-
 def run(loop: "Loop", tensors: dict[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
     """As `Loop.forward`, without masks: x (T, B, I), each state (B, H)."""
     weights = [tensors[name] for name in loop.names]
