@@ -10,7 +10,7 @@ from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 from torch.nn.utils.stateless import _reparametrize_module
 
-from . import engine, layout, packing
+from . import engine, layout, packing, whole
 from .base import Base, check_arguments, flat
 from .cells import Cell
 from .cells.cell import State, lend
@@ -116,8 +116,12 @@ class Recurrent(Base):
                 raise ValueError(f"residual needs layers of one width, got {widths}")
             size = above
         self._loops = tuple(loops.items())
+        function = "" if several else loops["_l0"].function
+        names = tuple(flat(name, suffix) for suffix, loop in self._loops for name in loop.names)
+        self._stack = engine.Stack(function, names, made.state_sizes) if function else None
         # How many loops' states are stacked in one tensor: all, unless the layers differ in width.
         self._group = 1 + bidirectional if several else len(loops)
+        self.flatten_parameters()
 
     def __getstate__(self) -> dict:
         """What copies and pickles are made of: they are not watched, if this is."""
@@ -164,6 +168,8 @@ class Recurrent(Base):
         if isinstance(input, Proxy) and type(self).forward is Recurrent.forward:  # torch.fx: a leaf, as torch's own
             path = input.tracer.path_of_module(self)
             return input.tracer.create_proxy("call_module", path, *_arguments(input, hx, lengths, reset))
+        if reset is None and self._stack is not None and (found := whole.run(self, input, hx, lengths)) is not None:
+            return found
         output, state, _ = self._run(input, hx, lengths, reset)
         return output, state
 

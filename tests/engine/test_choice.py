@@ -8,6 +8,7 @@ from torch import nn
 from twins import needs_compiler
 
 import carousel
+from carousel.cells import MGUCell
 from carousel.gradients import watch
 
 
@@ -106,9 +107,10 @@ def test_calls_that_are_the_loops():
         return choice.reason
 
     assert reason(carousel.LSTM(3, 5, backend="eager")) == "backend='eager'"
-    assert "float32 and float64" in reason(carousel.LSTM(3, 5, dtype=torch.bfloat16), sample(torch.bfloat16))
+    own = carousel.Recurrent(MGUCell, 3, 5, dtype=torch.bfloat16)
+    assert "float32 and float64" in reason(own, sample(torch.bfloat16))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert "autocast" in reason()
+        assert "autocast" in reason(carousel.Recurrent(MGUCell, 3, 5))
     assert "empty" in reason(x=torch.empty(4, 0, 3))
     seen = []
     torch.func.vmap(lambda x: seen.append(reason(x=x)) or layer(x)[0], in_dims=1)(sample())
@@ -201,7 +203,7 @@ def test_cells_that_differ_in_an_option_alone():
 
 
 def test_a_backend_that_is_none():
-    with pytest.raises(ValueError, match="backend should be one of auto, eager, fused, got 'cuda'"):
+    with pytest.raises(ValueError, match="backend should be one of auto, eager, fused, torch, got 'cuda'"):
         carousel.LSTM(3, 5, backend="cuda")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .module import LoadsFromTorch, fill, options_of, refreshed, show_options, view_of
+from .torch_step import torch_step
 
 State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
@@ -244,6 +245,8 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         """
         if input.dim() not in (1, 2):
             raise ValueError(f"{type(self).__name__}: Expected input to be 1D or 2D, got {input.dim()}D instead")
+        if (made := torch_step(self, input, hx)) is not None:
+            return made
         state = self.initial_state(input) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
         self._check(input, state)
         state, _ = self.step(self.input_map(input), state)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
+from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
 from torch.utils import _pytree as pytree
 
 from ...cells.cell import Cell, State, lend
@@ -107,7 +107,14 @@ class Fused:
         weights = [tensors[name] for name in self.names]
         given = [m for m in (*masks[:2], *masks.share) if m is not None]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *weights))
-        out, *last, _ = forward(self.key, x, list(state), weights, given, save, norms.token if norms else 0)
+        arguments = (self.key, x, list(state), weights, given, save, norms.token if norms else 0)
+        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+            out, *last, _ = _operators.forward(*arguments)
+        elif save:  # by autograd alone: to be dispatched, with what that does to lists, takes as long as ten steps
+            out, *last = _Run.apply(self.key, arguments[-1], (len(state), len(weights)), x, *state, *weights, *given)
+            return out, tuple(last)
+        else:
+            out, *last, _ = forward(*arguments)
         # The adjoint reads the output again; the caller gets a copy (under 1% of a step) to write into, as from torch.
         return out.clone() if save else out, tuple(last)
 
@@ -188,7 +195,6 @@ class Fused:
 KERNELS: dict[str, Fused] = {}
 
 
-@torch.library.custom_op("carousel::forward", mutates_args=())
 def forward(
     key: str,
     x: Tensor,
@@ -205,7 +211,6 @@ def forward(
     return results
 
 
-@forward.register_fake
 def _results(key, x, state, weights, masks, save, watch) -> list[Tensor]:
     fused = KERNELS[key]
     steps, batch, _ = x.shape
@@ -214,7 +219,6 @@ def _results(key, x, state, weights, masks, save, watch) -> list[Tensor]:
     return [x.new_empty(steps, batch, fused.state_sizes[0]), *last, x.new_empty(stored if save else 0)]
 
 
-@torch.library.custom_op("carousel::backward", mutates_args=())
 def backward(
     key: str,
     arriving: Sequence[Tensor],
@@ -240,7 +244,6 @@ def backward(
     return [d_x, *d_state, *d_weights.values()]
 
 
-@backward.register_fake
 def _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watch) -> list[Tensor]:
     inputs = (x, *state, *weights)
     return [t.new_empty(t.shape if want else 0) for t, want in zip(inputs, wanted, strict=True)]
@@ -268,17 +271,26 @@ def _gradients_batched(*arguments) -> list[Tensor]:
     whole = [a if d is None else torch._remove_batch_dim(a, level, 0, 0) for a, d in zip(leaves, dims, strict=True)]
     size = next(a.size(0) for a, d in zip(whole, dims, strict=True) if d == 0)
     dims, whole = (pytree.tree_unflatten(given, spec) for given in (dims, whole))
-    found, _ = _one_by_one(backward, SimpleNamespace(batch_size=size), dims, *whole)
+    found, _ = _one_by_one(_operators.backward, SimpleNamespace(batch_size=size), dims, *whole)
     return [torch._add_batch_dim(t, 0, level) for t in found]
 
 
-for _operator in (forward, backward):
-    _operator.register_vmap(partial(_one_by_one, _operator))
-_library = torch.library.Library("carousel", "FRAGMENT")
-_library.impl("backward", _gradients_batched, "Batched")
+class _Run(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, key: str, watch: int, counts: tuple[int, int], x: Tensor, *others: Tensor):
+        masks_at = sum(counts)
+        state, weights, masks = others[: counts[0]], others[counts[0] : masks_at], others[masks_at:]
+        out, *last, _ = results = forward(key, x, state, weights, masks, True, watch)
+        _remember(ctx, (key, x, state, weights, masks, True, watch), results)
+        return out.clone(), *last
+
+    @staticmethod
+    def backward(ctx, *arriving: Tensor | None):
+        found = _derivative(ctx, arriving, ctx.needs_input_grad[3 : 4 + sum(ctx.counts[:2])])
+        return None, None, None, *found, *[None] * ctx.counts[2]
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _remember(ctx, inputs, output) -> None:
     ctx.key, x, state, weights, masks, _, watch = inputs
     out, *_, saved = output
     ctx.counts, ctx.watch, ctx.norms = (len(state), len(weights), len(masks)), watch, WATCHED.get(watch)
@@ -286,12 +298,11 @@ def _setup_context(ctx, inputs, output) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _derivative(ctx, arriving):
+def _derivative(ctx, arriving: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+    """The gradients of x, the states and the weights, from those of the output and the last states."""
     out, saved, x, *rest = ctx.saved_tensors
     queue = iter(rest)
     state, weights, masks = ([next(queue) for _ in range(count)] for count in ctx.counts)
-    _, needs_x, needs_state, needs_weights, *_ = ctx.needs_input_grad
-    needs, arriving = [needs_x, *needs_state, *needs_weights], arriving[:-1]
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # this is to be differentiated once more
         # By aliases, for they may depend on each other: what comes back through one must not count for the other.
         x, *others = inputs = [t.view_as(t) for t in (x, *state, *weights)]
@@ -302,15 +313,40 @@ def _derivative(ctx, arriving):
         if pairs:
             ys, ds = zip(*pairs, strict=True)
             found = iter(torch.autograd.grad(ys, wanted, ds, create_graph=True, allow_unused=True))
-        gradients = [next(found) if need else None for need in needs]
-    else:
-        arriving = [x.new_empty(0) if d is None else d for d in arriving]
-        elsewhere = len(KERNELS[ctx.key].elsewhere)
-        needs[len(needs) - elsewhere :] = [False] * elsewhere
-        gradients = backward(ctx.key, arriving, x, state, weights, masks, out, saved, needs, ctx.watch)
-        gradients = [d if need else None for d, need in zip(gradients, needs, strict=True)]
-    states = 1 + len(state)
-    return None, gradients[0], gradients[1:states], gradients[states:], [None] * len(masks), None, None
+        return [next(found) if need else None for need in needs]
+    batched = peek_interpreter_stack() is not None or any(
+        d is not None and is_legacy_batchedtensor(d) for d in arriving
+    )
+    watched = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
+    call = _operators.backward if batched or watched else backward
+    arriving = [x.new_empty(0) if d is None else d for d in arriving]
+    needs = list(needs)
+    elsewhere = len(KERNELS[ctx.key].elsewhere)
+    needs[len(needs) - elsewhere :] = [False] * elsewhere
+    gradients = call(ctx.key, arriving, x, state, weights, masks, out, saved, needs, ctx.watch)
+    return [d if need else None for d, need in zip(gradients, needs, strict=True)]
 
 
-forward.register_autograd(_derivative, setup_context=_setup_context)
+def _derivative_of_operator(ctx, arriving):
+    _, needs_x, needs_state, needs_weights, *_ = ctx.needs_input_grad
+    found = _derivative(ctx, arriving[:-1], [needs_x, *needs_state, *needs_weights])
+    states, _, masks = ctx.counts
+    return None, found[0], found[1 : 1 + states], found[1 + states :], [None] * masks, None, None
+
+
+# Not as `torch.library.custom_op`, which for each call takes as long as a short sequence.
+_library = torch.library.Library("carousel", "FRAGMENT")
+_library.define(
+    "forward(str key, Tensor x, Tensor[] state, Tensor[] weights, Tensor[] masks, bool save, int watch) -> Tensor[]"
+)
+_library.define(
+    "backward(str key, Tensor[] arriving, Tensor x, Tensor[] state, Tensor[] weights, Tensor[] masks, Tensor out, "
+    "Tensor saved, bool[] wanted, int watch) -> Tensor[]"
+)
+_operators = SimpleNamespace(forward=torch.ops.carousel.forward.default, backward=torch.ops.carousel.backward.default)
+for _name, _function, _fake in (("forward", forward, _results), ("backward", backward, _gradients)):
+    _library.impl(_name, _function, "CPU")
+    torch.library.register_fake(f"carousel::{_name}", _fake, lib=_library)
+    torch.library.register_vmap(f"carousel::{_name}", partial(_one_by_one, getattr(_operators, _name)), lib=_library)
+_library.impl("backward", _gradients_batched, "Batched")
+torch.library.register_autograd("carousel::forward", _derivative_of_operator, setup_context=_remember, lib=_library)

@@ -30,8 +30,21 @@ struct Buffer {  // aligned, zeroed
   }
 };
 
+// Who waits looks again and again for a few microseconds, which is how long it takes where every thread has a core of its
+// own; then it sleeps, for the one it waits for may need this very core.
 class Barrier {
-  std::atomic<int> waiting{0}, round{0};
+  std::atomic<int> waiting{0}, round{0}, asleep{0};
+  static constexpr int SPINS = 1000;
+
+  void sleep_while(int now) {
+#ifdef __linux__
+    asleep.fetch_add(1);
+    while (round.load() == now) syscall(SYS_futex, &round, FUTEX_WAIT_PRIVATE, now, nullptr, nullptr, 0);
+    asleep.fetch_sub(1);
+#else
+    while (round.load(std::memory_order_acquire) == now) std::this_thread::yield();
+#endif
+  }
 
  public:
   void wait(int members) {
@@ -39,11 +52,19 @@ class Barrier {
     const int now = round.load(std::memory_order_acquire);
     if (waiting.fetch_add(1, std::memory_order_acq_rel) == members - 1) {
       waiting.store(0, std::memory_order_relaxed);
-      round.store(now + 1, std::memory_order_release);
+      round.store(now + 1);
+#ifdef __linux__
+      if (asleep.load()) syscall(SYS_futex, &round, FUTEX_WAKE_PRIVATE, members, nullptr, nullptr, 0);
+#endif
       return;
     }
-    for (int spins = 0; round.load(std::memory_order_acquire) == now; spins++)
-      if (spins > 4000) std::this_thread::yield();
+    for (int spins = 0; spins < SPINS; spins++) {
+      if (round.load(std::memory_order_acquire) != now) return;
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+    }
+    sleep_while(now);
   }
 };
 
