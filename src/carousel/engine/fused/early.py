@@ -1,14 +1,12 @@
 """What a step makes of its input alone: told apart while it is traced, and done by torch for all steps at once."""
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.utils import _pytree as pytree
 
-from .graph import Graph, Phases, Unsupported
+from .graph import ACROSS, Graph, Phases, Unsupported
 
 NEUTRAL, EARLY, LATE = range(3)
 LINEAR = {F.linear: True, torch.matmul: False, Tensor.matmul: False, Tensor.__matmul__: False, torch.mm: False}
@@ -152,17 +150,32 @@ def _has_functions_of_its_own(tensor: Tensor) -> bool:
     return any(isinstance(function, BackwardCFunction) for function in seen)
 
 
-def evaluate(step: Phases, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-    """The step's inputs, of x (T, B, I): (T, B, features), one after the other."""
+def overloads(step: Phases) -> dict[int, tuple]:
+    """Of the nodes that `evaluate` computes, the functions of torch's."""
+    graph, found = step.graph, {}
+    for number in graph.reach(step.inputs):
+        op, operands = graph.nodes[number].op, graph.operands(number)
+        if op not in ("leaf", "const", "float", "detach", *ACROSS):
+            found[number] = _overload(op, tuple(graph.nodes[n].op != "const" for n in operands))
+    return found
+
+
+def evaluate(step: Phases, functions: dict[int, tuple], x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+    """The step's inputs, of x (T, B, I): (T, B, features), one after the other.
+
+    `functions` are the step's `overloads`.
+    """
     graph, values = step.graph, {}
     wanted = [(e, size) for e, size in zip(step.inputs, step.sizes, strict=True) if size]
     for number in graph.reach([e for e, _ in wanted]):
         if number not in values:
-            values |= _evaluated(graph, number, values, x, tensors)
+            values |= _evaluated(graph, number, functions.get(number), values, x, tensors)
     return torch.cat([x[..., :0], *(values[e].expand(*x.shape[:-1], size) for e, size in wanted)], -1)
 
 
-def _evaluated(graph: Graph, number: int, values: dict, x: Tensor, tensors: dict[str, Tensor]) -> dict[int, Tensor]:
+def _evaluated(
+    graph: Graph, number: int, function, values: dict, x: Tensor, tensors: dict[str, Tensor]
+) -> dict[int, Tensor]:
     op, args = graph.nodes[number]
     if op == "leaf" and args[0] == "x":
         return {number: x}
@@ -180,7 +193,7 @@ def _evaluated(graph: Graph, number: int, values: dict, x: Tensor, tensors: dict
         return {number: made if args[1] > 1 else made[..., :1]}
     if op in ("float", "detach"):
         return {number: given[0].to(x.dtype) if op == "float" else given[0].detach()}
-    return {number: _call(op, given, x)}
+    return {number: _call(*function, given, x)}
 
 
 def _product(graph: Graph, number: int, given: list, tensors: dict[str, Tensor]) -> dict[int, Tensor]:
@@ -208,8 +221,7 @@ def _product(graph: Graph, number: int, given: list, tensors: dict[str, Tensor])
     return dict(zip(numbers, total.split(rows * heads, -1), strict=True))
 
 
-def _call(op: str, given: list, x: Tensor) -> Tensor:
-    overload, names = _overload(op, tuple(isinstance(v, Tensor) for v in given))
+def _call(overload, names: tuple, given: list, x: Tensor) -> Tensor:
     values, positional, keywords = iter(given), [], {}
     for name, kind, keyword in names:
         value = next(values) if name != "rounding_mode" else kind
@@ -222,7 +234,6 @@ def _call(op: str, given: list, x: Tensor) -> Tensor:
     return overload(*positional, **keywords)
 
 
-@lru_cache
 def _overload(op: str, tensors: tuple[bool, ...]):
     """The overload that takes a tensor wherever one is given, and of each argument its name, whether it takes a tensor,
     and whether by name alone."""

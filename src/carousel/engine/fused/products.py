@@ -193,8 +193,8 @@ class Across:
         return made, (by_heads, n, operands, tuple(blocks))
 
     def _runs(self, label: Tensor) -> tuple[tuple, list[int], Tensor]:
-        """(3, heads, rows, columns) to the expressions along the columns, each with its units; for how many columns of a
-        head each stands; and the sequences of the rows."""
+        """(3, heads, rows, columns) to the expressions along the columns, each with its units; for how many columns of
+        a head each stands; and the sequences of the rows."""
         expression, unit, sequence = label
         heads, _, columns = expression.shape
         rows = sequence.amax(-1)
