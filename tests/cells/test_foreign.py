@@ -46,6 +46,22 @@ class Gated(nn.Module):
         return z * h + (1 - z) * torch.tanh(xn + self.inner(r * h) + self.scale * skip)
 
 
+class Detached(nn.Module):
+    """What it makes of the input and of parameters, with no gradient through some of it."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(input_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.a, self.b = nn.Parameter(torch.ones(hidden_size)), nn.Parameter(torch.ones(hidden_size))
+
+    def forward(self, x, h):
+        u = self.of_x(x)
+        with torch.no_grad():
+            scale = u.abs().mean(-1, keepdim=True)
+        inner = self.of_h(h * self.b.detach()) + torch.zeros_like(u)
+        return torch.tanh(u * self.a.detach() / scale + inner * self.a + self.b * u.detach())
+
+
 class Sorted(nn.Module):
     def __init__(self, input_size, hidden_size):
         super().__init__()
@@ -78,7 +94,7 @@ def test_as_it_is_by_itself(kind):
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", [Concatenated, Gated, nn.GRUCell])
+@pytest.mark.parametrize("kind", [Concatenated, Gated, Detached, nn.GRUCell])
 def test_layers_of_a_class(kind):
     fused = fill(carousel.Recurrent(kind, 5, 6, 2, bidirectional=True, backend="fused", **F64))
     eager = copy.deepcopy(fused)
@@ -154,6 +170,40 @@ def test_the_line_that_stands_in_the_way_is_named():
     assert choice.reason.startswith("Sorted: it uses aten.sort")
     assert "(test_foreign.py:" in choice.reason
     assert layer(torch.randn(3, 2, 5))[0].shape == (3, 2, 6)
+
+
+class Frozen(Sorted):
+    def forward(self, x, h):
+        return torch.tanh(nn.functional.linear(x, self.of_x.weight.detach()) + h)
+
+
+class Rounded(torch.autograd.Function):
+    """Straight through."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, d):
+        return d
+
+
+class Straight(Sorted):
+    def forward(self, x, h):
+        return torch.tanh(Rounded.apply(self.of_x(x)) + h)
+
+
+@pytest.mark.parametrize("kind", [Frozen, Straight])
+def test_gradients_of_its_own_are_left_to_the_loop(kind):
+    layer = carousel.Recurrent(kind, 5, 6, **F64)
+    x = torch.randn(3, 2, 5, **F64, requires_grad=True)
+    found = []
+    for backend in ("auto", "eager"):
+        layer.backend = backend
+        wanted = [x, *layer.parameters()]
+        found.append(torch.autograd.grad(layer(x)[0].sum(), wanted, allow_unused=True, materialize_grads=True))
+    torch.testing.assert_close(*found)
 
 
 @needs_compiler

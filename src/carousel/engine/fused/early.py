@@ -60,11 +60,19 @@ class Early:
             return apart
         with torch._C.DisableTorchFunctionSubclass():
             result = Tensor.__torch_function__.__func__(self.traced, func, types, args, kwargs)
-            if EARLY in ages and LATE not in ages and any(t.requires_grad for t in given):
+            if LATE not in ages and any(t.requires_grad for t in given):
                 for made in pytree.tree_leaves(result):
                     if isinstance(made, self.traced) and made.is_floating_point() and not made.requires_grad:
-                        made.label = self._mapped(made.label, lambda e: self.graph.add("detach", e))
+                        made.label = self._mapped(made.label, self._detached)
             return result
+
+    def _reads(self, expression: int) -> bool:
+        """Whether it is more than constants."""
+        return any(self.graph.nodes[n].op == "leaf" for n in self.graph.reach([expression]))
+
+    def _detached(self, expression: int) -> int:
+        reads = self._reads(expression)
+        return self.graph.add("detach", expression, width=self.graph.widths[expression]) if reads else expression
 
     def age(self, tensor) -> int:
         for number in range(len(self.ages), len(self.graph.nodes)):
@@ -97,8 +105,7 @@ class Early:
         return tensor.as_input
 
     def _input(self, expression: int) -> int:
-        reached = self.graph.reach([expression])
-        if all(self.graph.nodes[n].op != "leaf" for n in reached):
+        if not self._reads(expression):
             return expression
         if expression not in self.inputs:
             self.inputs.append(expression)
