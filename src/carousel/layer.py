@@ -335,7 +335,7 @@ class Recurrent(Base):
         parts = [f"{k}={getattr(self, k)}" for k, default in shown.items() if getattr(self, k) != default]
         cell = self._loops[0][1].cell
         parts += [option for option in show_options(cell) if not hasattr(self, option.partition("=")[0])]
-        kind = [] if hasattr(self, "mode") else [type(cell).__name__]
+        kind = [] if hasattr(self, "mode") else [type(getattr(cell, "itself", cell)).__name__]
         return ", ".join([*kind, f"{self.input_size}, {self.hidden_size}", *parts])
 
 

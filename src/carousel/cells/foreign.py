@@ -69,14 +69,14 @@ class ModuleCell(Cell):
                     new = copy.deepcopy(self.itself).to("meta")(x, h if count == 1 else (h,) * count)
             except Exception:  # whatever the module's own code raises
                 continue
-            made = (new,) if isinstance(new, Tensor) else new
-            if (count == 1) == isinstance(new, Tensor) and isinstance(made, tuple | list) and len(made) == count:
-                if all(isinstance(s, Tensor) and s.shape == h.shape for s in made):
-                    return count
-        name = type(self.itself).__name__
+            made = [new] if count == 1 else new
+            fits = isinstance(made, tuple | list) and len(made) == count
+            if fits and all(isinstance(s, Tensor) and s.shape == h.shape for s in made):
+                return count
+        kind, sizes = type(self.itself).__name__, f"{self.input_size} features and {self.hidden_size} units"
         raise TypeError(
-            f"{name}.forward(x, state) does not return states like those that it is given, ({self.input_size} features, "
-            f"{self.hidden_size} units); if it does, say how many there are: states=2, or their names"
+            f"{kind}.forward(x, state) does not return states like those that it is given, with {sizes}; if it does, "
+            "say how many there are: states=2, or their names"
         )
 
 
@@ -84,8 +84,8 @@ def of_modules(module, input_size: int | None, hidden_size, single: bool) -> tup
     """How to make the cells of a layer of modules, from their sizes and options; the options; and the layer's sizes.
 
     Args:
-        module: a class of modules, made with `(input_size, hidden_size, ...)`; or one module, for a layer with a `single`
-            cell, which then is the module's own parameters.
+        module: a class of modules, made with `(input_size, hidden_size, ...)`; or one module, for a layer with a
+            `single` cell, which takes over its parameters.
         input_size, hidden_size: of the layer; None leaves them to the module's attributes of these names.
 
     Raises:

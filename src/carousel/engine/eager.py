@@ -164,7 +164,8 @@ def step(cell: Cell, row: Tensor, state: State, masks: Masks, t: int) -> tuple[S
             ("detaching", masks.detach_gates is not False or masks.detach_carousel is not False),
         ):
             if wanted:
-                raise ValueError(f"{what} needs a hidden map; {type(cell).__name__} has a forward of its own")
+                kind = type(getattr(cell, "itself", cell)).__name__
+                raise ValueError(f"{what} needs a hidden map; {kind} has a forward of its own")
         new = cell(row, state if len(state) > 1 else state[0])
         return ((new,) if isinstance(new, Tensor) else tuple(new)), {}
     seen, held = masks.ways(state, t)

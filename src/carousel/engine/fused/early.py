@@ -1,14 +1,12 @@
 """What a step makes of its input alone: told apart while it is traced, and done by torch for all steps at once."""
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.utils import _pytree as pytree
 
-from .graph import Graph, Phases, Unsupported
+from .graph import ACROSS, Graph, Phases, Unsupported
 
 NEUTRAL, EARLY, LATE = range(3)
 LINEAR = {F.linear: True, torch.matmul: False, Tensor.matmul: False, Tensor.__matmul__: False, torch.mm: False}
@@ -62,11 +60,19 @@ class Early:
             return apart
         with torch._C.DisableTorchFunctionSubclass():
             result = Tensor.__torch_function__.__func__(self.traced, func, types, args, kwargs)
-            if EARLY in ages and LATE not in ages and any(t.requires_grad for t in given):
+            if LATE not in ages and any(t.requires_grad for t in given):
                 for made in pytree.tree_leaves(result):
                     if isinstance(made, self.traced) and made.is_floating_point() and not made.requires_grad:
-                        made.label = self._mapped(made.label, lambda e: self.graph.add("detach", e))
+                        made.label = self._mapped(made.label, self._detached)
             return result
+
+    def _reads(self, expression: int) -> bool:
+        """Whether it is more than constants."""
+        return any(self.graph.nodes[n].op == "leaf" for n in self.graph.reach([expression]))
+
+    def _detached(self, expression: int) -> int:
+        reads = self._reads(expression)
+        return self.graph.add("detach", expression, width=self.graph.widths[expression]) if reads else expression
 
     def age(self, tensor) -> int:
         for number in range(len(self.ages), len(self.graph.nodes)):
@@ -99,8 +105,7 @@ class Early:
         return tensor.as_input
 
     def _input(self, expression: int) -> int:
-        reached = self.graph.reach([expression])
-        if all(self.graph.nodes[n].op != "leaf" for n in reached):
+        if not self._reads(expression):
             return expression
         if expression not in self.inputs:
             self.inputs.append(expression)
@@ -152,17 +157,32 @@ def _has_functions_of_its_own(tensor: Tensor) -> bool:
     return any(isinstance(function, BackwardCFunction) for function in seen)
 
 
-def evaluate(step: Phases, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-    """The step's inputs, of x (T, B, I): (T, B, features), one after the other."""
+def overloads(step: Phases) -> dict[int, tuple]:
+    """Of the nodes that `evaluate` computes, the functions of torch's."""
+    graph, found = step.graph, {}
+    for number in graph.reach(step.inputs):
+        op, operands = graph.nodes[number].op, graph.operands(number)
+        if op not in ("leaf", "const", "float", "detach", *ACROSS):
+            found[number] = _overload(op, tuple(graph.nodes[n].op != "const" for n in operands))
+    return found
+
+
+def evaluate(step: Phases, functions: dict[int, tuple], x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+    """The step's inputs, of x (T, B, I): (T, B, features), one after the other.
+
+    `functions` are the step's `overloads`.
+    """
     graph, values = step.graph, {}
     wanted = [(e, size) for e, size in zip(step.inputs, step.sizes, strict=True) if size]
     for number in graph.reach([e for e, _ in wanted]):
         if number not in values:
-            values |= _evaluated(graph, number, values, x, tensors)
+            values |= _evaluated(graph, number, functions.get(number), values, x, tensors)
     return torch.cat([x[..., :0], *(values[e].expand(*x.shape[:-1], size) for e, size in wanted)], -1)
 
 
-def _evaluated(graph: Graph, number: int, values: dict, x: Tensor, tensors: dict[str, Tensor]) -> dict[int, Tensor]:
+def _evaluated(
+    graph: Graph, number: int, function, values: dict, x: Tensor, tensors: dict[str, Tensor]
+) -> dict[int, Tensor]:
     op, args = graph.nodes[number]
     if op == "leaf" and args[0] == "x":
         return {number: x}
@@ -180,7 +200,7 @@ def _evaluated(graph: Graph, number: int, values: dict, x: Tensor, tensors: dict
         return {number: made if args[1] > 1 else made[..., :1]}
     if op in ("float", "detach"):
         return {number: given[0].to(x.dtype) if op == "float" else given[0].detach()}
-    return {number: _call(op, given, x)}
+    return {number: _call(*function, given, x)}
 
 
 def _product(graph: Graph, number: int, given: list, tensors: dict[str, Tensor]) -> dict[int, Tensor]:
@@ -208,8 +228,7 @@ def _product(graph: Graph, number: int, given: list, tensors: dict[str, Tensor])
     return dict(zip(numbers, total.split(rows * heads, -1), strict=True))
 
 
-def _call(op: str, given: list, x: Tensor) -> Tensor:
-    overload, names = _overload(op, tuple(isinstance(v, Tensor) for v in given))
+def _call(overload, names: tuple, given: list, x: Tensor) -> Tensor:
     values, positional, keywords = iter(given), [], {}
     for name, kind, keyword in names:
         value = next(values) if name != "rounding_mode" else kind
@@ -222,7 +241,6 @@ def _call(op: str, given: list, x: Tensor) -> Tensor:
     return overload(*positional, **keywords)
 
 
-@lru_cache
 def _overload(op: str, tensors: tuple[bool, ...]):
     """The overload that takes a tensor wherever one is given, and of each argument its name, whether it takes a tensor,
     and whether by name alone."""

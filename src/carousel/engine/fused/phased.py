@@ -10,7 +10,7 @@ from torch import Tensor
 from ...cells.cell import Cell, State, lend
 from ..eager import Kinds, Loop, Masks, Norms
 from .cpu import PhasedKernel
-from .early import evaluate
+from .early import evaluate, overloads
 from .graph import Phases
 from .op import Fused
 
@@ -29,7 +29,7 @@ class FusedPhases(Fused):
         self.maps_input, self.maps, self.own = False, (), step.own
         self.elsewhere = tuple(name for name in step.early if name not in own) + (INPUT,) * self.whole
         self.names = own + self.elsewhere
-        self.features = sum(step.sizes)
+        self.features, self.functions = sum(step.sizes), overloads(step)
         return self.kernel.sources, step
 
     def run(
@@ -37,7 +37,9 @@ class FusedPhases(Fused):
     ) -> tuple[Tensor, State]:
         if not self.whole:
             return super().run(cell, x, state, tensors, masks, norms)
-        return self.run_mapped(evaluate(self.step, x, tensors), state, tensors | {INPUT: x}, masks, norms)
+        return self.run_mapped(
+            evaluate(self.step, self.functions, x, tensors), state, tensors | {INPUT: x}, masks, norms
+        )
 
     def again(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor], norms):
         if not self.whole:

@@ -118,16 +118,17 @@ class Across:
             what = "two matrices by each other" if isinstance(a, Matrix) else "by what is no parameter of the cell"
             raise Unsupported(f"it multiplies {what}")
         first = isinstance(a, Matrix)
+        matrix = a if first else b
+        if not (self.backward or matrix.requires_grad):
+            raise Unsupported(f"it multiplies by {matrix.parameter} where no gradient is to reach that")
 
         def arranged(label: Tensor) -> Tensor:  # (3, ..., rows, columns)
             return label.transpose(-1, -2) if first else label
 
-        label, index = arranged(self.label(b if first else a)), (a.index.mT if first else b.index)
+        label, index = arranged(self.label(b if first else a)), (matrix.index.mT if first else matrix.index)
         if index.dim() == 2:
             index = index.unsqueeze(0)
-        made, call = self._product(
-            label.view(3, -1, *label.shape[-2:]), index, (a if first else b).parameter, label.dim() == 3
-        )
+        made, call = self._product(label.view(3, -1, *label.shape[-2:]), index, matrix.parameter, label.dim() == 3)
         made = arranged(made if label.dim() == 4 else made.squeeze(1))
         if bias is not None:
             for name, factor in (("beta", self.label(bias)), ("alpha", made)):
@@ -193,8 +194,8 @@ class Across:
         return made, (by_heads, n, operands, tuple(blocks))
 
     def _runs(self, label: Tensor) -> tuple[tuple, list[int], Tensor]:
-        """(3, heads, rows, columns) to the expressions along the columns, each with its units; for how many columns of a
-        head each stands; and the sequences of the rows."""
+        """(3, heads, rows, columns) to the expressions along the columns, each with its units; for how many columns of
+        a head each stands; and the sequences of the rows."""
         expression, unit, sequence = label
         heads, _, columns = expression.shape
         rows = sequence.amax(-1)

@@ -17,6 +17,7 @@ OPERATIONS = {
     "mul": "{0} * {1}",
     "div": "{0} / {1}",
     "neg": "-{0}",
+    "detach": "{0}",
     "reciprocal": "1 / {0}",
     "addcmul": "{0} + {3} * ({1} * {2})",
     "lerp": "{0} + {2} * ({1} - {0})",
@@ -26,12 +27,13 @@ OPERATIONS = {
     "sqrt": "sqrt({0})",
     "rsqrt": "1 / sqrt({0})",
     "exp": "exp({0})",
-    "log": "EACH(std::log, {0})",
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("exp2", "expm1", "log1p", "log2", "log10", "erf", "erfc")},
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("sin", "cos", "tan", "asin", "acos", "atan")},
+    **{name: f"{name}({{0}})" for name in ("log", "log1p", "expm1", "sin", "cos", "erf")},
+    "pow": "pow({0}, {1})",
+    **{name: f"EACH(std::{name}, {{0}})" for name in ("exp2", "log2", "log10", "erfc")},
+    **{name: f"EACH(std::{name}, {{0}})" for name in ("tan", "asin", "acos", "atan")},
     **{name: f"EACH(std::{name}, {{0}})" for name in ("sinh", "cosh", "asinh", "acosh", "atanh")},
     **{name: f"EACH(std::{name}, {{0}})" for name in ("floor", "ceil", "trunc")},
-    **{name: f"EACH(std::{name}, {{0}}, {{1}})" for name in ("pow", "fmod", "hypot", "atan2")},
+    **{name: f"EACH(std::{name}, {{0}}, {{1}})" for name in ("fmod", "hypot", "atan2")},
     "round": "EACH(std::nearbyint, {0})",  # half to even
     "remainder": "remainder({0}, {1})",
     "div_floor": "floor_divide({0}, {1})",
@@ -48,7 +50,7 @@ OPERATIONS = {
     "relu": "max({0}, vec{{}})",
     "threshold_backward": "where({1} > {2}, {0}, vec{{}})",
     "silu": "{0} * sigmoid({0})",
-    "softplus": "where({0} * {1} > {2}, {0}, EACH(std::log1p, exp({0} * {1})) / {1})",
+    "softplus": "where({0} * {1} > {2}, {0}, log1p(exp({0} * {1})) / {1})",
     "softplus_backward": "where({1} * {2} > {3}, {0}, {0} * sigmoid({1} * {2}))",
     "maximum": "max({0}, {1})",
     "minimum": "min({0}, {1})",
@@ -86,7 +88,8 @@ def machine() -> tuple[int, int]:
 
 def cost(op: str) -> float:
     """Of an operation, in additions."""
-    for part, price in (("EACH", 100.0), ("exp(", 12.0), ("sigmoid(", 12.0), ("tanh(", 12.0), ("/", 8.0)):
+    prices = {"EACH": 100.0, "pow(": 60.0, "erf(": 40.0, "sin(": 40.0, "cos(": 40.0, "log": 20.0, "exp": 12.0}
+    for part, price in (prices | {"sigmoid(": 12.0, "tanh(": 12.0, "/": 8.0}).items():
         if part in OPERATIONS[op]:
             return price
     return 1.0
@@ -94,7 +97,7 @@ def cost(op: str) -> float:
 
 def header(dtype: torch.dtype, lanes: int) -> str:
     real = "double" if dtype == torch.float64 else "float"
-    return f"using real = {real};\nconstexpr int WIDTH = {lanes};\n{template('vector')}"
+    return f"using real = {real};\nconstexpr int WIDTH = {lanes};\n{template('vector')}\n{template('elementary')}"
 
 
 def constants(numbers: dict[str, int], flags: dict[str, bool], arrays: dict[str, list[int]]) -> str:

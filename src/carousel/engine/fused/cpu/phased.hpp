@@ -10,7 +10,7 @@
 // WORK (multiply-adds in a step); the tables COPIES, PIECES and OUTERS; and the functions step_forward, step_backward and
 // add_outers.
 
-constexpr long GROUP = 30;  // sequences
+constexpr long GROUP = 64;  // sequences
 constexpr long FEW = 16;    // chunks whose products are added up in `real`
 
 constexpr long blocks_of(long n) { return (n + WIDTH - 1) / WIDTH; }

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from ..graph import ACROSS, Graph, Phases, Unsupported
+from ..graph import ACROSS, Outer, Phases, Unsupported
 from ..storage import choose
-from .emit import CHUNK, OPERATIONS, TRUTHS, constants, cost, header, machine, statement, template
+from .emit import CHUNK, TRUTHS, constants, cost, header, machine, statement, template
 
 ACROSS_COST = 1e6
 """Of a product or a reduction, in additions: it is never done again."""
@@ -168,38 +168,40 @@ class Pass:
         self.outputs: list[Output] = []
         self.lines: list[str] = []
 
-    def outers(self, outers) -> None:
+    def outers(self, outers: Sequence[Outer]) -> None:
         """The gradients of matrices: have the ring keep what they are made of."""
         for heads, operands, blocks in outers:
-            rows = tuple((d, n * heads) for d, n, _ in blocks)
-            groups = [(operands, rows, range(len(operands)), range(len(blocks)))]
-            if heads > 1:
-                groups = [
-                    ((operands[i],), (rows[j],), (i,), (j,)) for i in range(len(operands)) for j in range(len(blocks))
-                ]
-            for a, d, which, some in groups:
-                at_a, at_d = self._area(a, self.ring), self._area(d, self.ring)
-                K, N = sum(n for _, n in a) // heads, sum(n for _, n in d) // heads
+            parts = [(operands, blocks)]
+            if heads > 1:  # of which the numbers of a head stand together for one operand and one block alone
+                pairs = [(i, j) for i in range(len(operands)) for j in range(len(blocks))]
+                parts = [((operands[i],), ((*blocks[j][:2], blocks[j][2][i : i + 1]),)) for i, j in pairs]
+            for some, rows in parts:
+                a = self._area(some, self.ring)
+                d = self._area(tuple((gradient, n * heads) for gradient, n, _ in rows), self.ring)
+                K, N = a.width // heads, d.width // heads
                 tile = _tile(-(-N // self.lanes))
+                padded = -(-N // (tile * self.lanes)) * tile
                 for head in range(heads):
-                    n = 0
-                    for j in some:
-                        k = 0
-                        for i in which:
-                            name, offset, row, column, step, columns = blocks[j][2][i]
-                            self.outer_pieces.append(
-                                (self.names.index(name), offset + head * step, row, column, blocks[j][1], columns)
-                                + (self.outer_size, 1, K, k, n)
-                            )
-                            k += columns
-                        n += blocks[j][1]
-                    padded = -(-N // (tile * self.lanes)) * tile
+                    to, at_a, at_d = self.outer_size, a.offset + head * K, d.offset + head * N
+                    self.outer_pieces += self._pieces([block[1:] for block in rows], head, to, 1, K)
                     self.outer_calls.append(
-                        f"  add_products<1, {tile}>(products + {self.outer_size}, ring + {at_a.offset + head * K}, 0, RING,"
-                        f" {K}, ring + {at_d.offset + head * N}, RING, WIDTH, {{0, {padded}}}, 1, places);"
+                        f"  add_products<1, {tile}>(products + {to}, ring + {at_a}, 0, RING, {K}, ring + {at_d}, RING,"
+                        f" WIDTH, {{0, {padded}}}, 1, places);"
                     )
                     self.outer_size += padded * self.lanes * K
                     self.work += K * N
+
+    def _pieces(self, blocks: list[tuple[int, tuple]], head: int, to: int, tile: int, depth: int) -> list[tuple]:
+        """Of a head, the matrices of blocks of so many rows, as the tables have them."""
+        found, n = [], 0
+        for rows, weights in blocks:
+            k = 0
+            for name, offset, row, column, step, columns in weights:
+                where = (self.names.index(name), offset + head * step, row, column, rows, columns)
+                found.append((*where, to, tile, depth, k, n))
+                k += columns
+            n += rows
+        return found
 
     def run(self, outputs: list[Output]) -> None:
         """Emit all phases, for these and for what has been asked for so far."""
@@ -266,18 +268,9 @@ class Pass:
         for part in [numbers] if heads == 1 else [[n] for n in numbers]:
             N = sum(graph.nodes[n].args[1][1] for n in part)
             tile = _tile(-(-N // self.lanes))
+            blocks = [graph.nodes[n].args[1][1:] for n in part]
             for head in range(heads):
-                j = 0
-                for n in part:
-                    k = 0
-                    _, size, weights = graph.nodes[n].args[1]
-                    for name, offset, row, column, step, K in weights:
-                        self.pieces.append(
-                            (self.names.index(name), offset + head * step, row, column, size, K)
-                            + (self.packed, tile, depth, k, j)
-                        )
-                        k += K
-                    j += size
+                self.pieces += self._pieces(blocks, head, self.packed, tile, depth)
                 panels, length, apart = (len(columns), columns[0], columns[0] * heads) if heads > 1 else (1, depth, 0)
                 start = source._replace(offset=source.offset + head * columns[0] * (heads > 1))
                 to = self.places[part[0]]
