@@ -16,7 +16,7 @@ from .cells import Cell
 from .cells.cell import State, lend
 from .cells.module import fill, options_of, refreshed, show_options, view_of
 from .engine import Loop, Masks, Norms
-from .regularization import Detach, Regularization
+from .regularization import NOTHING, Detach, Regularization
 
 
 class Recurrent(Base):
@@ -95,7 +95,7 @@ class Recurrent(Base):
         for name, value, kind in (("regularization", regularization, Regularization), ("detach", detach, Detach)):
             if not isinstance(value, kind | None):
                 raise TypeError(f"{name} should be a carousel.{kind.__name__}, got {value!r}")
-        self.regularization, self.detach = regularization or Regularization(), detach or Detach()
+        self.regularization, self.detach = regularization or NOTHING[0], detach or NOTHING[1]
         self.backend = backend
         options |= {"proj_size": proj_size} if proj_size else {}
 

@@ -255,7 +255,7 @@ def test_short_sequences_are_torchs_and_long_ones_ours(options):
         for x in (short, long):
             assert_same_with_gradients(Seeded(ours), Seeded(theirs), x, tolerance=1e-5)
     if options == "one":
-        assert carousel.explain(ours, short)[0].reason == "torch's own kernel is the faster one for 1 step of 2 x 5"
+        assert "torch's own kernel is the faster one" in carousel.explain(ours, short)[0].reason
         ours.regularization = Regularization(input=0.1)
         assert carousel.explain(ours, short)[0].engine == "torch"
         ours.regularization = Regularization(zoneout=0.1)
