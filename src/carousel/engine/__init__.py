@@ -163,24 +163,21 @@ def _choose(
     """The engine, and the kernel's key if it is "fused"."""
     if backend == "eager":
         return Choice("eager", "backend='eager'"), ""
-    ours = backend == "fused" or torch.compiler.is_dynamo_compiling() or _not_fused(x)  # if it is any kernel's
-    if not ours and not loop.function and short.loops(x.size(0)):
-        return Choice("eager", "for a single step a kernel has nothing to gain"), ""
+    by_speed = backend == "auto" and not torch.compiler.is_dynamo_compiling() and not _not_fused(x)
+    single = by_speed and short.loops(x.size(0)) and "for a single step a kernel has nothing to gain"
+    if single and not loop.function:
+        return Choice("eager", single), ""
     if obstacle := _obstacle(loop, (x, *state, *tensors.values()), masks, record):
         return Choice("eager", obstacle), ""
     given = (loop, tensors, x, state, masks, norms)
     if backend == "torch":
         missing = _not_torchs(*given)
         return Choice("eager", missing) if missing else Choice("torch", "backend='torch'"), ""
-    if (
-        not ours
-        and not loop.cell.proj_size
-        and _short(loop.function, x, x.size(0), x.size(1), (*tensors.values(), *state))
-        and not _not_torchs(*given)
-    ):
+    theirs = by_speed and loop.function and not loop.cell.proj_size and not _not_torchs(*given)
+    if theirs and _short(loop.function, x, x.size(0), x.size(1), (*tensors.values(), *state)):
         return Choice("torch", _SHORT), ""
-    if not ours and short.loops(x.size(0)):
-        return Choice("eager", "for a single step a kernel has nothing to gain"), ""
+    if single:
+        return Choice("eager", single), ""
     key, reason = _fused(loop, tensors, x, state, masks)
     if key:
         return Choice("fused", reason), key
