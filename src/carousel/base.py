@@ -17,7 +17,7 @@ class Base(LoadsFromTorch, nn.RNNBase):
     _loops: tuple[tuple[str, Loop], ...]
     """For each layer and direction, what its tensors' names end in, and the cell over time. In a tuple they are no
     submodules: the tensors stand in the layer alone."""
-    _stack: Stack | None
+    _stack: Stack | None = None
     """For torch's own kernels, if torch has such a layer."""
 
     def _adopt(self, cell: Cell, suffix: str) -> Cell:

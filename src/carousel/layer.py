@@ -17,7 +17,7 @@ from .cells.cell import State, lend
 from .cells.foreign import of_modules
 from .cells.module import fill, options_of, refreshed, show_options, view_of
 from .engine import Loop, Masks, Norms
-from .regularization import Detach, Regularization
+from .regularization import NOTHING, Detach, Regularization
 
 
 class Recurrent(Base):
@@ -47,8 +47,10 @@ class Recurrent(Base):
         residual: whether each layer above the first adds its input to its output.
         regularization: variational dropout, zoneout, DropConnect: see `Regularization`.
         detach: stops the gradient through the gates or along the carousel: see `Detach`.
-        backend: "eager" for the loop composed with autograd, "fused" for one compiled kernel, "auto" for the kernel
-            wherever it can run the call; `carousel.explain` says which it is, and why.
+        backend: "eager" for the loop composed with autograd, "fused" for one compiled kernel, "torch" for torch's own,
+            where the cell is one that torch has. "auto" is the fastest of those that can run the call: torch's for
+            short sequences, off the CPU, in half precision, under autocast and in exports. `carousel.explain` says
+            which it is, and why. cuDNN has no second derivatives; "eager" does.
         options: whatever else the cell takes, such as `init`.
 
     Raises:
@@ -101,7 +103,7 @@ class Recurrent(Base):
         for name, value, kind in (("regularization", regularization, Regularization), ("detach", detach, Detach)):
             if not isinstance(value, kind | None):
                 raise TypeError(f"{name} should be a carousel.{kind.__name__}, got {value!r}")
-        self.regularization, self.detach = regularization or Regularization(), detach or Detach()
+        self.regularization, self.detach = regularization or NOTHING[0], detach or NOTHING[1]
         self.backend = backend
         options |= {"proj_size": proj_size} if proj_size else {}
 
@@ -163,7 +165,7 @@ class Recurrent(Base):
             ValueError: `input` is neither 2D nor 3D, or not of the weights' dtype; `lengths` or `reset` do not fit it,
                 or the latter not the cell, which begins with other states than zeros.
             RuntimeError: the number of features or the state's shape is wrong, or the sequence is empty; or
-                `backend` is "fused", and that cannot run this.
+                `backend` is "fused" or "torch", and that cannot run this.
         """
         if isinstance(input, Proxy) and type(self).forward is Recurrent.forward:  # torch.fx: a leaf, as torch's own
             path = input.tracer.path_of_module(self)

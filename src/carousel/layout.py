@@ -41,10 +41,7 @@ def join_states(states: list[State], group: int, batched: bool):
 
 def _stack(states: list[State], batched: bool) -> Tensor | State:
     """(B, H) for each loop and state -> (L * D, B, H), or (L * D, H) for one sequence, for each state."""
-    if len(states) == 1:
-        stacked = tuple(s.unsqueeze(0) if batched else s for s in states[0])
-    else:
-        stacked = tuple(torch.stack(s) if batched else torch.cat(s) for s in zip(*states, strict=True))
+    stacked = tuple(torch.stack(s) if batched else torch.cat(s) for s in zip(*states, strict=True))
     return stacked if len(stacked) > 1 else stacked[0]
 
 

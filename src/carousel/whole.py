@@ -5,15 +5,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from . import engine, packing
-from .regularization import Detach, Regularization
-
-_NOTHING = Regularization(), Detach()
+from .regularization import NOTHING
 
 
 def run(layer, input: Tensor | PackedSequence, hx, lengths):
     """`Recurrent.forward` for a layer that torch has. None if torch's kernel is not the engine of this call, or if
     anything is not as it should be, which the usual way will say."""
-    if layer._norms is not None or layer.residual or (layer.regularization, layer.detach) != _NOTHING:
+    if layer._norms is not None or layer.residual or (layer.regularization, layer.detach) != NOTHING:
         return None
     if not torch.compiler.is_dynamo_compiling():
         return _run(layer, input, hx, lengths)
@@ -44,15 +42,17 @@ def _run(layer, input, hx, lengths):
     slow = ragged or bool(layer.proj_size)
     if not engine.whole(loops, function, x, steps, batch, (*weights, *state), slow, layer.backend):
         return None
-    shapes = [(len(loops), batch, size) for size in sizes]
-    if hx is None:
-        state = [x.new_zeros(shape) for shape in shapes]
-    elif not batched:
-        state = [s.unsqueeze(1) for s in state if s.dim() == 2]
-    if [s.shape for s in state] != shapes or x.size(-1) != layer.input_size:
+    if x.size(-1) != layer.input_size:
         return None
     for t in (weights[0], *state):
         if t.dtype is not x.dtype and not torch.is_autocast_enabled(x.device.type):
+            return None
+    shapes = [(len(loops), batch, size) for size in sizes]
+    if hx is None:
+        state = [x.new_zeros(shape) for shape in shapes]
+    else:
+        state = state if batched else [s.unsqueeze(1) for s in state if s.dim() == 2]
+        if [s.shape for s in state] != shapes:
             return None
     if lengths is not None:
         lengths = packing.check_lengths(lengths, x.transpose(0, 1) if layer.batch_first else x)

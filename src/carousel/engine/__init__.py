@@ -163,18 +163,21 @@ def _choose(
     """The engine, and the kernel's key if it is "fused"."""
     if backend == "eager":
         return Choice("eager", "backend='eager'"), ""
+    by_speed = backend == "auto" and not torch.compiler.is_dynamo_compiling() and not _not_fused(x)
+    single = by_speed and short.loops(x.size(0)) and "for a single step a kernel has nothing to gain"
+    if single and not loop.function:
+        return Choice("eager", single), ""
     if obstacle := _obstacle(loop, (x, *state, *tensors.values()), masks, record):
         return Choice("eager", obstacle), ""
     given = (loop, tensors, x, state, masks, norms)
     if backend == "torch":
         missing = _not_torchs(*given)
         return Choice("eager", missing) if missing else Choice("torch", "backend='torch'"), ""
-    if backend == "auto" and not torch.compiler.is_dynamo_compiling() and not _not_fused(x):
-        theirs = loop.function and not loop.cell.proj_size and not _not_torchs(*given)
-        if theirs and (reason := _short(loop.function, x, x.size(0), x.size(1), (*tensors.values(), *state))):
-            return Choice("torch", reason), ""
-        if reason := short.loops(x.size(0)):
-            return Choice("eager", reason), ""
+    theirs = by_speed and loop.function and not loop.cell.proj_size and not _not_torchs(*given)
+    if theirs and _short(loop.function, x, x.size(0), x.size(1), (*tensors.values(), *state)):
+        return Choice("torch", _SHORT), ""
+    if single:
+        return Choice("eager", single), ""
     key, reason = _fused(loop, tensors, x, state, masks)
     if key:
         return Choice("fused", reason), key
@@ -218,19 +221,22 @@ def whole(loops, function: str, x: Tensor, steps: int, batch: int, tensors, slow
         if torch_kernels.unfit(function, x):
             return False
         reason = f"torch's own kernel: {reason}"
-    elif backend == "auto" and (slow or not (reason := _short(function, x, steps, batch, tensors))):
+    elif backend == "auto" and (slow or not _short(function, x, steps, batch, tensors)):
         return False
     if (taken := _listener.get()) is not None:
-        taken += [Choice("torch", reason if backend == "auto" else "backend='torch'")] * len(loops)
+        taken += [Choice("torch", (reason or _SHORT) if backend == "auto" else "backend='torch'")] * len(loops)
     return True
 
 
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 
-def _short(function: str, x: Tensor, steps: int, batch: int, tensors: Sequence[Tensor]) -> str:
-    """Why torch's own kernel is better than ours for a run that both can do, or "". Of the tensors, the first two are
-    the weights."""
+_SHORT = "torch's own kernel is the faster one for a sequence as short as this"
+
+
+def _short(function: str, x: Tensor, steps: int, batch: int, tensors: Sequence[Tensor]) -> bool:
+    """Whether torch's own kernel is better than ours for a run that both can do. Of the tensors, the first two are the
+    weights."""
     training = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
     return short.torchs(function, steps, batch, tensors[1].size(1), x.dtype is torch.float64, training)
 

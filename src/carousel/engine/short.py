@@ -9,14 +9,12 @@ H. Where the two are within some percent of each other it is torch's, so that no
 no LSTM in float64, where ATen's runs step by step, as its GRU and RNN always do."""
 
 
-def torchs(function: str, steps: int, batch: int, hidden: int, double: bool, training: bool) -> str:
-    """Why torch's kernel is taken, or ""."""
+def torchs(function: str, steps: int, batch: int, hidden: int, double: bool, training: bool) -> bool:
+    """Whether torch's kernel is taken."""
     limit = LIMITS["gru" if double and function == "lstm" else function][training]
-    if steps * (16 + batch) > limit + hidden // 5:
-        return ""
-    return f"torch's own kernel is the faster one for {steps} step{'s' * (steps > 1)} of {batch} x {hidden}"
+    return steps * (16 + batch) <= limit + hidden // 5
 
 
-def loops(steps: int) -> str:
-    """Why the loop is taken, for a cell that torch does not have, or ""."""
-    return "for a single step the kernel has nothing to gain" if steps == 1 else ""
+def loops(steps: int) -> bool:
+    """Whether the loop is taken for a cell that torch does not have: for a single step a kernel has nothing to gain."""
+    return steps == 1
