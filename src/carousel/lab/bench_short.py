@@ -61,11 +61,11 @@ def measure(own: type[carousel.Cell], threads: list[int], repeats: int, console)
         x, weights = torch.randn(shape), torch.randn(shape)
         both = [make(width) for make in modules[name]]
         engine = "torch" if name in CELLS else _engine(both[0], x, work)
-        calls = [max(1, int(LEAST / min(_seconds(work, m, x, weights, 1) for _ in range(3)))) for m in both]
+        calls = [max(1, int(LEAST / min(seconds(work, m, x, weights, 1) for _ in range(3)))) for m in both]
         turns = []
         for turn in range(repeats):
             order = (0, 1) if turn % 2 else (1, 0)
-            taken = {k: _seconds(work, both[k], x, weights, calls[k]) for k in order}
+            taken = {k: seconds(work, both[k], x, weights, calls[k]) for k in order}
             turns.append((taken[0], taken[1]))
         ours, rival = (statistics.median(taken) for taken in zip(*turns, strict=True))
         speed = statistics.median(b / a for a, b in turns)
@@ -78,7 +78,7 @@ def _engine(layer: nn.Module, x: Tensor, work: Callable) -> str:
         return carousel.explain(layer, x)[0].engine
 
 
-def _seconds(work: Callable, module: nn.Module, x: Tensor, weights: Tensor, calls: int) -> float:
+def seconds(work: Callable, module: nn.Module, x: Tensor, weights: Tensor, calls: int) -> float:
     # What one thread has had of the CPU, where there is but one: others at work on the machine do not count.
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     begin = clock()
