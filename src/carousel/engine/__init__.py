@@ -89,9 +89,7 @@ def run(
     if taken is not None:
         taken.append(choice)
     if key:
-        from .fused import KERNELS
-
-        return (*KERNELS[key].run(loop.cell, x, state, tensors, masks, norms), {})
+        return (*_kernel(key).run(loop.cell, x, state, tensors, masks, norms), {})
     if choice.engine == "torch":
         return (*torch_kernels.run(loop, tensors, x, state), {})
     if backend in ("fused", "torch") and taken is None:  # who asks for the reason is told it
@@ -301,11 +299,8 @@ def _fused(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, mask
     if not (kind.forward is Cell.forward and kind.step is Cell.step and kind.project is Cell.project):
         return "", f"{kind.__name__} has a step of its own, which only the loop can run"
     key, reason = _plan(loop, x.dtype, *masks.kinds)
-    if key:
-        from .fused import KERNELS
-
-        if misfit := KERNELS[key].misfit(x, state, tensors):
-            return "", misfit
+    if key and (misfit := _kernel(key).misfit(x, state, tensors)):
+        return "", misfit
     return key, reason
 
 
@@ -327,3 +322,10 @@ def _plan(loop: Loop, dtype: torch.dtype, *kinds) -> tuple[str, str]:
     from .fused import plan
 
     return plan(loop.cell, Kinds(*kinds), dtype)
+
+
+def _kernel(key: str):
+    """Of a plan."""
+    from .fused import KERNELS
+
+    return KERNELS[key]
