@@ -89,9 +89,7 @@ def run(
     if taken is not None:
         taken.append(choice)
     if key:
-        from .fused import KERNELS
-
-        return (*KERNELS[key].run(loop.cell, x, state, tensors, masks, norms), {})
+        return (*_kernel(key).run(loop.cell, x, state, tensors, masks, norms), {})
     if choice.engine == "torch":
         return (*torch_kernels.run(loop, tensors, x, state), {})
     if backend in ("fused", "torch") and taken is None:  # who asks for the reason is told it
@@ -300,11 +298,8 @@ def _fused(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, mask
         if tensor.dtype != x.dtype and tensor.is_floating_point():
             return "", f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
     key, reason = _plan(loop, x.dtype, *masks.kinds)
-    if key:
-        from .fused import KERNELS
-
-        if misfit := KERNELS[key].misfit(x, state, tensors):
-            return "", misfit
+    if key and (misfit := _kernel(key).misfit(x, state, tensors)):
+        return "", misfit
     return key, reason
 
 
@@ -326,3 +321,10 @@ def _plan(loop: Loop, dtype: torch.dtype, *kinds) -> tuple[str, str]:
     from .fused import plan
 
     return plan(loop.cell, Kinds(*kinds), dtype)
+
+
+def _kernel(key: str):
+    """Of a plan."""
+    from .fused import KERNELS
+
+    return KERNELS[key]

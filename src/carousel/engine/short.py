@@ -1,6 +1,6 @@
 """Short sequences on a CPU: the engine that is the fastest, as `scripts/bench.py --short` measures it."""
 
-LIMITS = {"lstm": (1200, 600), "gru": (97, 97), "rnn_tanh": (400, 245), "rnn_relu": (400, 245)}
+LIMITS = {"lstm": (1200, 600), "gru": (120, 97), "rnn_tanh": (480, 245), "rnn_relu": (480, 245)}
 """Up to where torch's own kernel is taken, in inference and in training.
 
 Ours packs the weights in each call and has more of Python around it, which is worth it after some steps. Measured at

@@ -192,7 +192,18 @@ class Fused:
             raise MemoryError("no memory for the kernel's buffers")
 
 
-KERNELS: dict[str, Fused] = {}
+class Kernels:
+    """The kernels by key. No dictionary, of which a compiler keeps what it has seen at first: it may ask for one kernel
+    after the other, each made as it comes to it."""
+
+    def __getitem__(self, key: str) -> Fused:
+        return getattr(self, key)
+
+    def __setitem__(self, key: str, kernel: Fused) -> None:
+        setattr(self, key, kernel)
+
+
+KERNELS = Kernels()
 
 
 def forward(
