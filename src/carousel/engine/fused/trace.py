@@ -70,7 +70,7 @@ def _where(error: Exception) -> str:
 
 
 def _is_own(frame: traceback.FrameSummary) -> bool:
-    others = (Path(torch.__file__).parent, Path(__file__).parents[1])
+    others = (Path(torch.__file__).parent, Path(__file__).parents[2])
     return not any(Path(frame.filename).is_relative_to(folder) for folder in others) and frame.filename[0] != "<"
 
 
