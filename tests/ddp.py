@@ -1,6 +1,9 @@
-"""Run by test_ddp.py in two processes: every cell at once under Lightning's strategy=ddp, against one process."""
+"""Run by test_ddp.py in two processes under Lightning's strategy=ddp, against one process: every cell at once, and a
+stream with its state carried over."""
 
+import copy
 import sys
+from functools import partial
 
 import lightning as L
 import torch
@@ -9,6 +12,11 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from twins import CATALOGUE, fill
 
 import carousel
+from carousel.lab import data
+from carousel.lab.data import SequenceData
+from carousel.lab.model import SequenceModel
+from carousel.lab.module import SequenceModule, scores
+from carousel.lab.tasks import Classification, Stream
 
 SEQUENCES = torch.randn(16, 5, 2, generator=torch.Generator().manual_seed(1))
 
@@ -35,19 +43,83 @@ class EveryCell(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def main():
-    module = EveryCell()
-    trainer = L.Trainer(
+class Letters(Stream, Classification):
+    """The next of seven letters, each the sum of the two before and some noise."""
+
+    symbols = True
+    input_size = output_size = 7
+    chunk = 5
+
+    def series(self, split):
+        num = {"train": 400, "val": 101, "test": 50}[split]  # of the second, rows of 13 and 10 steps
+        noise = torch.randint(2, (num + 1,), generator=torch.Generator().manual_seed(num))
+        letters = noise.cumsum(0).cumsum(0) % 7
+        return letters[:-1], letters[1:]
+
+
+class Remembers(SequenceModule):
+    """Which batches it was trained on."""
+
+    def on_fit_start(self):
+        super().on_fit_start()
+        self.batches = []
+
+    def training_step(self, batch, k):
+        self.batches.append(batch)
+        return super().training_step(batch, k)
+
+
+def two_processes(**options):
+    return L.Trainer(
         accelerator="cpu",
         devices=2,
         strategy="ddp",
-        max_epochs=2,
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
+
+
+def a_stream():
+    torch.manual_seed(0)
+    task = Letters()
+    model = SequenceModel(carousel.LSTM(7, 6, batch_first=True, dtype=torch.float64), task)
+    module = Remembers(copy.deepcopy(model), task, partial(torch.optim.SGD, lr=0.5))
+    trainer = two_processes(max_steps=25, limit_train_batches=25, val_check_interval=25, check_val_every_n_epoch=None)
+    trainer.fit(module, SequenceData(task, 4, eval_size=8))
+    said = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    rank, data.process = trainer.global_rank, lambda: (0, 1)  # from here on as alone
+    alone = SequenceModule(model, task)
+    optimizer = torch.optim.SGD(alone.parameters(), lr=0.5)
+    batches = iter(SequenceData(task, 8).train_dataloader())  # nine a time through: 25 begin anew twice
+    for mine, batch in zip(module.batches, batches, strict=False):
+        assert mine.goes_on == batch.goes_on
+        for own, whole in zip(mine[:2], batch[:2], strict=True):
+            assert torch.equal(own, whole[4 * rank : 4 * rank + 4])
+        optimizer.zero_grad()
+        loss = alone.loss(batch, "train")
+        loss.backward()
+        optimizer.step()
+    assert len(module.batches) == 25
+    for a, b in zip(module.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(a.data, b.data, rtol=1e-9, atol=1e-12)
+    assert abs(said["train/loss"] - loss.item()) < 1e-6  # logged in float32
+
+    counted = data.once(task.series("val"), 5, 8)
+    assert sum(int((batch.target >= 0).sum()) for batch in counted) == 101
+    found = scores(task, alone.predictor(), counted)
+    for name, value in found.items():
+        assert abs(said[f"val/{name}"] - value) < 1e-6, name
+    print(f"rank {rank}: the stream agrees", flush=True)
+
+
+def every_cell():
+    module = EveryCell()
+    trainer = two_processes(max_epochs=2)
     trainer.fit(module)
     assert trainer.world_size == 2
     assert trainer.global_step == 4
@@ -62,6 +134,11 @@ def main():
     for (name, a), b in zip(module.named_parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(a.data, b.data, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
     print(f"rank {trainer.global_rank}: {len(module.layers)} layers agree", flush=True)
+
+
+def main():
+    every_cell()
+    a_stream()
 
 
 if __name__ == "__main__":

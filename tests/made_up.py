@@ -7,7 +7,7 @@ import pandas as pd
 from carousel.lab.records import FLOW_COLUMNS, PROBE_COLUMNS, write_record
 
 BARE = {"status": "finished", "model": "rnn", "task": "adding", "seq_len": 10, "seed": 0, "solved": False}
-BARE |= {"chance": 1 / 6, "steps_to_solve": None, "wall_time_s": 2.0}
+BARE |= {"baseline_loss": 1 / 6, "steps_to_solve": None, "wall_time_s": 2.0}
 BARE |= {part: {} for part in ("overrides", "metrics", "versions", "config")}
 """The least that is a record."""
 
@@ -44,7 +44,7 @@ def make_run(
         "experiment": experiment,
         "seq_len": seq_len,
         "seed": seed,
-        "chance": 1 / 6,
+        "baseline_loss": 1 / 6,
         "solved": solved,
         "steps_to_solve": steps_to_solve if solved else None,
         "overrides": overrides,

@@ -161,7 +161,7 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["model=foo"], "error: model=foo does not exist; allowed: custom, gru, gru_chrono, highway, indrnn"),
+        (["model=foo"], "error: model=foo does not exist; allowed: cfc, cho_gru, cornn, custom, diagonal_gru"),
         (["task=foo"], "error: task=foo does not exist; allowed: adding, "),
         (["task.seq_lenn=5"], "error: task.seq_lenn: no such option; allowed here: _target_, seq_len"),
         (["task.seq_len=1"], "error: task: seq_len must be an integer of at least 2, got 1"),
@@ -223,6 +223,40 @@ def test_ctrl_c_keeps_what_is_finished_and_the_sweep_can_be_taken_up_again(tmp_p
     assert call(tmp_path, "train.py", *arguments).returncode == 0
     kept = [p for p, stamp in first.items() if p.stat().st_mtime_ns == stamp]
     assert len(kept) == len(first)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to find processes in")
+def test_a_sweep_on_recorded_data_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
+    arguments = ["-m", "task=japanese_vowels", "model.hidden_size=4", "trainer.max_steps=20,400"]
+    arguments += ["trainer.val_check_interval=20", "hydra.launcher.n_jobs=1", "hydra.sweep.dir=sweep"]
+    killed, whole = (tmp_path / name / "sweep" for name in ("killed", "whole"))
+    killed.parent.mkdir()
+    whole.parent.mkdir()
+    process = start(killed.parent, *arguments)
+    wait_until(lambda: len(list(killed.glob("*/checkpoints/best.ckpt"))) == 2)
+    process.kill()
+    process.communicate(timeout=60)
+    assert {r["status"] for r in records(killed).values()} == {"finished", "running"}
+    (done,) = (killed / name for name, r in records(killed).items() if r["status"] == "finished")
+    before = {p: p.stat().st_mtime_ns for p in done.rglob("*")}
+
+    worker = next(r["pid"] for r in records(killed).values() if r["status"] == "running")
+    wait_until(lambda: not Path(f"/proc/{worker}").exists())
+    assert call(killed.parent, "train.py", *arguments).returncode == 0
+    assert {p: p.stat().st_mtime_ns for p in done.rglob("*")} == before
+    assert call(whole.parent, "train.py", *arguments).returncode == 0
+    texts = [(sweep / "report.md").read_text().splitlines() for sweep in (killed, whole)]
+    without = [[line for line in text if "of computing" not in line] for text in texts]
+    assert without[0] == without[1]
+    for name in ("results", "gradient_flow", "loss_curves", "measurements"):
+        tables = [pd.read_csv(sweep / f"{name}.csv") for sweep in (killed, whole)]
+        pd.testing.assert_frame_equal(
+            *(table.drop(columns=["wall_time_s", "pid"], errors="ignore") for table in tables)
+        )
+    files = [{p.relative_to(sweep) for p in sweep.rglob("*") if "events" not in p.name} for sweep in (killed, whole)]
+    assert files[0] == files[1]
+    events = [len(list(sweep.glob("*/events*"))) for sweep in (killed, whole)]
+    assert events[0] == events[1]
 
 
 @pytest.mark.parametrize(("number", "presses"), [(signal.SIGINT, 3), (signal.SIGHUP, 1)])

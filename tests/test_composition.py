@@ -12,6 +12,7 @@ from torch.func import functional_call, grad, jacrev, jvp, vmap
 from twins import CATALOGUE, fill, tensors
 
 import carousel
+from carousel import cells
 
 
 @pytest.fixture(params=CATALOGUE)
@@ -31,6 +32,8 @@ def test_gradcheck_and_gradgradcheck(layer):
 
     def run(x, *tensors):
         output, last = functional_call(layer, dict(zip([names[k] for k in keep], tensors, strict=True)), (x,))
+        if isinstance(layer.cell(), cells.SLSTMCell):  # of which h alone does not depend on what is detached
+            return output
         return (output, *(last if isinstance(last, tuple) else (last,)))
 
     arguments = (x, *[parameters[k].detach().requires_grad_() for k in keep])

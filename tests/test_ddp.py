@@ -8,7 +8,7 @@ from twins import CATALOGUE
 SCRIPT = Path(__file__).parent / "ddp.py"
 
 
-def test_two_processes_train_every_cell_as_one_does():
+def test_two_processes_train_every_cell_and_a_stream_as_one_does():
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     done = subprocess.run(
         [sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=240, env=environment, check=False
@@ -16,3 +16,4 @@ def test_two_processes_train_every_cell_as_one_does():
     assert done.returncode == 0, done.stderr[-2000:]
     for rank in range(2):
         assert f"rank {rank}: {len(CATALOGUE)} layers agree" in done.stdout
+        assert f"rank {rank}: the stream agrees" in done.stdout

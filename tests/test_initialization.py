@@ -7,7 +7,7 @@ from torch import nn
 import carousel
 from carousel import cells
 from carousel.gradients import gates
-from carousel.initialization import Chrono, ForgetBias, Identity, Orthogonal, RecurrentUniform
+from carousel.initialization import Chrono, ForgetBias, Identity, Orthogonal
 
 
 def forget_bias(layer):
@@ -165,19 +165,6 @@ def test_arguments_of_initializers_are_numbers():
         ForgetBias("abc")
     with pytest.raises(TypeError, match="t_max should be a number of steps, got None"):
         Chrono(None)
-    with pytest.raises(ValueError, match="t_max must be at least 1, got 0"):
-        RecurrentUniform(0)
-
-
-def test_the_recurrent_weights_of_an_indrnn():
-    layer = carousel.Recurrent(cells.IndRNNCell, 2, 20_000, init=RecurrentUniform(t_max=10))
-    u, most = layer.weight_hh_l0.detach(), 2**0.1
-    assert 0 <= u.min() <= u.max() <= most
-    torch.testing.assert_close(
-        u.quantile(torch.tensor([0.25, 0.75])), torch.tensor([0.25, 0.75]) * most, rtol=0.03, atol=0
-    )
-    with pytest.raises(ValueError, match=r"one recurrent weight a unit.* GRUCell has the shape \(9, 3\)"):
-        carousel.GRU(2, 3, init=RecurrentUniform(10))
 
 
 @pytest.mark.parametrize("shape", [(2, 9, 3), (2, 3, 3, 3), (3, 2, 3, 3)], ids=str)

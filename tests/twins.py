@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import carousel
+from carousel import cells
 from carousel.cells import ABLATIONS, HighwayCell, IndRNNCell, JANETCell, LSTMVariantCell, MGUCell
 
 LAYERS = {
@@ -33,8 +34,16 @@ CATALOGUE = {
     "highway": (HighwayCell, {}),
     "lstm_layer_norm": (LSTMVariantCell, {"layer_norm": True, "peephole": True}),
     **{f"lstm_{name}": (LSTMVariantCell, options) for name, options in ABLATIONS.items()},
+    "cho_gru": (cells.ChoGRUCell, {}),
+    "min_gru": (cells.MinGRUCell, {}),
+    "lem": (cells.LEMCell, {}),
+    "cfc": (cells.CfCCell, {"timed": True}),
+    "fast_grnn": (cells.FastGRNNCell, {"rank": 2}),
+    "slstm": (cells.SLSTMCell, {}),
+    "highway_deep": (cells.HighwayCell, {"depth": 2}),
 }
-"""Every cell of the project, with the options that change its equations."""
+"""Cells of every form of step, with the options that change their equations; the others of their kind stand in
+test_modern."""
 
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no compiler")
 

@@ -7,6 +7,7 @@ from .keras import from_keras, to_keras
 from .layer import Recurrent
 from .regularization import Detach, Regularization
 from .twins import GRU, LSTM, RNN, from_torch
+from .xlstm import from_xlstm
 
 __all__ = [
     "GRU",
@@ -23,6 +24,7 @@ __all__ = [
     "explain",
     "from_keras",
     "from_torch",
+    "from_xlstm",
     "gradients",
     "initialization",
     "to_keras",

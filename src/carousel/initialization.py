@@ -45,36 +45,16 @@ class Chrono:
     t_max: int
 
     def __post_init__(self) -> None:
-        _check_t_max(self.t_max, 2)
+        if not isinstance(self.t_max, numbers.Real):
+            raise TypeError(f"t_max should be a number of steps, got {self.t_max!r}")
+        if not self.t_max >= 2:
+            raise ValueError(f"t_max must be at least 2, got {self.t_max}")
 
     def __call__(self, cell: Cell) -> None:
-        bias = cell.weight_hh.new_empty(cell.hidden_size).uniform_(1, self.t_max - 1).log()
+        bias = cell.weight_ih.new_empty(cell.hidden_size).uniform_(1, self.t_max - 1).log()
         _set_bias(cell, cell.keep_gate, bias, "Chrono")
         if cell.write_gate is not None:
             _set_bias(cell, cell.write_gate, -bias, "Chrono")
-
-
-@dataclass(frozen=True)
-class RecurrentUniform:
-    """Draw the recurrent weight of units that see themselves alone from U(0, 2^(1/t_max)): no gradient grows by more
-    than a factor of 2 within `t_max` steps (Li et al. 2018, section 4.1, for `IndRNNCell`).
-
-    Raises:
-        ValueError: `t_max` is under 1.
-    """
-
-    t_max: int
-
-    def __post_init__(self) -> None:
-        _check_t_max(self.t_max, 1)
-
-    def __call__(self, cell: Cell) -> None:
-        if cell.weight_hh.shape not in ((cell.hidden_size,), (cell.hidden_size, 1)):
-            raise ValueError(
-                "RecurrentUniform needs a cell with one recurrent weight a unit, as an IndRNNCell; "
-                f"that of {type(cell).__name__} has the shape {tuple(cell.weight_hh.shape)}"
-            )
-        nn.init.uniform_(cell.weight_hh, 0, 2 ** (1 / self.t_max))
 
 
 @dataclass(frozen=True)
@@ -122,24 +102,25 @@ def _zero_biases(cell: Cell) -> None:
 
 
 def _set_bias(cell: Cell, gate: str | None, value: float | Tensor, who: str) -> None:
-    """Of the two biases that are only ever added, one carries the value and the other is zeroed."""
+    """Of biases that are only ever added, the first carries the value and the others are zeroed."""
     if gate is None:
         raise ValueError(
             f"{who} needs a cell with a gate that keeps the old state; {type(cell).__name__} has none here"
         )
     gate, complement = signed(gate)
-    biases = [getattr(cell, name, None) for name in cell.gate_biases]
-    if any(bias is None for bias in biases):
+    biases = [getattr(cell, name) for name in cell.gate_biases if getattr(cell, name, None) is not None]
+    if not biases:
         raise ValueError(f"{who} needs bias=True")
     with torch.no_grad():
+        for bias in biases:
+            bias[cell.rows(gate)] = 0
         biases[0][cell.rows(gate)] = -value if complement else value
-        biases[1][cell.rows(gate)] = 0
 
 
 def _recurrent_matrices(cell: Cell, who: str) -> list[Tensor]:
     """Views of the recurrent weight: a matrix for each gate, from (G*H, H) or (G*H, P); with heads apart for each gate
     and head, from (..., G*d, d) or (..., d, d)."""
-    weight = cell.weight_hh
+    weight = getattr(cell, "weight_hh", torch.empty(0))
     rows = cell.hidden_size if weight.dim() == 2 else weight.size(-1)
     if weight.dim() < 2 or weight.size(-2) % rows or (weight.dim() == 2 and weight.size(1) != cell.output_size):
         raise ValueError(
@@ -147,10 +128,3 @@ def _recurrent_matrices(cell: Cell, who: str) -> list[Tensor]:
             f"{type(cell).__name__} has the shape {tuple(weight.shape)}"
         )
     return [block for matrix in weight.detach().view(-1, *weight.shape[-2:]) for block in matrix.split(rows)]
-
-
-def _check_t_max(t_max: float, least: int) -> None:
-    if not isinstance(t_max, numbers.Real):
-        raise TypeError(f"t_max should be a number of steps, got {t_max!r}")
-    if not t_max >= least:
-        raise ValueError(f"t_max must be at least {least}, got {t_max}")

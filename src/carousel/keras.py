@@ -1,20 +1,22 @@
 """Weights of Keras' layers, to our layers and back. It reads arrays; Keras itself is not needed."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .cells import Cell, GRUCell, LSTMCell, RNNCell
+from .cells import Cell, ChoGRUCell, GRUCell, LSTMCell, RNNCell
 from .layer import Recurrent
 from .regularization import Regularization
 from .twins import GRU, LSTM, RNN, from_torch
 
-LAYERS = {"LSTM": LSTM, "GRU": GRU, "SimpleRNN": RNN}
-CELLS = {LSTMCell: "LSTM", GRUCell: "GRU", RNNCell: "SimpleRNN"}
-GATES = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "SimpleRNN": (0,)}
+BEFORE = "GRU with reset_after=False"
+LAYERS = {"LSTM": LSTM, "GRU": GRU, "SimpleRNN": RNN, BEFORE: partial(Recurrent, ChoGRUCell)}
+CELLS = {LSTMCell: "LSTM", GRUCell: "GRU", RNNCell: "SimpleRNN", ChoGRUCell: BEFORE}
+GATES = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "SimpleRNN": (0,), BEFORE: (1, 0, 2)}
 """Where each of our gates is among Keras', and the other way round: i f c o is our i f g o, z r h our r z n."""
-HAD = {"activation": ("tanh",), "recurrent_activation": ("sigmoid",), "reset_after": (True,), "merge_mode": ("concat",)}
+HAD = {"activation": ("tanh",), "recurrent_activation": ("sigmoid",), "merge_mode": ("concat",)}
 HAD |= dict.fromkeys(("stateful", "unroll", "time_major"), (False,))
 HAD |= dict.fromkeys(("dropout", "recurrent_dropout"), (0,))
 HAD |= {f"{which}_{what}": (None,) for which in ("kernel", "recurrent", "bias", "activity")
@@ -22,12 +24,13 @@ HAD |= {f"{which}_{what}": (None,) for which in ("kernel", "recurrent", "bias", 
 """Settings of Keras' layers on which the numbers depend, in training or out of it, and which of them ours have."""
 
 
-def from_keras(layer: Any, **options: Any) -> LSTM | GRU | RNN:
+def from_keras(layer: Any, **options: Any) -> LSTM | GRU | RNN | Recurrent:
     """Our layer, with copies of the weights of a `keras.layers.LSTM`, `GRU`, `SimpleRNN` or `Bidirectional` of one.
 
     It is batch-first, as Keras is, and returns all outputs and the last state: `output[:, -1]` is what Keras returns
-    of one direction without `return_sequences`. Keras' LSTM and SimpleRNN have one bias where torch has two: it
-    becomes `bias_ih`, and `bias_hh` stays 0 and frozen, so that training moves their sum as it does in Keras.
+    of one direction without `return_sequences`. A GRU with `reset_after=False` becomes a `Recurrent` of `ChoGRUCell`.
+    That, Keras' LSTM and its SimpleRNN have one bias where torch has two: it becomes `bias_ih`, and `bias_hh` stays 0
+    and frozen, so that training moves their sum as it does in Keras.
 
     Args:
         layer: that has been built; or its weights, as `layer.get_weights()` lists them: kernel, recurrent kernel and,
@@ -41,7 +44,7 @@ def from_keras(layer: Any, **options: Any) -> LSTM | GRU | RNN:
     """
     parts = _parts(layer)
     arrays = [[_tensor(w) for w in (_weights(p, reverse=k > 0) if _is_layer(p) else p)] for k, p in enumerate(parts)]
-    kinds = [_kind(part, told=_is_layer(p)) for part, p in zip(arrays, parts, strict=True)]
+    kinds = [_kind(part, p if _is_layer(p) else None) for part, p in zip(arrays, parts, strict=True)]
     activations = [p.get_config()["activation"] for p in parts if _is_layer(p) and kinds[0] == "SimpleRNN"]
     shapes = [[tuple(w.shape) for w in part] for part in arrays]
     for what, both in (("layers", kinds), ("weights", shapes), ("activations", activations)):
@@ -151,18 +154,18 @@ def _tensor(array: Any) -> Tensor:
     return array.detach() if isinstance(array, Tensor) else torch.as_tensor(array)
 
 
-def _kind(arrays: list[Tensor], told: bool) -> str:
-    """Whose weights these are, by their shapes; `told` is whether the layer's settings have been seen."""
+def _kind(arrays: list[Tensor], layer: Any) -> str:
+    """Whose weights these are, by their shapes, and by the layer's settings if it is at hand."""
     shapes = [tuple(w.shape) for w in arrays]
     for kind, gates in GATES.items():
         units = shapes[1][0] if len(shapes[1]) == 2 else 0
         rows = len(gates) * units
         one = [(shapes[0][0], rows), (units, rows)]
-        if kind == "GRU" and shapes == [*one, (rows,)]:
-            raise ValueError("GRU: reset_after=False has no counterpart here; what has is reset_after=True")
-        if kind == "GRU" and shapes == one and not told:
-            raise ValueError("GRU: without a bias, weights do not tell reset_after; give the layer, or a bias of zeros "
-                             f"of shape {(2, rows)} if it is true")  # fmt: skip
+        if kind == "GRU" and shapes == one:
+            if layer is None:
+                raise ValueError("GRU: without a bias, weights do not tell reset_after; give the layer, or a bias of "
+                                 f"zeros of shape {(2, rows)} if it is true, of {(rows,)} if not")  # fmt: skip
+            return kind if layer.get_config()["reset_after"] else BEFORE
         if shapes in (one, [*one, (2, rows) if kind == "GRU" else (rows,)]):
             return kind
     raise ValueError(f"expected the kernel, recurrent kernel and bias of an LSTM, GRU or SimpleRNN, got {shapes}")
@@ -184,5 +187,5 @@ def _fill(cell: Cell, arrays: list[Tensor]) -> None:
             cell.bias_ih.copy_(_reordered(cell, both[0]))
             cell.bias_hh.copy_(_reordered(cell, both[1]))
         else:
-            cell.bias_ih.copy_(both)
+            cell.bias_ih.copy_(_reordered(cell, both))
             cell.bias_hh.zero_().requires_grad_(False)

@@ -51,14 +51,14 @@ class SideBySide(Launcher):
         self.composed: dict[tuple[str, ...], DictConfig] = {}  # by the choices of groups
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        from carousel.lab import app, records  # here, for Hydra imports this file for every application
+        from carousel.lab import app, records, sweep  # here, for Hydra imports this file for every application
 
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir)
         if len(job_overrides) > 20:
             _say(f"sweep: checking {len(job_overrides)} runs for {folder}")
         jobs = [self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides)]
-        todo = app.prepare(jobs, _say)
+        todo = sweep.prepare(jobs, _say)
         runs = list(dict.fromkeys(map(_folder, jobs)))
         app.launched.setdefault(folder, []).extend(runs)
         records.list_runs(folder, [str(run.relative_to(folder)) for run in runs])
@@ -67,7 +67,7 @@ class SideBySide(Launcher):
             f"sweep: {len(todo)} runs, {self.n_jobs} at a time, in {folder}"
             + f" ({kept} are there already)" * (kept > 0)
         )
-        self._run(todo, app.give_up)
+        self._run(todo, sweep.give_up)
         returns = []
         for overrides, job in zip(job_overrides, jobs, strict=True):
             returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 import carousel
 from carousel.gradients import flow, lyapunov, memory_length, paths, theory
@@ -238,7 +239,7 @@ def test_what_cannot_be_predicted_is_left_empty(tmp_path):
 
 
 def test_stop_when_solved_stops_at_the_first_solved_validation(tmp_path, monkeypatch):
-    monkeypatch.setattr(Adding, "solved", lambda self, loss: loss < 0.17)  # soon reached: chance is 1/6
+    monkeypatch.setattr(Adding, "solved", lambda self, loss: loss < 0.17)  # soon reached: the baseline is at 1/6
     callback = StopWhenSolved()
     trainer, _, _, events = fit(tmp_path, carousel.LSTM(2, 16, batch_first=True), [callback], steps=500)
     losses = {e.step: e.value for e in events.Scalars(tag("val/loss"))}
@@ -258,7 +259,7 @@ def test_each_loss_stands_in_a_chart_with_the_baselines(tmp_path):
     (layout,) = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val
     for name in ("validation loss, and the baselines'", "training loss, and the baselines'"):
         assert name.encode() in layout
-    assert events.Scalars(tag("val/chance"))[0].value == pytest.approx(1 / 6)
+    assert events.Scalars(tag("val/baseline_best constant"))[0].value == pytest.approx(1 / 6)
 
 
 @pytest.mark.parametrize("arguments", [(0, 5), (5, 0), (2.5, 1)])
@@ -306,9 +307,18 @@ def test_examples_are_files_and_cards_of_tensorboard(tmp_path):
     text = f"  {answer:.6f}\n* no list\n"
     assert (tmp_path / "examples" / "an_answer.txt").read_text() == text
     assert (tmp_path / "examples" / "a_sum.png").read_bytes().startswith(b"\x89PNG")
-    assert events.Tags()["images"] == ["examples/a sum"]
-    (shown,) = events.Tensors("examples/an answer/text_summary")
+    assert events.Tags()["images"] == [tag("examples/a sum")]
+    (shown,) = events.Tensors(tag("examples/an answer/text_summary"))
     assert shown.tensor_proto.string_val[0].decode() == f"      {answer:.6f}\n    * no list\n"  # code, in markdown
+
+
+def test_no_line_of_a_text_is_cut_off(tmp_path):
+    writer = SummaryWriter(tmp_path)
+    Examples(tmp_path)._show(writer, 1, "long", f"{'a' * 150}{'b' * 60}\n\nc")
+    writer.close()
+    (shown,) = EventAccumulator(str(tmp_path)).Reload().Tensors(tag("examples/long/text_summary"))
+    lines = shown.tensor_proto.string_val[0].decode().split("\n")
+    assert lines == ["    " + line for line in ("a" * 100, "a" * 50 + "b" * 50, "b" * 10, "", "c")]
 
 
 def test_examples_that_fail_are_a_warning(tmp_path):

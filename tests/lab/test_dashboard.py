@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from carousel.lab import dashboard
-from carousel.lab.records import collect
+from carousel.lab.records import collect, read_record, write_record
 from carousel.lab.report import write_report
 
 
@@ -29,16 +29,24 @@ def hparams(events):
 
 def test_the_loss_comes_first_and_the_epoch_not_at_all(tmp_path):
     logger = dashboard.TensorBoard(tmp_path, name="", version="")
-    names = ("epoch", "val/loss", "val/chance", "test/within_0.04", "gates/f_mean", "memory_length/c", "mine/x")
+    names = (
+        "epoch",
+        "val/loss",
+        "val/baseline_best constant",
+        "test/within_0.04",
+        "gates/f_mean",
+        "memory_length/c",
+        "mine/x",
+    )
     logger.log_metrics(dict.fromkeys(names, 1.0), 5)
     logger.finalize("success")
     tags = sorted(read(tmp_path).Tags()["scalars"])
     assert tags == [
-        "1_loss/baseline",
+        "1_loss/baseline_best constant",
         "1_loss/val",
-        "4_memory_length/c",
-        "5_gates/f_mean",
-        "9_accuracy/test_within_0.04",
+        "2_metrics/test_within_0.04",
+        "6_memory_length/c",
+        "7_gates/f_mean",
         "mine/x",
     ]
 
@@ -91,6 +99,37 @@ def test_a_report_leaves_one_summary_however_often_it_is_written(tmp_path):
     assert b"<!--" not in text.tensor_proto.string_val[0]
 
 
+def test_the_columns_of_a_task_without_a_goal_are_its_metrics(tmp_path):
+    """Of runs that lack the value of one column the parallel coordinates would show none."""
+    for model in ("rnn", "gru"):
+        folder = make_run(tmp_path, model, 10, metrics={"test/accuracy": 0.9, "val/accuracy": 0.8})
+        write_record(folder, read_record(folder) | {"solved": None})
+    assert columns_of(tmp_path) == {
+        "training steps": "outcome/steps",
+        "test loss": "outcome/test_loss",
+        "gradient horizon (lags)": "outcome/gradient_horizon",
+        "test accuracy": "2_metrics/test_accuracy",
+    }
+    make_run(tmp_path, "lstm", 10, task="latch")  # has another goal, and no such metric
+    assert set(columns_of(tmp_path)) == {"training steps", "test loss", "gradient horizon (lags)"}
+
+
+def columns_of(folder):
+    (value,) = dashboard.columns(collect(folder)).value
+    content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    return {metric.display_name: metric.name.tag for metric in content.experiment.metric_infos}
+
+
+def test_the_report_as_text_has_the_settings_last(tmp_path):
+    make_run(tmp_path, "rnn", 10)
+    write_report(collect(tmp_path), tmp_path)
+    (text,) = read(tmp_path / "summary").Tensors("report/text_summary")
+    text = text.tensor_proto.string_val[0].decode()
+    assert text.index("## What is solved") < text.index("## How the loss falls") < text.index("## Settings")
+    assert "`batch_size` | 32" in text
+    assert "<" not in text.replace("](<", "")
+
+
 def test_a_summary_that_cannot_be_written_stops_no_report_and_elsewhere_there_is_none(tmp_path):
     make_run(tmp_path / "runs", "rnn", 10)
     assert write_report(collect(tmp_path / "runs"), tmp_path / "runs", tmp_path / "elsewhere") == []
@@ -118,7 +157,7 @@ def test_the_link_pins_the_loss_the_gradient_and_the_memory_length(tmp_path, mod
     assert ("runColorGroup" in query) == (len(models) > 1)
     assert [card["tag"] for card in json.loads(query["pinnedCards"][0])] == [
         "1_loss/val",
-        "2_gradient_against_lag/log10_dL_dc_at_init",
-        "2_gradient_against_lag/log10_dL_dc_at_end",
-        "4_memory_length/c",
+        "4_gradient_against_lag/log10_dL_dc_at_init",
+        "4_gradient_against_lag/log10_dL_dc_at_end",
+        "6_memory_length/c",
     ]

@@ -63,7 +63,7 @@ def test_a_result_is_not_written_over(tmp_path, status):
 @pytest.mark.parametrize(
     "text",
     ["", '{"status": "fin', "[]", "{}", "5", "[" * 100000, '{"status": "finished"}', "\0\1\xff"]
-    + [json.dumps(BARE | {key: value}) for key, value in (("config", 5), ("status", None), ("chance", "abc"))],
+    + [json.dumps(BARE | {key: value}) for key, value in (("config", 5), ("status", None), ("baseline_loss", "abc"))],
 )
 def test_a_record_that_cannot_be_read_is_named_and_set_aside_with_all_that_is_of_the_run(tmp_path, text):
     folder = tmp_path / "run"

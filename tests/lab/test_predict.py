@@ -75,6 +75,15 @@ def test_loading_gives_the_same_forecasts(trained):
     assert torch.equal(load(folder, "last")(test.input), module(test.input))
 
 
+def test_a_model_is_loaded_where_its_series_is_not(trained, monkeypatch):
+    folder, module = trained
+    week, expected = module.task.values()[None, -168:, None], module.task.read(module.task.values()[None, -168:, None])
+    monkeypatch.setattr(Electricity, "values", lambda self: pytest.fail("the series is not there"))
+    task = load(folder).task
+    assert torch.equal(task.read(week), expected)
+    assert task.answer(torch.zeros(1, 24))[0, 0] == pytest.approx(module.task.scale()[0])
+
+
 def test_what_is_wrong_is_one_line(trained, tmp_path):
     (tmp_path / "short.csv").write_text("1\n2\n3\n")
     done = predicted(trained[0], tmp_path / "short.csv")

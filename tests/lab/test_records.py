@@ -22,6 +22,7 @@ from carousel.lab.records import (
     write,
     write_record,
 )
+from carousel.lab.style import looks
 
 
 def test_collect_gathers_every_run_failures_included(tmp_path):
@@ -223,6 +224,18 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text()) == record
 
 
+def test_what_older_runs_and_tables_call_otherwise_is_read(tmp_path):
+    folder = make_run(tmp_path / "runs", "rnn", 10)
+    make_run(tmp_path / "runs", "gru", 10)
+    record = read_record(folder)
+    write_record(folder, {"chance" if key == "baseline_loss" else key: x for key, x in record.items()})
+    results = collect(tmp_path / "runs").results
+    assert results["baseline_loss"].tolist() == [1 / 6, 1 / 6]
+    (tables := tmp_path / "tables").mkdir()
+    results.rename(columns={"baseline_loss": "chance"}).to_csv(tables / "results.csv", index=False)
+    assert collect(tables).results["baseline_loss"].tolist() == [1 / 6, 1 / 6]
+
+
 def test_a_sweep_knows_which_of_its_runs_were_not_begun(tmp_path):
     assert not_begun(tmp_path) == []
     list_runs(tmp_path, ["a", "b"])
@@ -243,7 +256,7 @@ def test_a_notebook_gets_the_tables_as_data_frames(tmp_path):
     tables = carousel.lab.results(tmp_path)
     assert tables._fields == ("results", "gradient_flow", "loss_curves", "measurements")
     assert all(isinstance(table, pd.DataFrame) and len(table) for table in tables)
-    style = figures.looks(tables.results)
+    style = looks(tables.results)
     assert figures.loss_curves(tables.loss_curves, tables.results, style).axes
     assert figures.gradient_flow(tables.gradient_flow, style).axes
     assert figures.solved(tables.results, style).axes

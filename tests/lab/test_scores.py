@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 from made_up import make_run
 
-from carousel.lab import figures, scores
+from carousel.lab import scores
 from carousel.lab.records import by_goal, collect, read_record, write_record
 from carousel.lab.report import legend, table, write_report
+from carousel.lab.style import looks
 
 
 @pytest.fixture
@@ -37,12 +38,21 @@ def test_the_table_has_the_baselines_and_the_spread_over_seeds(runs):
 def test_the_figure_has_a_point_a_run_and_a_line_a_baseline(runs):
     results = collect(runs).results
     rest = results[results["solved"].isna()]
-    (ax,) = scores.figure(rest, figures.looks(results)).axes
+    (ax,) = scores.figure(rest, looks(results)).axes
     points = {tuple(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "None"}
     assert points == {(0.8, 0.9), (0.5, 0.7)}
     said = {line.get_label(): list(line.get_xdata())[:1] for line in ax.lines if line.get_label()[0] != "_"}
     assert said == {"most frequent class": [0.1], "dtw": [0.85]}
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["LSTM", "RNN"]
+
+
+def test_the_baselines_names_hide_no_axis(runs):
+    results = collect(runs).results
+    figure = scores.figure(results[results["solved"].isna()], looks(results))
+    figure.savefig("/dev/null", format="png")
+    (ax,) = figure.axes
+    box = ax.get_legend().get_window_extent()
+    assert 0 <= box.y0 < box.y1 < ax.xaxis.label.get_window_extent().y0
 
 
 def test_a_report_tells_both_kinds_of_task(runs):
@@ -72,14 +82,14 @@ def test_the_tables_can_be_read_back(runs, tmp_path):
 def test_a_baseline_far_from_the_runs_is_told_and_does_not_squeeze_them(runs):
     results = collect(runs).results
     rest = results[results["solved"].isna()].assign(**{"baseline.most frequent class.test/accuracy": -9.0})
-    (ax,) = scores.figure(rest, figures.looks(results)).axes
+    (ax,) = scores.figure(rest, looks(results)).axes
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["most frequent class: -9, out of sight", "dtw"]
     assert ax.get_xlim()[0] > 0
 
 
 def test_a_failed_run_does_not_turn_a_task_into_one_that_is_solved(runs):
     folder = make_run(runs, "gru", 12, status="failed", task="speech")
-    write_record(folder, read_record(folder) | {"seq_len": None, "solved": None, "chance": None})
+    write_record(folder, read_record(folder) | {"seq_len": None, "solved": None, "baseline_loss": None})
     folder = make_run(runs, "gru", 12, status="failed")
     write_record(folder, read_record(folder) | {"solved": None})
     results = collect(runs).results

@@ -94,8 +94,12 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
     or one minus a gate ("1 - f" in an MGU)."""
     write_gate: ClassVar[str | None] = None
     """What multiplies the new content, in the same way, where that is a gate of its own ("i" in an LSTM)."""
-    gate_biases: ClassVar[tuple[str, str]] = ("bias_ih", "bias_hh")
-    """The two parameters (G*H,) of which the sum is what a gate opens to at zero input and state."""
+    gate_biases: ClassVar[tuple[str, ...]] = ("bias_ih", "bias_hh")
+    """The parameters (G*H,), those of them that there are, of which the sum is what a gate opens to at zero input and
+    state."""
+    has_hidden_map: ClassVar[bool] = True
+    """Whether the step has a product with the old h; a cell without one has neither `weight_hh` nor `bias_hh`, and its
+    `update` is given a `uh` of no blocks."""
     projectable: ClassVar[bool] = False
     """Whether `update` leaves the old h alone, so that h may be projected to another size."""
     twins: ClassVar[tuple[type[nn.Module], type[nn.Module]] | None] = None
@@ -142,8 +146,9 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The parameters, in torch's order. A cell with more of them adds to these."""
         rows = len(self.gates) * self.hidden_size
-        shapes = {"weight_ih": (rows, self.input_size), "weight_hh": (rows, self.output_size)}
-        shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if self.bias else {}
+        features = {"ih": self.input_size} | ({"hh": self.output_size} if self.has_hidden_map else {})
+        shapes = {f"weight_{name}": (rows, size) for name, size in features.items()}
+        shapes |= {f"bias_{name}": (rows,) for name in features} if self.bias else {}
         return shapes | ({"weight_hr": (self.proj_size, self.hidden_size)} if self.proj_size else {})
 
     @property
@@ -187,8 +192,8 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         return F.linear(x, self.weight_ih, self.bias_ih)
 
     def hidden_map(self, h: Tensor) -> Tensor:
-        """(..., H) -> (..., G*H)."""
-        return F.linear(h, self.weight_hh, self.bias_hh)
+        """(..., H) -> (..., G*H), or (..., 0) of a cell without one."""
+        return F.linear(h, self.weight_hh, self.bias_hh) if self.has_hidden_map else h[..., :0]
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         """The cell's equations.

@@ -1,27 +1,51 @@
 """Recurrent highway network."""
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from .cell import Cell, State
 
 
 class HighwayCell(Cell):
-    r"""One highway layer per step, with the carry gate tied to 1 - t (Zilly et al. 2017, eqs. 7-9, depth 1).
+    r"""Highway layers in each step, with the carry gate tied to 1 - t (Zilly et al. 2017, eqs. 7-9).
 
     .. math::
-        n_t &= \tanh(W_n x_t + U_n h_{t-1} + b_n) \\
-        t_t &= \sigma(W_t x_t + U_t h_{t-1} + b_t) \\
-        h_t &= t_t \odot n_t + (1 - t_t) \odot h_{t-1}
+        n_l &= \tanh(W_n x_t [l = 1] + U_n^l s_{l-1} + b_n^l) \\
+        t_l &= \sigma(W_t x_t [l = 1] + U_t^l s_{l-1} + b_t^l) \\
+        s_l &= t_l \odot n_l + (1 - t_l) \odot s_{l-1}, \qquad s_0 = h_{t-1}, \quad h_t = s_L
 
-    State: h, (B, H). Arguments, shapes and errors: see `Cell`.
+    Args:
+        depth: L, the layers.
+
+    Shapes: beyond the first layer `weight_ss` (L - 1, 2H, H) and `bias_ss` (L - 1, 2H). State: h, (B, H). Other
+    arguments, shapes and errors: see `Cell`. The gates are the first layer's.
+
+    Raises:
+        ValueError: `depth` is under 1.
     """
 
     gates = ("n", "t")
     keep_gate = "1 - t"
 
+    def __init__(self, *arguments, depth: int = 1, **options) -> None:
+        if depth < 1:
+            raise ValueError(f"depth should be at least 1, got {depth}")
+        self.depth = depth
+        super().__init__(*arguments, **options)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        more, H, shapes = self.depth - 1, self.hidden_size, super().shapes()
+        shapes |= {"weight_ss": (more, 2 * H, H)} if more else {}
+        return shapes | ({"bias_ss": (more, 2 * H)} if more and self.bias else {})
+
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         (h,) = state
-        n, t = (wx + uh).chunk(2, -1)  # (B, H) each
+        h, gates = self._layer(wx + uh, h)
+        for k in range(self.depth - 1):
+            h, _ = self._layer(F.linear(h, self.weight_ss[k], self.bias_ss[k] if self.bias else None), h)
+        return (h,), gates
+
+    def _layer(self, a: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        n, t = a.chunk(2, -1)  # (B, H) each
         n, t = n.tanh(), t.sigmoid()
-        h = t * n + (1 - t) * h
-        return (h,), {"n": n, "t": t}
+        return t * n + (1 - t) * h, {"n": n, "t": t}

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -17,14 +16,14 @@ from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from . import dashboard, folders, options, records
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
-from .saved import CHECKPOINTS, build_model, weights
+from .saved import CHECKPOINTS, build_model, settle, weights
 from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
@@ -129,94 +128,6 @@ def configuration(cfg: DictConfig, folder: Path) -> dict[str, object]:
     return config | options.code(config)
 
 
-def _identity(config: dict[str, object]) -> frozenset:
-    return frozenset((key, repr(value) if isinstance(value, list) else value) for key, value in config.items())
-
-
-def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: None) -> list[DictConfig]:
-    """Check a sweep's jobs. Two of one configuration are one run: the second gets the first's folder.
-
-    Returns:
-        Those that have no result yet.
-
-    Raises:
-        OptionError: one cannot be run, two would share a folder, a folder is in use, or it holds the result of
-            another configuration.
-    """
-    first: dict[frozenset, DictConfig] = {}
-    built: set[frozenset] = set()
-    configs, files = [], []
-    for k, job in enumerate(jobs):
-        HydraConfig.instance().set_config(job)
-        options.check(job, folders.parse(job.hydra.overrides.task))
-        config = configuration(job, Path(job.hydra.runtime.output_dir))
-        twin = first.setdefault(_identity(config), job)
-        if twin is job:
-            but_seeds = _identity({key: v for key, v in config.items() if key not in ("seed", "data_seed")})
-            if but_seeds not in built:
-                build(job, loggers=False)
-                built.add(but_seeds)
-            configs.append(config)
-            callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
-            files += [str(node[option]) for node in callbacks for option in ("path", "dirpath") if node.get(option)]
-        else:
-            with read_write(job.hydra), open_dict(job.hydra):
-                job.hydra.sweep.subdir = twin.hydra.sweep.subdir
-                job.hydra.runtime.output_dir = twin.hydra.runtime.output_dir
-        if (k + 1) % 100 == 0:
-            say(f"checked {k + 1} of {len(jobs)} runs")
-    distinct = list(first.values())
-    subdirs = [job.hydra.sweep.subdir for job in distinct]
-    for name, places in (("hydra.sweep.subdir", subdirs), ("callbacks", files)):
-        if twice := sorted({place for place in places if places.count(place) > 1}):
-            raise OptionError(f"{name}: several runs would be written to {', '.join(twice)}")
-    return [
-        job
-        for job, config in zip(distinct, configs, strict=True)
-        if not _has_result(Path(os.path.relpath(job.hydra.runtime.output_dir)), config, say)
-    ]
-
-
-def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], None]) -> bool:
-    if not folder.exists():
-        return False
-    if folders.is_busy(folder):
-        raise OptionError(f"hydra.sweep.dir: another process is writing to {folder}; choose another folder")
-    if wrong := folders.set_aside(folder):
-        say(f"set aside, and done anew: {wrong}")
-        return False
-    if not (folder / records.RECORD).exists():
-        folders.of_a_run(folder, "hydra.sweep.dir")
-        return False
-    record = records.read_record(folder)
-    if record["status"] not in folders.ENDED:
-        return False
-    for key in sorted(record["config"].keys() | config.keys()):
-        was, now = record["config"].get(key), config.get(key)
-        if was != now and not (was != was and now != now):
-            raise OptionError(f"hydra.sweep.dir: {folder} was run with {key}={was}, not {now}; choose another folder")
-    for key, was in record.get("versions", {}).items():
-        if was != (now := records.environment().get(key)):  # in the same words for each run: said once
-            warnings.warn(
-                f"some of the results that are there already were made with {key} {was}, not {now}", stacklevel=1
-            )
-    return True
-
-
-def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
-    """Record how a run ended whose process could not do so itself."""
-    HydraConfig.instance().set_config(job)
-    try:
-        try:
-            record = records.read_record(folder)
-        except (FileNotFoundError, records.Unreadable):
-            record = new_record(job, job.hydra, Path(job.hydra.runtime.output_dir))
-        if record["status"] == "running":
-            records.write_record(folder, record | {"status": status, "error": error})
-    except OSError as problem:
-        warnings.warn(f"{folder}: {problem.strerror}: its record is not up to date", stacklevel=1)
-
-
 def _called(cfg: DictConfig, hydra_cfg: DictConfig, group: str) -> str:
     """The name of what was chosen of a group, or of its class where that is another one than the choice's."""
     choice, target = hydra_cfg.runtime.choices.get(group), cfg[group]._target_
@@ -241,7 +152,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "seq_len": cfg.task.get("seq_len"),
         "seed": cfg.seed,
         "data_seed": cfg.data_seed,
-        "chance": None,
+        "baseline_loss": None,
         "solved": None,
         "steps_to_solve": None,
         "steps": 0,
@@ -268,9 +179,7 @@ def run(cfg: DictConfig) -> float:
     name = "hydra.sweep.subdir" if sweep else "hydra.run.dir"
     folders.claim(folder, name, lambda folder: folders.of_a_run(folder, name))
     trainer, module, data = build(cfg)
-    torch.set_num_threads(cfg.threads)
-    # Vanishing gradients end as denormal numbers, which slow x86 processors down several times over.
-    torch.set_flush_denormal(True)
+    settle(cfg.threads)
     record = new_record(cfg, hydra_cfg, folder) | {
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
@@ -320,7 +229,7 @@ def run(cfg: DictConfig) -> float:
         else:
             raise
     finally:
-        record["chance"] = module.baseline_loss
+        record["baseline_loss"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin, 2)
         if trainer.is_global_zero:
             records.write_record(folder, record)
@@ -332,8 +241,8 @@ def run(cfg: DictConfig) -> float:
     return record["metrics"].get("test/loss", math.inf)
 
 
-def _ending(loss: float, chance: float | None) -> dict[str, str | None]:
-    if loss <= ABSURD * (chance or 1):
+def _ending(loss: float, baseline_loss: float | None) -> dict[str, str | None]:
+    if loss <= ABSURD * (baseline_loss or 1):
         return {"status": "finished"}
     return {"status": "diverged", "error": f"val/loss is {loss:.4g}"}
 

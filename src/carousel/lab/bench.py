@@ -25,8 +25,8 @@ from carousel import gradients
 from carousel.cells import MGUCell
 from carousel.gradients import theory
 
-from .figures import STYLES
 from .records import write
+from .style import STYLES
 
 SHAPES = ((32, 100, 2, 128), (20, 1000, 2, 128), (64, 50, 256, 512), (8, 1000, 64, 256), (32, 200, 2, 32))
 SHAPES += ((1, 1000, 64, 256),)

@@ -25,6 +25,9 @@ from .module import SequenceModule
 from .records import FLOW_COLUMNS
 from .tasks import Batch
 
+WIDE = 100
+"""Of an example that is a text, as many characters stand on a line in TensorBoard."""
+
 
 def log(trainer: L.Trainer, values: dict[str, float]) -> None:
     for logger in trainer.loggers:
@@ -59,7 +62,7 @@ def suffix(recurrent: nn.Module, layer: int, direction: str) -> str:
     return f"_layer{layer}" * (recurrent.num_layers > 1) + f"_{direction}" * bool(recurrent.bidirectional)
 
 
-def longest(batch: Batch, num: int, every_step: bool) -> Batch:
+def of_one_length(batch: Batch, num: int, every_step: bool) -> Batch:
     """The `num` longest sequences, or the first of those of one length. Of each it takes the end, as many steps as the
     shortest of them has, so that a lag means the same in all."""
     if batch.lengths is None:
@@ -100,7 +103,8 @@ class Probe(L.Callback):
         step = trainer.global_step
         if step in self.values:
             return
-        batch = longest(next(iter(trainer.datamodule.val_dataloader())), self.num_sequences, module.task.every_step)
+        batch = next(iter(trainer.datamodule.val_dataloader()))
+        batch = of_one_length(batch, self.num_sequences, module.task.every_step)
         batch = trainer.precision_plugin.convert_input(move_data_to_device(batch, module.device))
         try:
             rows = self.measure(trainer, module, batch)
@@ -313,9 +317,12 @@ class Examples(L.Callback):
         file = self.dirpath / re.sub(r"\W+", "_", name)
         if isinstance(example, str):
             file.with_suffix(".txt").write_text(example, encoding="utf-8")
-            if writer:  # which shows markdown
-                writer.add_text(f"examples/{name}", textwrap.indent(example, "    ", lambda line: True), step)
+            if writer:  # which shows markdown, and cuts long lines off
+                lines = [line[k : k + WIDE] for line in example.split("\n") for k in range(0, max(len(line), 1), WIDE)]
+                writer.add_text(
+                    tag(f"examples/{name}"), textwrap.indent("\n".join(lines), "    ", lambda line: True), step
+                )
         else:
             example.savefig(file.with_suffix(".png"), dpi=150)
             if writer:
-                writer.add_figure(f"examples/{name}", example, step)
+                writer.add_figure(tag(f"examples/{name}"), example, step)

@@ -15,10 +15,13 @@ from tensorboard.plugins.hparams import summary_v2 as hp
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from .records import Tables, places, varied
+from . import scores
+from .records import Tables, memory_lengths, places, varied
 
 GROUPS = (
     "loss",
+    "metrics",
+    "examples",
     "gradient_against_lag",
     "gradient_flow",
     "memory_length",
@@ -26,7 +29,6 @@ GROUPS = (
     "paths",
     "lyapunov",
     "grad_norm",
-    "accuracy",
 )
 OUTCOME = {
     "solved": "outcome/solved",
@@ -44,8 +46,8 @@ def tag(name: str) -> str:
     """A card's name, numbered: TensorBoard sorts groups by name, and the loss comes first."""
     split, _, what = name.partition("/")
     if split in ("train", "val", "test"):
-        loss = what if what.startswith("baseline") else {"loss": split, "chance": "baseline"}.get(what)
-        name = f"loss/{loss}" if loss else f"accuracy/{split}_{what}"
+        loss = what if what.startswith("baseline") else split if what == "loss" else None
+        name = f"loss/{loss}" if loss else f"metrics/{split}_{what}"
     group = name.partition("/")[0]
     return f"{GROUPS.index(group) + 1}_{name}" if group in GROUPS else name
 
@@ -82,7 +84,7 @@ def log_run(trainer: L.Trainer, record: dict, gradient_horizon: float) -> None:
 
 
 def columns(tables: Tables) -> Summary:
-    """The columns of the HPARAMS page: what varies first, and of the settings only what every run has, for a run
+    """The columns of the HPARAMS page: what varies first, then the outcome; and only what every run has, for a run
     without a value is left out of the parallel coordinates."""
     results = tables.results
     keys = {key: key for key in ("model", "task", "seq_len")} | {c.removeprefix("config."): c for c in varied(results)}
@@ -96,10 +98,12 @@ def columns(tables: Tables) -> Summary:
         if (domain := _domain(found)) and (several or key in ("model", "task", "seq_len")):
             settings.append((not several, hp.HParam(key, domain)))
     settings = [setting for _, setting in sorted(settings, key=lambda pair: pair[0])]
-    outcome = dict(OUTCOME)
-    if tables.measurements.empty or not (tables.measurements["measure"] == "memory_length").any():
-        outcome.popitem()
-    return hp.hparams_config_pb(settings, [hp.Metric(name, display_name=shown) for shown, name in outcome.items()])
+    finished = results["status"] == "finished"
+    known = results[finished].assign(horizon=memory_lengths(tables, "end")[finished])
+    outcome = dict(zip(("solved", "steps", "test/loss", "horizon"), OUTCOME.items(), strict=True))
+    outcome |= {c: (re.sub("[/_]", " ", c), tag(c)) for c in scores.columns(known) if c not in outcome}
+    shown = [pair for column, pair in outcome.items() if known[column].notna().all()]
+    return hp.hparams_config_pb(settings, [hp.Metric(name, display_name=words) for words, name in shown])
 
 
 def _domain(found: list) -> hp.Discrete | hp.RealInterval | None:
@@ -121,12 +125,18 @@ def summarise(folder: Path, tables: Tables, text: str, figures: dict[str, bytes]
     old = [path for path in target.glob(f"events.out.tfevents.*{SUFFIX}") if path.is_file()]
     with SummaryWriter(target, filename_suffix=SUFFIX) as writer:
         writer.file_writer.add_summary(columns(tables))
-        text = re.sub(r"<!--.*?-->\n?|<[/a-z]+>|!\[.*?\]\(.*?\)\n*", "", text)  # it shows no HTML, and no images here
-        writer.add_text("report", text)
+        writer.add_text("report", _shown(text))
         for name, png in figures.items():
             writer.add_image(f"report/{name}", matplotlib.image.imread(io.BytesIO(png)), dataformats="HWC")
     for path in old:
         path.unlink()
+
+
+def _shown(report: str) -> str:
+    """A report without HTML and images, which the TEXT page does not show, and with the long table of settings last."""
+    text = re.sub(r"<!--.*?-->\n?|!\[.*?\]\(.*?\)\n*", "", report)
+    folded = re.compile(r"<details><summary>(.*?)</summary>\n*(.*?)\n*</details>\n*(.*)", re.S)
+    return folded.sub(r"\3\n## \1\n\n\2\n", text)
 
 
 def link(tables: Tables) -> str:

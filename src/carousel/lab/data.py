@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from .tasks import IGNORE, Batch, Generated, Recorded, Task
 
-STREAMS = ("train", "val", "test", "order", "subset")  # of random numbers: each split, each epoch's order, a part
+PURPOSES = ("train", "val", "test", "order", "subset")  # of random numbers: each split, each epoch's order, a part
 ENDLESS = 2**62
 """What an endless dataset gives as its length: without one Lightning takes a batch ahead, and loses it at the end of
 each epoch."""
 
 
-def generator(seed: int, stream: str, i: int) -> torch.Generator:
-    entropy = np.random.SeedSequence((seed, STREAMS.index(stream), i))
+def generator(seed: int, purpose: str, i: int) -> torch.Generator:
+    entropy = np.random.SeedSequence((seed, PURPOSES.index(purpose), i))
     return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 
 
@@ -189,8 +189,8 @@ class SequenceData(L.LightningDataModule):
         if isinstance(task, Recorded):
             whole = task.split("train")
             num = _at_most(size, len(whole.input), "training sequences")
-            kept = torch.randperm(len(whole.input), generator=generator(seed, "subset", 0))[:num]
-            return epochs(task, lambda: whole, kept, self.batch_size, seed)
+            some = torch.randperm(len(whole.input), generator=generator(seed, "subset", 0))[:num]
+            return epochs(task, lambda: whole, some, self.batch_size, seed)
         x, target = task.series("train")
         num = _at_most(size, len(x), "steps of training data")
         return chunks((x[:num], target[:num]), task.chunk, self.batch_size, seed)

@@ -1,132 +1,27 @@
-"""Tables to figures. The same setting has the same colour, line and marker in every figure of a report."""
+"""Tables to figures."""
 
 import math
-import re
 from collections.abc import Iterable
 from itertools import chain
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from torch import Tensor
 
 from .records import BUDGET, length, places, relative, told, value, varied
+from .style import Style, levels, named, ordered
 
-# Okabe & Ito's colours, told apart in black and white by the line and the marker.
-STYLES = {
-    "rnn": {"color": "#D55E00", "linestyle": "-", "marker": "o"},
-    "lstm": {"color": "#0072B2", "linestyle": "-", "marker": "s"},
-    "nn_lstm": {"color": "#000000", "linestyle": ":", "marker": "x"},
-    "lstm_forget1": {"color": "#56B4E9", "linestyle": "--", "marker": "^"},
-    "lstm_chrono": {"color": "#009E73", "linestyle": "-.", "marker": "D"},
-    "gru": {"color": "#CC79A7", "linestyle": "-", "marker": "v"},
-    "nn_gru": {"color": "#7F3F6A", "linestyle": ":", "marker": "+"},
-    "nn_rnn": {"color": "#7A3600", "linestyle": ":", "marker": "*"},
-    "rnn_orthogonal": {"color": "#E69F00", "linestyle": "--", "marker": "P"},
-    "mgu": {"color": "#117733", "linestyle": "-.", "marker": "<"},
-    "janet": {"color": "#332288", "linestyle": "--", "marker": ">"},
-    "indrnn": {"color": "#999933", "linestyle": ":", "marker": "h"},
-}
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 4)))
-MARKERS = "osD^vP<>Xh*"
-NAMES = {
-    "rnn": "RNN",
-    "rnn_orthogonal": "RNN, orthogonal",
-    "lstm": "LSTM",
-    "lstm_forget1": "LSTM, forget bias 1",
-    "lstm_chrono": "LSTM, chrono",
-    "lstm_peephole": "LSTM, peephole",
-    "lstm_coupled": "LSTM, coupled gates",
-    "lstm_layer_norm": "LSTM, layer norm",
-    "gru": "GRU",
-    "gru_chrono": "GRU, chrono",
-    "mgu": "MGU",
-    "mgu_chrono": "MGU, chrono",
-    "janet": "JANET",
-    "janet_chrono": "JANET, chrono",
-    "indrnn": "IndRNN",
-    "indrnn_uniform": "IndRNN, uniform",
-    "highway": "highway RNN",
-    "nn_rnn": "nn.RNN",
-    "nn_lstm": "nn.LSTM",
-    "nn_gru": "nn.GRU",
-}
-"""What the models are called in figures; any other by its own name."""
 FLOOR = -20.0
 """Decimal logarithm under which gradient curves are cut: far below anything that training could notice."""
-NUMBER = re.compile(r"((?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
+TOP = 5.0
+"""Times the baseline's, over which losses are cut: a spike would flatten everything else."""
+VALIDATED = "val/baseline_"
+"""How the columns begin with what the baselines lose on validation data."""
 GREENS = LinearSegmentedColormap.from_list("", ["white", "#7fbf9b"])
-
-
-Style = dict[str, dict]
-
-
-def named(label: str) -> str:
-    """A label as figures show it: the model by its name, and what else varies as it is."""
-    model, _, rest = label.partition(" ")
-    return " ".join(filter(None, (NAMES.get(model, model), rest)))
-
-
-def by_size(word: str) -> list[str | float]:
-    """A key to sort words by in which numbers count as numbers: h=4 before h=16."""
-    return [float(part) if k % 2 else part for k, part in enumerate(NUMBER.split(word))]
-
-
-def ordered(groups: Iterable[tuple]) -> list[tuple]:
-    """What groupby gives, in the order of the groups' names."""
-    return sorted(groups, key=lambda group: [by_size(str(x)) for x in np.atleast_1d(np.array(group[0], object))])
-
-
-def styles(labels: Iterable[str]) -> Style:
-    """A look for each label, in their order: a known model's own, and for others one that no other label has."""
-    labels = sorted(set(labels))
-    taken = [STYLES[label] for label in labels if label in STYLES]
-    colors = [matplotlib.colormaps[name](k) for k in range(20) for name in ("tab20b", "tab20")]
-    others = (
-        {"color": matplotlib.colors.to_hex(colors[7 * k % 40]), "linestyle": LINES[k % 7], "marker": MARKERS[k % 11]}
-        for k in range(40 * 7 * 11)
-    )
-    fresh = (look for look in others if look not in taken)
-    style = {label: STYLES[label] if label in STYLES else next(fresh) for label in labels}
-    return {label: style[label] for label in sorted(style, key=by_size)}
-
-
-def looks(results: pd.DataFrame) -> Style:
-    """A look for each label of a table of runs, made once for a report.
-
-    Where two things vary, the colour tells one and the line the other: colours for the models, or else, from dark to
-    bright, for what has more values.
-    """
-    factors = ["model"] * (results["model"].nunique() > 1) + varied(results)
-    settings = results.drop_duplicates("label").set_index("label")
-    if len(factors) != 2 or settings[factors].isna().any(axis=None):
-        return styles(settings.index)
-    first, second = sorted(factors, key=lambda f: (f != "model", -results[f].astype(str).nunique()))
-    shades, lines = levels(results[first]), levels(results[second])
-    if len(lines) > len(LINES):
-        return styles(settings.index)
-    if first == "model":
-        colors = {model: look["color"] for model, look in styles(results["model"]).items()}
-    else:
-        colors = dict(zip(shades, matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(shades))), strict=True))
-        colors = {level: matplotlib.colors.to_hex(color) for level, color in colors.items()}
-    return {
-        label: {
-            "color": colors[run[first] if first == "model" else value(run[first])],
-            "linestyle": LINES[lines.index(value(run[second]))],
-            "marker": MARKERS[lines.index(value(run[second]))],
-        }
-        for label, run in sorted(settings.iterrows(), key=lambda pair: by_size(pair[0]))
-    }
-
-
-def levels(column: pd.Series) -> list[str]:
-    """The values of a factor, numbers by size, as words."""
-    return sorted({value(x) for x in column}, key=by_size)
 
 
 def legend(figure: Figure, axes: Iterable[Axes], style: Style | None = None) -> None:
@@ -179,6 +74,15 @@ def decades(ax: Axes) -> None:
     """Show whole decimal logarithms on the y axis as powers of ten."""
     ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.0f}}}$"))
+
+
+def plain(ax: Axes) -> None:
+    """A few numbers as they are on a logarithmic y axis, not so many as to run into each other."""
+    low, high = ax.get_ylim()
+    digits = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 5, 7)
+    ax.yaxis.set_major_locator(LogLocator(subs=digits) if high > 2 * low else MaxNLocator(5))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def derivative(state: str, layer: int | None = None, direction: str = "forward") -> str:
@@ -312,17 +216,15 @@ def _steps(ax: Axes, runs: pd.DataFrame, style: Style) -> None:
     ax.set_xlim(min(lengths) * 0.85, max(lengths) * 1.2)
     ax.set_xticks(lengths, lengths)
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # more would run into each other
-    ax.yaxis.set_major_formatter(ScalarFormatter())
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    plain(ax)
     ax.grid(alpha=0.25, which="both")
 
 
 def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Figure:
     """Validation loss over the baseline's against the training step, a thin line a run; a panel for each task and
-    length."""
+    length. Of a task that does not say what counts as solved each baseline is named, the first at 1."""
     curves = curves.dropna(subset="val/loss")
-    curves = curves.assign(loss=curves["val/loss"] / curves["run"].map(results.set_index("run")["chance"]))
+    curves = curves.assign(loss=curves["val/loss"] / curves["run"].map(results.set_index("run")["baseline_loss"]))
     panels = list(curves.groupby(["task", "seq_len"]))
     rows = -(-len(panels) // 3)
     columns = -(-len(panels) // rows)
@@ -332,9 +234,8 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     for ax, ((task, seq_len), part) in zip(grid.flat, panels, strict=False):
         for k, (label, runs) in enumerate(ordered(part.groupby("label"))):
             threads(ax, named(label), runs.pivot_table(index="step", columns="run", values="loss"), style[label], k)
-        mark(ax, 1, "baseline")
-        if goal[task]:
-            mark(ax, 0.1, "solved")
+        for name, level in {"baseline": 1, "solved": 0.1}.items() if goal[task] else levels_of_baselines(results, task):
+            mark(ax, level, name)
         words = (task * (curves["task"].nunique() > 1 or not seq_len), length(seq_len))
         ax.set_title(", ".join(filter(None, words)), fontsize=10)
         ax.set(yscale="log", xlabel="training step")
@@ -344,9 +245,23 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     for ax in grid[:, 0]:
         ax.set_ylabel("validation loss / baseline")
     low, high = grid[0, 0].get_ylim()
-    grid[0, 0].set_ylim(max(low, 1e-6), min(high, 5))  # a spike would flatten everything else
+    low, high = max(low, 1e-6), min(high, TOP)
+    grid[0, 0].set_ylim(low, high)
+    for ax in grid.flat if high < 100 * low else ():  # where powers of ten alone would leave it without a number
+        plain(ax)
     legend(figure, grid.flat, style)
     return figure
+
+
+def levels_of_baselines(results: pd.DataFrame, task: str) -> list[tuple[str, float]]:
+    """The validation loss of each of a task's baselines over the first one's, where the figure shows it."""
+    runs = results[results["task"] == task]
+    found = {
+        column.removeprefix(VALIDATED): (runs[column] / runs["baseline_loss"]).mean()
+        for column in runs
+        if column.startswith(VALIDATED) and runs[column].notna().any()
+    }
+    return [(name, level) for name, level in (found or {"baseline": 1.0}).items() if level < TOP]
 
 
 def heatmap(title: str, steps: list[int], log10_norm: Tensor) -> Figure:

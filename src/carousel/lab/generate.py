@@ -7,7 +7,7 @@ import warnings
 
 from .module import SequenceModule
 from .records import names
-from .saved import load
+from .saved import load, settle
 from .tasks import Text
 
 
@@ -42,6 +42,7 @@ def main() -> None:
     sys.path.append(os.getcwd())  # where cells of one's own are
     try:
         module = load(arguments.run, arguments.checkpoint, arguments.trust)
+        settle(module.configuration["threads"])
         text = continued(module, arguments.prompt, arguments.length, arguments.temperature, arguments.seed)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

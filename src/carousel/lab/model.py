@@ -12,12 +12,12 @@ from .tasks import Task
 class OneHot(nn.Module):
     """Symbols (...,) as vectors (..., num_symbols)."""
 
-    def __init__(self, num_symbols: int, dtype: torch.dtype) -> None:
+    def __init__(self, num_symbols: int) -> None:
         super().__init__()
-        self.num_symbols, self.dtype = num_symbols, dtype
+        self.num_symbols = num_symbols
 
     def forward(self, symbols: Tensor) -> Tensor:
-        return F.one_hot(symbols, self.num_symbols).to(self.dtype)
+        return F.one_hot(symbols, self.num_symbols)
 
 
 class SequenceModel(nn.Module):
@@ -56,7 +56,7 @@ class SequenceModel(nn.Module):
         if embedding_size is not None:
             self.encoder = nn.Embedding(task.input_size, embedding_size, dtype=dtype)
         else:
-            self.encoder = OneHot(task.input_size, dtype) if task.symbols else nn.Identity()
+            self.encoder = OneHot(task.input_size) if task.symbols else nn.Identity()
         self.encoder_dropout, self.head_dropout = nn.Dropout(encoder_dropout), nn.Dropout(head_dropout)
         if tied:
             shapes = [tuple(self.head.weight.shape), tuple(getattr(self.encoder, "weight", torch.empty(0)).shape)]

@@ -95,8 +95,8 @@ class SequenceModule(L.LightningModule):
         for name, predict in self.task.baselines().items():
             batches = part(self.trainer.datamodule.val_dataloader(), self.trainer.limit_val_batches)
             losses[name] = scores(self.task, predict, batches).get("loss", math.nan)
-        if losses and self.task.chance is not None:
-            losses[next(iter(losses))] = self.task.chance
+        if losses and self.task.baseline_loss is not None:
+            losses[next(iter(losses))] = self.task.baseline_loss
         self.baseline_losses = losses
 
     @property
@@ -106,15 +106,15 @@ class SequenceModule(L.LightningModule):
 
     def baseline_tags(self) -> list[str]:
         """What the baselines' losses are called in the logs."""
-        return [f"val/baseline_{name}" if k else "val/chance" for k, name in enumerate(self.baseline_losses)]
+        return [f"val/baseline_{name}" for name in self.baseline_losses]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["task"] = self.task.kept()
+        checkpoint["task"] = self.task.fitted()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch, "train")
         self._log_step()
-        self.log("train/loss", loss, batch_size=len(batch.input))
+        self.log("train/loss", loss, sync_dist=True, batch_size=len(batch.input))
         if self.scheduler:
             self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=1)
         return loss

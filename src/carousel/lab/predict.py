@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .module import SequenceModule
 from .records import Unreadable
-from .saved import load
+from .saved import load, settle
 from .tasks import Batch, Task
 
 
@@ -107,8 +107,7 @@ def main() -> None:
     sys.path.append(os.getcwd())  # where cells and tasks of one's own are
     try:
         module = load(asked.run, asked.checkpoint, asked.trust)
-        torch.set_num_threads(module.configuration["threads"])  # as in training, for the same numbers
-        torch.set_flush_denormal(True)
+        settle(module.configuration["threads"])
         names, rows = predictions(module, sequences(asked.file, module.task))
     except (OSError, ValueError, Unreadable) as error:
         sys.exit(f"error: {error}")

@@ -25,9 +25,12 @@ BUDGET = "config.trainer.max_steps"
 SEEDS = ("config.seed", "config.data_seed")
 SHORT = {"hidden_size": "h"}
 ORDER = ["task", "label", "seq_len", "seed", "run"]  # of the rows of results
+RENAMED = {"chance": "baseline_loss", "val/chance": "val/baseline_baseline"}  # of older records and tables
 PARTS = ("overrides", "metrics", "versions", "config")  # of a record
 KINDS = {"status": str, "model": str, "task": str, "seq_len": int | None, "seed": int, "solved": bool | None}
-KINDS |= dict.fromkeys(PARTS, dict) | dict.fromkeys(("chance", "steps_to_solve", "wall_time_s"), int | float | None)
+KINDS |= dict.fromkeys(PARTS, dict) | dict.fromkeys(
+    ("baseline_loss", "steps_to_solve", "wall_time_s"), int | float | None
+)
 PACKAGES = ("torch", "lightning", "hydra-core", "tensorboard")
 
 
@@ -235,7 +238,7 @@ def collect(folder: Path) -> Tables:
     parts[CURVES] = [
         t.reindex(columns=["run", "step", "train/loss", "val/loss"]).dropna(thresh=3) for t in parts[CURVES]
     ]
-    results = pd.DataFrame(rows)
+    results = pd.DataFrame([{RENAMED.get(key, key): x for key, x in row.items()} for row in rows])
     results["seq_len"] = results["seq_len"].fillna(0).astype(int)
     goal = _has_goal(results)
     results["solved"] = results["solved"].where(~goal | results["solved"].notna(), False)  # what failed is not solved
@@ -249,7 +252,7 @@ def collect(folder: Path) -> Tables:
 def _read_table(folder: Path, name: str) -> pd.DataFrame:
     for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
         if path.exists():
-            return pd.read_csv(path) if path.stat().st_size > 1 else pd.DataFrame()
+            return pd.read_csv(path).rename(columns=RENAMED) if path.stat().st_size > 1 else pd.DataFrame()
     if name != "results" and (folder / "results.csv").exists():
         return pd.DataFrame()
     raise FileNotFoundError(f"no run ({RECORD}) under {folder}")
@@ -352,5 +355,5 @@ def told(runs: pd.DataFrame) -> list[str]:
     count, share = runs["solved"].sum(), runs["solved"].mean()
     if share > 0.5 and runs.loc[runs["solved"].astype(bool), "steps_to_solve"].notna().all():
         return [f"{count}/{len(runs)}", f"{steps_to_solve(runs)} steps"]
-    loss = (runs["test/loss"] / runs["chance"]).median()
+    loss = (runs["test/loss"] / runs["baseline_loss"]).median()
     return [f"{count}/{len(runs)}"] + [f"loss {loss:.2f}"] * bool(share < 1)

@@ -30,6 +30,7 @@ from .records import (
     write,
 )
 from .records import length as in_words
+from .style import by_size, levels, looks, ordered
 
 MARK = "<!-- Written by Carousel, and again by every report on these runs. -->"
 SHORT = 10
@@ -123,7 +124,7 @@ def plans(tables: Tables, experiment: str | None) -> dict[str, Callable[[], Figu
     results, flow, curves, _ = tables
     if experiment in EXPERIMENTS:
         return {experiment: lambda: EXPERIMENTS[experiment].figure(tables)} if len(results) else {}
-    style = figures.looks(results) if len(results) else {}
+    style = looks(results) if len(results) else {}
     made: dict[str, Callable[[], Figure]] = {}
     if len(flow):
         made["gradient_flow"] = lambda: figures.gradient_flow(flow, style)
@@ -161,7 +162,7 @@ def setup(results: pd.DataFrame) -> str:
     for column in ["model", "task", *(c for c in results if c.startswith("config."))]:
         if column.endswith(UNSAID):
             continue
-        found = [word for word in figures.levels(results[column].dropna()) if word not in ("None", "nan")]
+        found = [word for word in levels(results[column].dropna()) if word not in ("None", "nan")]
         if found:
             rows.append(
                 [f"`{column.removeprefix('config.')}`", ", ".join(found) if len(found) < 9 else f"{len(found)} values"]
@@ -173,9 +174,9 @@ def setup(results: pd.DataFrame) -> str:
 
 def choice(results: pd.DataFrame, chosen: pd.DataFrame, key: str) -> str:
     """Which value of the key each setting is shown with."""
-    tried = figures.levels(results[f"config.{key}"].dropna())
+    tried = levels(results[f"config.{key}"].dropna())
     by = chosen.groupby(["label", "task", "seq_len"])[f"config.{key}"].first().map(value).unstack(["task", "seq_len"])
-    by = by.sort_index(axis=1).reindex(sorted(by.index, key=figures.by_size))
+    by = by.sort_index(axis=1).reindex(sorted(by.index, key=by_size))
     heads = [f"`{key}` chosen", *_heads(by.columns)]
     rows = [
         [f"`{label}`", *("" if x != x else x for x in row)] for label, row in zip(by.index, by.to_numpy(), strict=True)
@@ -223,7 +224,7 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[s
             *["![gradient flow](gradient_flow.png)"] * ("gradient_flow" in drawn),
         ]
     if "loss_curves" in drawn:
-        stuck = (results["val/loss"] > 0.8 * results["chance"]).sum()
+        stuck = (results["val/loss"] > 0.8 * results["baseline_loss"]).sum()
         parts += [
             "## How the loss falls",
             f"{stuck} of {len(results)} runs end within 20% of the baseline's loss or above it, having learnt next to "
@@ -235,8 +236,8 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[s
 
 def solved_parts(results: pd.DataFrame, everything: pd.DataFrame, drawn: set[str]) -> list[str]:
     """Of tasks that say what counts as solved."""
-    baselines = results.groupby("task")["chance"].first()
-    budget = figures.levels(results[BUDGET].dropna()) if BUDGET in results else []
+    baselines = results.groupby("task")["baseline_loss"].first()
+    budget = levels(results[BUDGET].dropna()) if BUDGET in results else []
     return [
         "## What is solved",
         f"Solved means a validation loss of at most a tenth of the baseline's, the best constant answer's "
@@ -253,7 +254,7 @@ def solved_table(results: pd.DataFrame, everything: pd.DataFrame) -> str:
     pending = everything[everything["status"].isin(["running", "interrupted"])]
     columns = sorted(set(zip(results["task"], results["seq_len"], strict=True)))
     rows = []
-    for label, own in figures.ordered(results.groupby("label")):
+    for label, own in ordered(results.groupby("label")):
         row = [f"`{label}`"]
         for task, length in columns:
             runs = own[(own["task"] == task) & (own["seq_len"] == length)]
@@ -284,7 +285,7 @@ def flow_parts(tables: Tables) -> list[str]:
     several = len(places(flow)) > 1
     tasks = flow["task"].nunique()
     rows = []
-    for (task, label, layer, direction, state), curves in figures.ordered(
+    for (task, label, layer, direction, state), curves in ordered(
         first.groupby(["task", "label", "layer", "direction", "state"])
     ):
         curve = curves.groupby("lag")["log10_norm"].mean()
@@ -324,7 +325,7 @@ def table(results: pd.DataFrame) -> Table:
     grid.add_column("task and setting" if several else "setting", overflow="fold")
     for length in lengths:
         grid.add_column(f"T={length}" if length else "", justify="right", no_wrap=True)
-    for (task, label), runs in figures.ordered(results.groupby(["task", "label"])):
+    for (task, label), runs in ordered(results.groupby(["task", "label"])):
         cells = [[_cell(run) for _, run in runs[runs["seq_len"] == length].iterrows()] for length in lengths]
         grid.add_row(escape(f"{task}: {label}" if several else label), *("\n".join(cell) for cell in cells))
     return grid
@@ -335,7 +336,9 @@ def legend(results: pd.DataFrame) -> list[str]:
     lines = []
     goal, rest = by_goal(results)
     if len(goal):
-        known = names(f"{loss:.3g} ({task})" for task, loss in goal.groupby("task")["chance"].first().dropna().items())
+        known = names(
+            f"{loss:.3g} ({task})" for task, loss in goal.groupby("task")["baseline_loss"].first().dropna().items()
+        )
         lines.append(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {known}")
     for task, runs in rest.groupby("task"):
         known = names(f"{score['loss']:.4g} ({name})" for name, score in scores.baselines(runs).items())

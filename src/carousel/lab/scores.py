@@ -2,9 +2,10 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
-from .figures import Style, named, ordered
 from .records import markdown_table
+from .style import Style, named, ordered
 
 TEST, BASELINE = "test/", "baseline."
 
@@ -51,7 +52,8 @@ def figure(results: pd.DataFrame, style: Style) -> Figure:
         scores = [c for c in columns(runs) if c != "test/loss"] or ["test/loss"]
         panels += [(task, runs, c) for c in scores]
     rows = max(runs["label"].nunique() for _, runs, _ in panels)
-    size = (4.6 * len(panels) + 1.5, 0.34 * rows + 1.7)
+    known = max(len(baselines(runs)) for _, runs, _ in panels)
+    size = (4.6 * len(panels) + 1.5, 0.34 * rows + 1.5 + 0.2 * known)
     drawn = Figure(figsize=size, layout="constrained")
     for ax, (task, runs, column) in zip(drawn.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
         groups = ordered(runs.groupby("label"))
@@ -72,5 +74,7 @@ def figure(results: pd.DataFrame, style: Style) -> Figure:
         ax.set(xlabel=f"{metric} on test data", title=task)
         ax.grid(alpha=0.25)
         if baselines(runs):
-            ax.legend(fontsize=8, title="baselines", title_fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+            below = ax.transAxes + ScaledTranslation(0, -0.5, drawn.dpi_scale_trans)  # inches, under the axis' label
+            ax.legend(fontsize=8, title="baselines", title_fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0),
+                      bbox_transform=below)  # fmt: skip
     return drawn

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from .. import figures
 from ..records import Tables, labels, markdown_table, names, steps_to_solve
+from ..style import named, styles
 
 SIZE, RATE = "config.train_size", "config.optimizer.lr"
 LAST = 10
@@ -20,14 +21,14 @@ def points(tables: Tables) -> pd.DataFrame:
     train = results["run"].map(logged.apply(lambda losses: losses.tail(LAST).mean()))
     return results.assign(
         setting=labels(results, without=[SIZE, RATE]),
-        test=results["test/loss"] / results["chance"],
-        train=train / results["chance"],
+        test=results["test/loss"] / results["baseline_loss"],
+        train=train / results["baseline_loss"],
     )
 
 
 def figure(tables: Tables) -> Figure:
     table = points(tables)
-    style = figures.styles(table["setting"])
+    style = styles(table["setting"])
     lengths = sorted(table["seq_len"].unique())
     figure = Figure(figsize=(4.2 * len(lengths) + 0.6, 6.4), layout="constrained")
     grid = figure.subplots(2, len(lengths), squeeze=False, sharex=True, sharey="row")
@@ -35,7 +36,7 @@ def figure(tables: Tables) -> Figure:
         for ax, kind in zip(axes, ("test", "train"), strict=True):
             for setting, runs in table[table["seq_len"] == length].groupby("setting"):
                 curves = runs.pivot_table(index=SIZE, columns="seed", values=kind).clip(lower=SOLVED)
-                label = f"{figures.named(setting)} ({runs['parameters'].iloc[0]:,.0f} parameters)"
+                label = f"{named(setting)} ({runs['parameters'].iloc[0]:,.0f} parameters)"
                 figures.band(ax, label, curves, style[setting])
             for level, name in ((1, "baseline"), (SOLVED, "solved")):
                 figures.mark(ax, level, name if column == len(lengths) else "")

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from .. import figures
 from ..records import Tables, markdown_table, memory_lengths, names
+from ..style import named, styles
 
 HEALTHY = 0.5
 """The share of the sequence that a healthy gradient's memory length reaches over."""
@@ -18,14 +19,14 @@ def points(tables: Tables) -> pd.DataFrame:
     table["task"] = results["task"] + ", T = " + results["seq_len"].astype(str)
     for when in ("init", "end"):
         table[when] = memory_lengths(tables, when) / (results["seq_len"] - 1)
-    table["score"] = (1 - results["test/loss"] / results["chance"]).clip(-0.1, 1)
+    table["score"] = (1 - results["test/loss"] / results["baseline_loss"]).clip(-0.1, 1)
     return table
 
 
 def figure(tables: Tables) -> Figure:
     table = points(tables)
     labels, tasks = sorted(table["label"].unique(), reverse=True), sorted(table["task"].unique())
-    style = figures.styles(labels)
+    style = styles(labels)
     figure = Figure(figsize=(2.6 * len(tasks) + 1.8, 0.42 * len(labels) + 1.8), layout="constrained")
     axes = figure.subplots(1, len(tasks), sharey=True, sharex=True, squeeze=False)[0]
     for ax, task in zip(axes, tasks, strict=True):
@@ -46,7 +47,7 @@ def figure(tables: Tables) -> Figure:
         ax.set_title(f"{task}\n$\\it{{solved; learnt}}$", fontsize=10, loc="right")
         ax.set_xticks([0, 0.5, 1])
         ax.grid(alpha=0.25)
-    axes[0].set_yticks(range(len(labels)), [figures.named(label) for label in labels])
+    axes[0].set_yticks(range(len(labels)), [named(label) for label in labels])
     for fill, when in (("none", "at initialisation"), ("full", "after training")):
         axes[0].plot([], [], "o", color="0.3", fillstyle=fill, label=f"memory length {when} (median, range)")
     figures.legend(figure, axes[:1])

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from .. import figures
 from ..records import Tables, innermost, markdown_table, relative
+from ..style import named, styles
 
 BROKEN = 0.5
 """The share of the baseline's loss under which the loss has left its plateau."""
@@ -22,11 +23,11 @@ def horizons(flow: pd.DataFrame) -> pd.DataFrame:
 def figure(tables: Tables) -> Figure:
     results, flow, losses, _ = tables
     models = sorted(flow["label"].unique())
-    style = figures.styles(models)
+    style = styles(models)
     figure = Figure(figsize=(2.9 * len(models) + 0.8, 5.2), layout="constrained")
     grid = figure.subplots(2, len(models), sharex=True, sharey="row", height_ratios=(1.5, 1), squeeze=False)
     seen, reach = relative(innermost(flow)), horizons(flow)
-    chance = results["chance"].iloc[0]
+    baseline = results["baseline_loss"].iloc[0]
     for (top, below), model in zip(grid.T, models, strict=True):
         table = seen[seen["label"] == model].pivot_table(index="lag", columns="step", values="log10_norm").clip(-6, 1)
         image = top.pcolormesh(table.columns, table.index, table, cmap="cividis", vmin=-6, vmax=1, rasterized=True)
@@ -34,9 +35,9 @@ def figure(tables: Tables) -> Figure:
         top.plot(per_run.median(axis=1), color="white", linewidth=2.6)
         top.plot(per_run.median(axis=1), color="black", linewidth=1.2)
         top.axhline(flow["lag"].max() / 2, color="white", linestyle=":", linewidth=1)
-        top.set_title(figures.named(model), fontsize=10)
+        top.set_title(named(model), fontsize=10)
         curves = losses[losses["label"] == model].dropna(subset="val/loss")
-        curves = curves.pivot_table(index="step", columns="run", values="val/loss") / chance
+        curves = curves.pivot_table(index="step", columns="run", values="val/loss") / baseline
         figures.threads(below, model, curves, style[model], 0)
         below.axhline(1, color="0.5", linewidth=0.8)
         below.axhline(BROKEN, color="0.5", linewidth=0.8, linestyle=":")
@@ -57,13 +58,13 @@ def figure(tables: Tables) -> Figure:
 
 def findings(tables: Tables) -> list[str]:
     results, flow, losses, _ = tables
-    half, chance = flow["lag"].max() / 2, results["chance"].iloc[0]
+    half, baseline = flow["lag"].max() / 2, results["baseline_loss"].iloc[0]
     reach = horizons(flow)
     rows = []
     for run in results.itertuples():
         lags = reach[reach["run"] == run.run].set_index("step")["lag"]
         loss = losses[losses["run"] == run.run].dropna(subset="val/loss").set_index("step")["val/loss"]
-        broken = first(loss[loss < BROKEN * chance])
+        broken = first(loss[loss < BROKEN * baseline])
         rows.append({"model": run.label, "seed": run.seed, "reached": first(lags[lags > half]), "broken": broken})
     table = pd.DataFrame(rows)
     lines = []

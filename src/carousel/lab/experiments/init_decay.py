@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from ...gradients import memory_length
 from .. import figures
 from ..records import Tables, innermost, markdown_table, names, value
+from ..style import named, styles
 
 LAGS = (10, 20, 40, 100, 200)
 """Those at which measurement and prediction are compared in words."""
@@ -44,7 +45,7 @@ def rms(table: pd.DataFrame) -> pd.Series:
 
 def figure(tables: Tables) -> Figure:
     flow = tables.gradient_flow
-    style = figures.styles(flow["label"].unique())
+    style = styles(flow["label"].unique())
     last = flow["lag"].max()
     states = [state for state in ("c", "h") if curves(flow, state)] or [None]
     figure = Figure(figsize=(10, 3.6 * len(states) + 0.6), layout="constrained")
@@ -56,7 +57,7 @@ def figure(tables: Tables) -> Figure:
                 ax.plot(curve["predicted"], color=color, linestyle=line, linewidth=1.2)
                 dots = curve["measured"][k % every :: every]
                 look = {"linestyle": "", "marker": marker, "markersize": 5.5, "fillstyle": "none"}
-                ax.plot(dots, color=color, label=figures.named(label), **look)
+                ax.plot(dots, color=color, label=named(label), **look)
                 ax.fill_between(curve.index, curve["least"], curve["largest"], color=color, alpha=0.2, lw=0)
         for ax, lags, floor in ((near, min(20, last), -5), (far, last, figures.FLOOR)):
             ax.set(xlim=(-0.02 * lags, lags * 1.02), ylim=(floor, 0.3))

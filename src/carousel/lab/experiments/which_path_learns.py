@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from .. import figures
 from ..records import BUDGET, Tables, innermost, labels, markdown_table, measured, steps_to_solve
+from ..style import named
 
 LOOKS = {
     "both paths": {"color": "#000000", "linestyle": "-", "marker": "o"},
@@ -61,9 +62,7 @@ def figure(tables: Tables) -> Figure:
             beside = curves.index * 1.035 ** (k - 2)  # or the bars would cover one another
             steps.errorbar(beside, middle, yerr=reach, label=name, linewidth=1.4, elinewidth=0.9, markersize=5, **look)
         figures.mark(steps, runs[BUDGET].max(), "not\nsolved")
-        steps.set(
-            yscale="log", ylabel="training steps until solved", title=f"{figures.named(model)}: how soon it learns"
-        )
+        steps.set(yscale="log", ylabel="training steps until solved", title=f"{named(model)}: how soon it learns")
         budget = int(runs[BUDGET].max())
         steps.set_yticks([budget // 2**k for k in range(4)], [budget // 2**k for k in range(4)])
         steps.set_ylim(runs["steps"].min() * 0.8, budget * 1.15)
@@ -80,9 +79,7 @@ def figure(tables: Tables) -> Figure:
                 }
                 label = f"{PATHS[path]}, {'at initialisation' if when == 'init' else 'after training'}"
                 figures.band(share, label, curves, look, None)
-        share.set(
-            title=f"{figures.named(model)}: what each path carries by itself", ylabel="log10 of its share of ∂L/∂c"
-        )
+        share.set(title=f"{named(model)}: what each path carries by itself", ylabel="log10 of its share of ∂L/∂c")
         share.axhline(0, color="0.5", linewidth=0.8)
         for ax in (steps, share):
             ax.set_xscale("log")

@@ -1,5 +1,6 @@
 """Forecasts: the next values of a series, from a window of those before."""
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,7 +33,8 @@ class Forecast(Recorded, Regression):
     the training part, `mase` (Hyndman & Koehler 2006, eq. 3).
 
     Raises:
-        ValueError: an option is no integer or under 1, `window` shorter than the season, or a split without a forecast.
+        ValueError: an option is no integer or under 1, `window` shorter than the season, or, when the data are read, a
+            split without a forecast.
     """
 
     window: int
@@ -54,12 +56,6 @@ class Forecast(Recorded, Regression):
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-        spans = {name: end - begin for name, (begin, end) in self.spans().items()}
-        if self.horizon > min(spans.values()):
-            raise ValueError(
-                f"horizon must leave the splits a forecast: their targets span {spans}, got window {self.window} and "
-                f"horizon {self.horizon}"
-            )
 
     @property
     def output_size(self) -> int:
@@ -74,22 +70,39 @@ class Forecast(Recorded, Regression):
         val, test = self.borders
         return {"train": (self.window, val), "val": (val, test), "test": (test, len(self.values()))}
 
+    @functools.cached_property
+    def moments(self) -> tuple[float, float, float]:
+        """Of the training part the mean, the standard deviation, and the mean absolute error of the first baseline."""
+        known, season = self.values()[: self.borders[0]], next(iter(self.lags.values()))
+        seasonal = (known[season:] - known[:-season]).abs().mean()
+        return known.mean().item(), known.std(correction=0).item(), seasonal.item()
+
+    def fitted(self) -> list[float]:
+        """The moments, which a saved model needs of the series."""
+        return list(self.moments)
+
+    def recall(self, fitted: list[float]) -> None:
+        self.__dict__["moments"] = tuple(fitted)  # where cached_property looks
+
     def scale(self) -> tuple[float, float]:
         """The mean and the standard deviation of the training part."""
-        known = self.values()[: self.borders[0]]
-        return known.mean().item(), known.std(correction=0).item()
+        return self.moments[:2]
 
     def split(self, name: str) -> Batch:
         """Windows (num, window, 1), which are views of the series, and targets (num, horizon)."""
+        spans = {split: end - begin for split, (begin, end) in self.spans().items()}
+        if self.horizon > min(spans.values()):
+            raise ValueError(
+                f"horizon must leave the splits a forecast: their targets span {spans}, got window {self.window} and "
+                f"horizon {self.horizon}"
+            )
         (mean, std), (begin, end) = self.scale(), self.spans()[name]
         series = ((self.values() - mean) / std).float()
         windows = series[begin - self.window : end - self.horizon].unfold(0, self.window, self.every)
         return Batch(windows.unsqueeze(-1), series[begin:end].unfold(0, self.horizon, self.every))
 
     def metrics(self) -> dict[str, Metric]:
-        known, season = self.values()[: self.borders[0]], next(iter(self.lags.values()))
-        seasonal = (known[season:] - known[:-season]).abs().mean().item()
-        std = self.scale()[1]
+        _, std, seasonal = self.moments
         return {"mae": AbsoluteError(std), "mase": AbsoluteError(std / seasonal)}
 
     def baselines(self) -> dict[str, Predictor]:
@@ -141,8 +154,9 @@ class Forecast(Recorded, Regression):
             told = ", ".join(f"{label} {error:,.4g}" for label, error in list(errors.items())[1:])
             ax.set_title(f"{place}\nmean absolute error: {told}", fontsize="small")
             ax.axvline(-0.5, color="0.8", linewidth=1)
-        figure.axes[0].legend(fontsize="small")
-        figure.supxlabel(f"{self.step}s from the first that is predicted")
+            ax.set_xlabel(f"{self.step}s from the first that is predicted", fontsize="small")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
         figure.supylabel(self.unit)
         figure.suptitle(
             f"Forecasts of {self.horizon} {self.step}{'s' * (self.horizon > 1)}, in the test data, from the "

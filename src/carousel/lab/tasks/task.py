@@ -51,8 +51,8 @@ class Task:
     """Whether there is a target at every step, in place of one at the end of the sequence."""
     looks_ahead: bool = False
     """Whether targets are inputs of later steps, so that a bidirectional layer would read them."""
-    chance: float | None = None
-    """The expected loss of the first baseline, where it is known without data."""
+    baseline_loss: float | None = None
+    """Of the first baseline, which losses are compared with: what is expected, where that is known without data."""
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The mean loss, a scalar, of predictions (N, output_size) of those steps that have a target."""
@@ -85,13 +85,13 @@ class Task:
         """Predictions (N, output_size) in the task's own units, or words."""
         return prediction
 
-    def kept(self) -> object:
+    def fitted(self) -> object:
         """What inputs are made by that was read off the training data, such as a vocabulary, in plain values: it is
         saved with a model, so that this can be used without the data."""
         return None
 
-    def recall(self, kept: object) -> None:
-        """Use what was `kept`, and do not read it off the data again."""
+    def recall(self, fitted: object) -> None:
+        """Use what was `fitted`, and do not read it off the data again."""
 
     def training_targets(self) -> Tensor:
         """Enough targets of training data, (N, ...), to tell the best constant answer."""
@@ -126,7 +126,7 @@ class Generated(Task):
 
     def solved(self, loss: float) -> bool | None:
         """A tenth of the best constant answer's loss or less."""
-        return None if self.chance is None else loss <= 0.1 * self.chance
+        return None if self.baseline_loss is None else loss <= 0.1 * self.baseline_loss
 
     def training_targets(self) -> Tensor:
         batch = self.sample(1000, torch.Generator().manual_seed(0))

@@ -73,5 +73,5 @@ def test_the_clips_of_the_package():
 
 def test_a_saved_model_reads_clips_where_its_file_is_not(made):
     elsewhere = SpokenDigits("elsewhere/digits.npz")
-    elsewhere.recall(made.kept())
+    elsewhere.recall(made.fitted())
     assert torch.equal(elsewhere.read(made.recorded()["test"].input), made.split("test").input)

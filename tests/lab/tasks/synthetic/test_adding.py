@@ -46,21 +46,21 @@ def test_every_place_is_marked():
     torch.testing.assert_close(share, torch.full((6,), 1 / 3), atol=0.04, rtol=0)
 
 
-@pytest.mark.parametrize(("task", "best", "chance"), [(Adding(10), 1, 1 / 6), (Multiplication(10), 1 / 4, 7 / 144)])
-def test_chance_is_the_loss_of_the_best_constant(task, best, chance):
+@pytest.mark.parametrize(("task", "best", "expected"), [(Adding(10), 1, 1 / 6), (Multiplication(10), 1 / 4, 7 / 144)])
+def test_the_baseline_loss_is_that_of_the_best_constant(task, best, expected):
     _, y, *_ = task.sample(200_000, generator())
     losses = {c: float(task.loss(torch.full_like(y, c), y)) for c in (best - 0.1, best, best + 0.1)}
     assert min(losses, key=losses.get) == best
-    assert losses[best] == pytest.approx(task.chance, rel=0.01)
-    assert task.chance == chance
+    assert losses[best] == pytest.approx(task.baseline_loss, rel=0.01)
+    assert task.baseline_loss == expected
     assert not task.solved(losses[best])
-    assert task.solved(0.1 * task.chance)
+    assert task.solved(0.1 * task.baseline_loss)
 
 
 def test_the_best_constant_is_fitted_on_training_data():
     for task, within in ((Adding(10), 0.075), (Multiplication(10), 0.106)):
         found = measured(task)["best constant"]
-        assert found["loss"] == pytest.approx(task.chance, rel=0.03)
+        assert found["loss"] == pytest.approx(task.baseline_loss, rel=0.03)
         assert found["within_0.04"] == pytest.approx(within, abs=0.01)
 
 

@@ -43,16 +43,16 @@ def test_all_n_are_equally_likely():
 
 
 @pytest.mark.parametrize("letters", [2, 3])
-def test_chance_is_what_the_last_symbol_alone_tells(letters):
+def test_the_baseline_is_what_the_last_symbol_alone_tells(letters):
     task = AnBn(1, 10, letters)
     q = 1 / 5.5
-    assert task.chance == pytest.approx(-q * math.log(q) - (1 - q) * math.log(1 - q))
+    assert task.baseline_loss == pytest.approx(-q * math.log(q) - (1 - q) * math.log(1 - q))
     found = measured(task)["the last symbol alone"]
-    assert found["loss"] == pytest.approx(task.chance, rel=0.02)
+    assert found["loss"] == pytest.approx(task.baseline_loss, rel=0.02)
     assert found["accuracy"] == pytest.approx(1 - q, abs=0.01)
     assert found["accepted"] == pytest.approx(0, abs=0.01)
     if letters == 2:  # in sequences of one length
-        assert measured(AnBn(4, 4))["the last symbol alone"]["loss"] == pytest.approx(AnBn(4, 4).chance)
+        assert measured(AnBn(4, 4))["the last symbol alone"]["loss"] == pytest.approx(AnBn(4, 4).baseline_loss)
 
 
 def test_a_sequence_is_accepted_if_all_is_right():

@@ -39,18 +39,18 @@ def test_the_example_of_the_docstring():
 
 
 @pytest.mark.parametrize(
-    ("options", "chance"),
+    ("options", "expected"),
     [
         ({"seq_len": 120}, 10 * math.log(8) / 120),
         ({"seq_len": 120, "recall_only": True}, math.log(8)),
         ({"seq_len": 30, "items": 3, "kinds": 2}, 3 * math.log(2) / 30),
     ],
 )
-def test_the_memoryless_baseline_scores_what_arithmetic_says(options, chance):
+def test_the_memoryless_baseline_scores_what_arithmetic_says(options, expected):
     task = CopyMemory(**options)
-    assert task.chance == pytest.approx(chance)
+    assert task.baseline_loss == pytest.approx(expected)
     found = measured(task)["memoryless"]
-    assert found["loss"] == pytest.approx(chance, rel=1e-5)
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
     assert found["recalled"] == pytest.approx(1 / task.kinds, abs=0.02)
     assert not task.solved(found["loss"])
 

@@ -12,8 +12,8 @@ from carousel.lab.tasks import Adding, CopyMemory, Latch, Multiplication, Parity
 @pytest.mark.parametrize(("task", "classes"), [(TemporalOrder(20), 4), (Latch(20), 2), (Parity(20), 2)])
 def test_chance_and_accuracy_of_a_choice_between_classes(task, classes):
     _, y, *_ = task.sample(8000, generator())
-    assert task.chance == math.log(classes)
-    assert float(task.loss(torch.zeros(8000, task.output_size), y)) == pytest.approx(task.chance)
+    assert task.baseline_loss == math.log(classes)
+    assert float(task.loss(torch.zeros(8000, task.output_size), y)) == pytest.approx(task.baseline_loss)
     torch.testing.assert_close(y.bincount() / 8000, torch.full((classes,), 1 / classes), atol=0.02, rtol=0)
     prediction = torch.eye(classes)[y]
     for given, right in ((prediction, 1), (prediction.roll(1, -1), 0)):

@@ -15,4 +15,4 @@ def test_numbers_are_uniform_and_the_target_is_another():
         torch.testing.assert_close(part.mean(0), torch.full_like(part[0], 0.5), atol=0.02, rtol=0)
     told = (x.flatten(1) - 0.5).T @ (y - 0.5) / len(x) * 12
     assert told.abs().max() < 0.04
-    assert abs(task.loss(torch.full_like(y, 0.5), y) - task.chance) < 2e-3
+    assert abs(task.loss(torch.full_like(y, 0.5), y) - task.baseline_loss) < 2e-3

@@ -89,12 +89,12 @@ def test_what_is_legal_happens_equally_often():
     assert steps[:, 1:].gather(1, steps[:, :1]).all()
 
 
-@pytest.mark.parametrize(("task", "chance"), [(Reber(), math.log(2) / 11), (Reber(3000), math.log(2) / 12)])
-def test_chance_is_a_bit_for_each_string(task, chance):
-    assert task.chance == pytest.approx(chance, rel=0.005)
+@pytest.mark.parametrize(("task", "expected"), [(Reber(), math.log(2) / 11), (Reber(3000), math.log(2) / 12)])
+def test_chance_is_a_bit_for_each_string(task, expected):
+    assert task.baseline_loss == pytest.approx(expected, rel=0.005)
     found = measured(task, 2000 if task.continual is None else 20)
     grammar = found["all but the second symbol"]
-    assert grammar["loss"] == pytest.approx(task.chance, rel=0.01)
+    assert grammar["loss"] == pytest.approx(task.baseline_loss, rel=0.01)
     assert grammar["closed"] == pytest.approx(0.5, abs=0.03)
     assert grammar["all_legal"] == pytest.approx(1 - (1 / 11 if task.continual is None else 1 / 12), abs=0.005)
     assert found["the last symbol alone"]["loss"] == pytest.approx(0.83 if task.continual is None else 0.87, abs=0.01)

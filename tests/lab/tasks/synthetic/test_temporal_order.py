@@ -49,7 +49,7 @@ def test_all_classes_are_equally_likely(relevant):
     task = TemporalOrder(20, relevant)
     _, y, *_ = task.sample(16_000, generator())
     assert task.output_size == 2**relevant
-    assert task.chance == math.log(2**relevant)
+    assert task.baseline_loss == math.log(2**relevant)
     torch.testing.assert_close(y.bincount() / 16_000, torch.full((2**relevant,), 2.0**-relevant), atol=0.01, rtol=0)
 
 

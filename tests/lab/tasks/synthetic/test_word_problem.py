@@ -48,9 +48,9 @@ def test_three_things_do_not_commute():
 @pytest.mark.parametrize("things", [2, 3, 4])
 def test_chance_is_that_of_a_guess(things):
     task = WordProblem(15, things)
-    assert task.chance == math.log(math.factorial(things))
+    assert task.baseline_loss == math.log(math.factorial(things))
     found = measured(task)["most frequent class"]
-    assert found["loss"] == pytest.approx(task.chance, rel=0.002)
+    assert found["loss"] == pytest.approx(task.baseline_loss, rel=0.002)
     assert found["accuracy"] == pytest.approx(1 / task.output_size, abs=0.01)
 
 

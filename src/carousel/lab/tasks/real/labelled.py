@@ -52,12 +52,12 @@ class Labelled(Recorded, Classification):
         std = steps.std(0, correction=0)
         return steps.mean(0), std.where(std > 0, 1)
 
-    def kept(self) -> list[list[float]]:
+    def fitted(self) -> list[list[float]]:
         """The moments, which a saved model needs of the training data."""
         return [part.tolist() for part in self.moments]
 
-    def recall(self, kept: list[list[float]]) -> None:
-        self.__dict__["moments"] = tuple(torch.tensor(part, dtype=torch.float64) for part in kept)
+    def recall(self, fitted: list[list[float]]) -> None:
+        self.__dict__["moments"] = tuple(torch.tensor(part, dtype=torch.float64) for part in fitted)
 
     def read(self, data: Tensor) -> Tensor:
         """Recordings (B, T, F) as the model reads them."""

@@ -71,11 +71,11 @@ class Text(Stream, Classification):
     def _symbols(self) -> dict[str, Tensor]:
         return {split: self._encode(tokens) for split, tokens in self._splits.items()}
 
-    def kept(self) -> list[str]:
+    def fitted(self) -> list[str]:
         return self.vocabulary
 
-    def recall(self, kept: list[str]) -> None:
-        self.__dict__["vocabulary"] = kept  # where cached_property looks
+    def recall(self, fitted: list[str]) -> None:
+        self.__dict__["vocabulary"] = fitted  # where cached_property looks
 
     @property
     def input_size(self) -> int:

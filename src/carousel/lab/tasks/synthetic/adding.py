@@ -19,14 +19,14 @@ class Adding(Generated, Regression):
         number  0.3  0.7  0.1  0.9  0.5  0.2
         mark     0    1    0    0    1    0      target 0.7 + 0.5 = 1.2
 
-    The loss is the mean squared error. Always answering 1 costs Var(U + U) = 1/6: the chance level. A prediction is
+    The loss is the mean squared error. Always answering 1 costs Var(U + U) = 1/6: the baseline loss. A prediction is
     right if it is off by less than 0.04, the criterion of Hochreiter & Schmidhuber.
     """
 
     seq_len: int
     input_size = 2
     output_size = 1
-    chance = 1 / 6
+    baseline_loss = 1 / 6
     shortest = 2
 
     def sample(self, num: int, generator: torch.Generator) -> Batch:

@@ -24,7 +24,7 @@ class AnBn(Generated, Classification):
         target  - - - b b E          target  - - b c c E
 
     The loss is the cross-entropy. Who has not counted knows after a b no more than that it is the last with a
-    probability of q, one in the mean n: the chance level is the entropy of that. A sequence is accepted if all
+    probability of q, one in the mean n: the baseline loss is the entropy of that. A sequence is accepted if all
     predictions are right.
 
     The test sequences have an n from `test_n_min` to `test_n_max`, by default all beyond those of training, up to
@@ -72,7 +72,7 @@ class AnBn(Generated, Classification):
         return self.letters + 1
 
     @property
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         last = 2 / (self.n_min + self.n_max)
         return -sum(p * math.log(p) for p in (last, 1 - last) if p > 0)
 

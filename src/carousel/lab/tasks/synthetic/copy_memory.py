@@ -23,8 +23,8 @@ class CopyMemory(Generated, Classification):
         target  - - - - - - 5 3
 
     Arjovsky's T, how long they are to be kept, is `seq_len - 2 * items`. The loss is the cross-entropy at all steps;
-    without memory it is at best that of guessing when it counts, items * log(kinds) / seq_len, the chance level. With
-    `recall_only` the blanks of the target do not count, and chance is log(kinds).
+    without memory it is at best that of guessing when it counts, items * log(kinds) / seq_len, the baseline loss. With
+    `recall_only` the blanks of the target do not count, and it is log(kinds).
 
     Symbols are the kinds, then blank, then >; classes the kinds, then blank.
 
@@ -59,7 +59,7 @@ class CopyMemory(Generated, Classification):
         return self.kinds + 1
 
     @property
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         return math.log(self.kinds) * (1 if self.recall_only else self.items / self.seq_len)
 
     def sample(self, num: int, generator: torch.Generator) -> Batch:

@@ -25,7 +25,7 @@ class Latch(Generated, Classification):
     seq_len: int
     input_size = 2
     output_size = 2
-    chance = math.log(2)
+    baseline_loss = math.log(2)
     shortest = 2
 
     def sample(self, num: int, generator: torch.Generator) -> Batch:

@@ -14,11 +14,11 @@ class Multiplication(Adding):
         number  0.3  0.7  0.1  0.9  0.5  0.2
         mark     0    1    0    0    1    0      target 0.7 * 0.5 = 0.35
 
-    The loss is the mean squared error. Always answering 1/4 costs Var(U * U) = 1/9 - 1/16 = 7/144: the chance level.
+    The loss is the mean squared error. Always answering 1/4 costs Var(U * U) = 1/9 - 1/16 = 7/144: the baseline loss.
     """
 
     seq_len: int
-    chance = 7 / 144
+    baseline_loss = 7 / 144
 
     def answer(self, marked: Tensor) -> Tensor:
         return marked.prod(1)

@@ -17,7 +17,7 @@ class RandomNumbers(Generated, Regression):
         0.3  0.7  0.1
         0.9  0.5  0.2      target 0.8
 
-    The loss is the mean squared error. Always answering 1/2 costs Var(U) = 1/12, the chance level, and nothing
+    The loss is the mean squared error. Always answering 1/2 costs Var(U) = 1/12, the baseline loss, and nothing
     does better on new data. Of a fixed set (train_size=1000) a network learns the targets by heart: its training loss
     falls below 1/12, its validation loss rises above.
     """
@@ -25,8 +25,11 @@ class RandomNumbers(Generated, Regression):
     seq_len: int
     input_size = 10
     output_size = 1
-    chance = 1 / 12
+    baseline_loss = 1 / 12
     shortest = 1
+
+    def solved(self, loss: float) -> None:
+        """There is nothing to be solved."""
 
     def sample(self, num: int, generator: torch.Generator) -> Batch:
         numbers = torch.rand(num, self.seq_len * self.input_size + 1, generator=generator)

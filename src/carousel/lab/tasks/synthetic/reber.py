@@ -74,7 +74,7 @@ class Reber(Generated):
             raise ValueError(f"continual must be null or an integer of at least 9, got {self.continual}")
 
     @property
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         if self.continual is None:
             return math.log(2) / 11
         at, closings = F.one_hot(torch.tensor(0), len(NEXT)).double(), 0.0  # how likely each node is

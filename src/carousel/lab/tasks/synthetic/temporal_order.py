@@ -45,7 +45,7 @@ class TemporalOrder(Generated, Classification):
         return 2**self.relevant
 
     @property
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         return math.log(self.output_size)
 
     def sample(self, num: int, generator: torch.Generator) -> Batch:

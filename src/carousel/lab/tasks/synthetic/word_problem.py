@@ -56,7 +56,7 @@ class WordProblem(Generated, Classification):
         return self.input_size
 
     @property
-    def chance(self) -> float:
+    def baseline_loss(self) -> float:
         return math.log(self.output_size)
 
     def sample(self, num: int, generator: torch.Generator) -> Batch:

@@ -1,0 +1,101 @@
+"""A sweep: its jobs checked before any of them starts, and which of them are still to be run."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict, read_write
+
+from . import folders, options, records
+from .app import build, configuration, new_record
+from .options import OptionError
+
+
+def _identity(config: dict[str, object]) -> frozenset:
+    return frozenset((key, repr(value) if isinstance(value, list) else value) for key, value in config.items())
+
+
+def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: None) -> list[DictConfig]:
+    """Check a sweep's jobs. Two of one configuration are one run: the second gets the first's folder.
+
+    Returns:
+        Those that have no result yet.
+
+    Raises:
+        OptionError: one cannot be run, two would share a folder, a folder is in use, or it holds the result of
+            another configuration.
+    """
+    first: dict[frozenset, DictConfig] = {}
+    built: set[frozenset] = set()
+    configs, files = [], []
+    for k, job in enumerate(jobs):
+        HydraConfig.instance().set_config(job)
+        options.check(job, folders.parse(job.hydra.overrides.task))
+        config = configuration(job, Path(job.hydra.runtime.output_dir))
+        twin = first.setdefault(_identity(config), job)
+        if twin is job:
+            but_seeds = _identity({key: v for key, v in config.items() if key not in ("seed", "data_seed")})
+            if but_seeds not in built:
+                build(job, loggers=False)
+                built.add(but_seeds)
+            configs.append(config)
+            callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
+            files += [str(node[option]) for node in callbacks for option in ("path", "dirpath") if node.get(option)]
+        else:
+            with read_write(job.hydra), open_dict(job.hydra):
+                job.hydra.sweep.subdir = twin.hydra.sweep.subdir
+                job.hydra.runtime.output_dir = twin.hydra.runtime.output_dir
+        if (k + 1) % 100 == 0:
+            say(f"checked {k + 1} of {len(jobs)} runs")
+    distinct = list(first.values())
+    subdirs = [job.hydra.sweep.subdir for job in distinct]
+    for name, places in (("hydra.sweep.subdir", subdirs), ("callbacks", files)):
+        if twice := sorted({place for place in places if places.count(place) > 1}):
+            raise OptionError(f"{name}: several runs would be written to {', '.join(twice)}")
+    return [
+        job
+        for job, config in zip(distinct, configs, strict=True)
+        if not _has_result(Path(os.path.relpath(job.hydra.runtime.output_dir)), config, say)
+    ]
+
+
+def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], None]) -> bool:
+    if not folder.exists():
+        return False
+    if folders.is_busy(folder):
+        raise OptionError(f"hydra.sweep.dir: another process is writing to {folder}; choose another folder")
+    if wrong := folders.set_aside(folder):
+        say(f"set aside, and done anew: {wrong}")
+        return False
+    if not (folder / records.RECORD).exists():
+        folders.of_a_run(folder, "hydra.sweep.dir")
+        return False
+    record = records.read_record(folder)
+    if record["status"] not in folders.ENDED:
+        return False
+    for key in sorted(record["config"].keys() | config.keys()):
+        was, now = record["config"].get(key), config.get(key)
+        if was != now and not (was != was and now != now):
+            raise OptionError(f"hydra.sweep.dir: {folder} was run with {key}={was}, not {now}; choose another folder")
+    for key, was in record.get("versions", {}).items():
+        if was != (now := records.environment().get(key)):  # in the same words for each run: said once
+            warnings.warn(
+                f"some of the results that are there already were made with {key} {was}, not {now}", stacklevel=1
+            )
+    return True
+
+
+def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
+    """Record how a run ended whose process could not do so itself."""
+    HydraConfig.instance().set_config(job)
+    try:
+        try:
+            record = records.read_record(folder)
+        except (FileNotFoundError, records.Unreadable):
+            record = new_record(job, job.hydra, Path(job.hydra.runtime.output_dir))
+        if record["status"] == "running":
+            records.write_record(folder, record | {"status": status, "error": error})
+    except OSError as problem:
+        warnings.warn(f"{folder}: {problem.strerror}: its record is not up to date", stacklevel=1)
