@@ -30,9 +30,8 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
 
     with tracer:
         begun = masks.before(state, 0)
-        lent.__dict__.pop("_checked", None)
         made, _ = step(lent, row, begun, masks, 0)
-        lent.__dict__.pop("_checked", None)  # which is no write of the cell's own
+        lent.__dict__.pop("_checked", None)
         if [tuple(s.shape) for s in made] != [tuple(s.shape) for s in state]:
             raise Unsupported(f"it makes {[list(s.shape[1:]) for s in made]} of states {[list(sizes)]}")
         refuse_writes(cell, lent, labels)
