@@ -58,5 +58,5 @@ class FusedPhases(Fused):
 
     def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
         """Fill in the gradients; what is empty is not wanted."""
-        found = [d_weights[name].zero_() for name in self.kernel.names]
+        found, arriving = [d_weights[name].zero_() for name in self.kernel.names], [d.contiguous() for d in arriving]
         self.call("backward", x, state, weights, masks, out, saved, *arriving, d_x, *found, *d_state, norms)

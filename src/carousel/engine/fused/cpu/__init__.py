@@ -6,7 +6,7 @@ import torch
 
 from ..graph import Graph, Step
 from ..storage import choose
-from .emit import CHUNK, OPERATIONS, TRUTHS, constants, cost, header, machine, statement, template
+from .emit import CHUNK, OPERATIONS, constants, cost, header, is_truth, machine, statement, template
 from .phased import PhasedKernel
 
 __all__ = ["OPERATIONS", "Kernel", "PhasedKernel"]
@@ -98,7 +98,7 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
         return [(f"{name}[{k}]", n) for k, n in enumerate(numbers)]
 
     def function(head: str, outputs: list[tuple[str, int]], stored=()) -> str:
-        known = {n: _as_bits(step.graph, n, f"kept[{k}]") for k, n in enumerate(stored)}
+        known = {n: f"bits(kept[{k}])" if is_truth(step.graph, n) else f"kept[{k}]" for k, n in enumerate(stored)}
         return "\n".join([f"INLINE void {head} {{", *_statements(step, outputs, known), "}"])
 
     def value(name: str, number: int) -> str:
@@ -150,9 +150,7 @@ def _statements(step: Step, outputs: list[tuple[str, int]], known: dict[int, str
         expression = statement(graph, number, names.__getitem__)
         names[number] = f"v{len(names)}"
         lines.append(f"  const auto {names[number]} = {expression};")
-    return lines + [f"  {place} = {_as_bits(graph, n, names[n])};" for place, n in outputs]
-
-
-def _as_bits(graph: Graph, number: int, name: str) -> str:
-    """A truth value where it is kept among numbers, or the other way round."""
-    return f"bits({name})" if graph.nodes[number].op in TRUTHS else name
+    return lines + [
+        f"  {place} = {f'bits({names[n]})' if is_truth(graph, n) else names[n]};"  # kept as a number's bits
+        for place, n in outputs
+    ]

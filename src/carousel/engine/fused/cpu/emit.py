@@ -95,6 +95,10 @@ def cost(op: str) -> float:
     return 1.0
 
 
+def is_truth(graph: Graph, number: int) -> bool:
+    return graph.nodes[number].op in TRUTHS or graph.nodes[number] == ("leaf", ("reset",))
+
+
 def header(dtype: torch.dtype, lanes: int) -> str:
     real = "double" if dtype == torch.float64 else "float"
     return f"using real = {real};\nconstexpr int WIDTH = {lanes};\n{template('vector')}\n{template('elementary')}"

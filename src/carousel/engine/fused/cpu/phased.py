@@ -7,7 +7,7 @@ import torch
 
 from ..graph import ACROSS, Outer, Phases, Unsupported
 from ..storage import choose
-from .emit import CHUNK, TRUTHS, constants, cost, header, machine, statement, template
+from .emit import CHUNK, constants, cost, header, is_truth, machine, statement, template
 
 ACROSS_COST = 1e6
 """Of a product or a reduction, in additions: it is never done again."""
@@ -352,7 +352,7 @@ class Pass:
             else:
                 rest = "" if place.padded or place.width % self.lanes == 0 else f", {place.width} - i"
                 value = f"load({place.address} + i{rest})"
-            return f"bits({value})" if op in TRUTHS else value
+            return f"bits({value})" if is_truth(self.graph, number) else value
         if op == "leaf" and args == ("reset",):
             return "isplat(-(integer)(c.reset[r.tb] != 0))"
         return statement(self.graph, number, lambda n: f"v{n}")
