@@ -24,7 +24,8 @@ REAL = {
     "images": ("accuracy", "nearest mean"),
 }
 """Experiments on recorded data, with the score and the baseline that the README shows."""
-AVX2 = {"vanishing_gradients": 50, "which_path_learns": 150, "phase": 50, "horizon": None}
+AVX2 = dict.fromkeys(("vanishing_gradients", "phase", "flow_is_not_ability", "data"), 50)
+AVX2 |= {"which_path_learns": 150, "horizon": None}
 """Experiments that were run as on a CPU without AVX-512 too, and how many steps runs are solved earlier or later."""
 PAGE = (REFERENCE / "README.md").read_text()
 
