@@ -41,7 +41,7 @@ def pair(cell, *sizes, **options) -> tuple[nn.Module, nn.Module]:
 
 def states(layer, *shape, dtype=torch.float64):
     sizes = layer.cell().state_sizes
-    drawn = tuple(torch.randn(*shape, size, dtype=dtype) for size in sizes)
+    drawn = tuple(torch.rand(*shape, size, dtype=dtype) + 0.1 for size in sizes)  # an sLSTM divides by one of them
     return drawn if len(sizes) > 1 else drawn[0]
 
 

@@ -10,15 +10,15 @@ import math
 from collections.abc import Collection
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .early import Early
 from .graph import Graph, Unsupported
 from .labels import holds, units_of
 from .products import DECOMPOSED, PRODUCTS, REDUCTIONS, Across, Matrix
+from .traced import Traced
 
 MOVES = {
     *("view", "_unsafe_view", "split", "split_with_sizes", "slice", "select", "cat", "stack", "unbind", "expand"),
@@ -49,38 +49,6 @@ OF_TRUTHS = {"mul": "logical_and", "minimum": "logical_and", "add": "logical_or"
 """What arithmetic is on truth values alone."""
 OF_INTEGERS = {"add", "sub", "rsub", "mul", "neg", "abs", "sign", "maximum", "minimum", "where"}
 """What floating-point numbers do as integers do, if these are small."""
-
-
-class Traced(Tensor):
-    """A tensor without numbers: its `label` is (3, *shape), for each element the expression, the unit and the
-    sequence, the last two -1 if it belongs to none in particular."""
-
-    product: tuple | None = None
-    """The matrix and the bias of the one product that a step may have, and its result."""
-
-    @staticmethod
-    def __new__(cls, label: Tensor, dtype: torch.dtype, view: bool = False) -> "Traced":
-        made = Tensor._make_wrapper_subclass(cls, label.shape[1:], dtype=dtype, device="cpu")
-        made.label, made.shares_memory = label, view
-        return made
-
-    def __repr__(self, *, tensor_contents=None) -> str:
-        return f"Traced({list(self.shape)})"
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        if func is F.linear and isinstance(args[0], Traced) and args[0].product:
-            weight, bias, result = args[0].product
-            if args[1] is weight and (*args[2:], *(kwargs or {}).values(), None)[0] is bias:
-                return result
-        mode = _get_current_dispatch_mode()
-        if isinstance(mode, Tracer) and mode.across and not mode.backward:
-            return mode.called(func, types, args, kwargs or {})
-        return super().__torch_function__(func, types, args, kwargs or {})
-
-    @classmethod
-    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-        raise Unsupported(f"it uses {func} outside of the trace")
 
 
 class Tracer(Across, Early, TorchDispatchMode):
