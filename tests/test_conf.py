@@ -114,7 +114,7 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("seed=true", "seed must be an integer of at least 0, got True"),
         ("threads=0", "threads must be an integer of at least 1, got 0"),
         ("trainer.max_steps=abc", "trainer.max_steps must be an integer, got abc"),
-        ("model=custom model.cell.path=torch.nn.LSTMCell", "model: cell should be a subclass of carousel.Cell, got"),
+        ("model=custom model.cell.path=torch.Tensor", "model: cell should be a subclass of carousel.Cell, or"),
         ("model._target_=torch.nn.Linear +model.out_features=3 ~model.hidden_size", "model: "),
         ("seed=-1", "seed must be an integer of at least 0, got -1"),
         ("data_seed=-3", "data_seed must be an integer of at least 0, got -3"),

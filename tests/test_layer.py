@@ -482,8 +482,12 @@ def test_train_and_eval_reach_the_cell():
 
 
 def test_what_is_no_cell_is_refused():
-    for cell in (nn.LSTMCell, carousel.LSTM, carousel.LSTMCell(2, 3)):
-        with pytest.raises(TypeError, match=r"cell should be a subclass of carousel\.Cell"):
+    for cell, words in (
+        (torch.relu, r"cell should be a subclass of carousel\.Cell, or a module with forward\(x, state\)"),
+        (carousel.LSTMCell(2, 3), r"cell should be a subclass of carousel\.Cell"),
+        (nn.LSTM, "does not return states like those that it is given"),
+    ):
+        with pytest.raises(TypeError, match=words):
             carousel.Recurrent(cell, 2, 3)
     assert repr(carousel.Recurrent(CATALOGUE["mgu"][0], 2, 3)) == "Recurrent(MGUCell, 2, 3)"
 

@@ -24,7 +24,8 @@ REAL = {
     "images": ("accuracy", "nearest mean"),
 }
 """Experiments on recorded data, with the score and the baseline that the README shows."""
-AVX2 = {"vanishing_gradients": 50, "which_path_learns": 150, "horizon": None}
+AVX2 = dict.fromkeys(("vanishing_gradients", "phase", "flow_is_not_ability", "data"), 50)
+AVX2 |= {"which_path_learns": 150, "horizon": None}
 """Experiments that were run as on a CPU without AVX-512 too, and how many steps runs are solved earlier or later."""
 PAGE = (REFERENCE / "README.md").read_text()
 
@@ -110,6 +111,13 @@ def test_each_run_is_solved_when_it_is_here_without_avx512(name, steps):
     assert (both["solved"] == both["solved_here"]).all()
     if steps:
         assert (both["steps_to_solve"] - both["steps_to_solve_here"]).abs().max() <= steps
+
+
+@pytest.mark.parametrize("name", ["init_decay", "horizon"])
+def test_what_is_found_is_the_same_to_the_letter_without_avx512(name):
+    folder = REFERENCE / name
+    _, found = (folder / "report.md").read_text().split("</details>\n\n")
+    assert re.sub(r"!\[.*\n", "", found).strip() == (folder / "avx2.md").read_text().strip()
 
 
 @pytest.mark.parametrize("table", ["results", "avx2"])

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from .cells import Cell
 from .cells.cell import State, lend
-from .cells.module import LoadsFromTorch, put, refreshed
-from .engine import Loop
+from .cells.module import LoadsFromTorch, put, refreshed, view_of
+from .engine import Loop, Stack
 
 
 class Base(LoadsFromTorch, nn.RNNBase):
@@ -17,6 +17,8 @@ class Base(LoadsFromTorch, nn.RNNBase):
     _loops: tuple[tuple[str, Loop], ...]
     """For each layer and direction, what its tensors' names end in, and the cell over time. In a tuple they are no
     submodules: the tensors stand in the layer alone."""
+    _stack: Stack | None = None
+    """For torch's own kernels, if torch has such a layer."""
 
     def _adopt(self, cell: Cell, suffix: str) -> Cell:
         """Take over a cell's tensors; what is left of it, on "meta", is to borrow them."""
@@ -55,8 +57,13 @@ class Base(LoadsFromTorch, nn.RNNBase):
         return super().train(mode)
 
     # RNNBase keeps lists of its weights beside the module's own, up to date; here they are read from the module.
-    _apply, __setattr__, __setstate__ = nn.Module._apply, nn.Module.__setattr__, nn.Module.__setstate__
+    __setattr__, __setstate__ = nn.Module.__setattr__, nn.Module.__setstate__
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
+
+    def _apply(self, fn, recurse: bool = True) -> "Base":
+        nn.Module._apply(self, fn, recurse)
+        self.flatten_parameters()
+        return self
 
     @property
     def _all_weights(self) -> list[list[str]]:
@@ -72,9 +79,16 @@ class Base(LoadsFromTorch, nn.RNNBase):
         return tuple(getattr(self, name, None) for name in self._flat_weights_names)
 
     def flatten_parameters(self) -> None:
+        """Put the weights side by side, as cuDNN wants them, where a whole stack runs there; else nothing to do."""
+        if self._stack is not None:
+            view = view_of(self)
+            view.mode = self._stack.function.upper()
+            nn.RNNBase.flatten_parameters(view)
+
+    def _init_flat_weights(self) -> None:
         """Nothing to do; here for code written for `torch.nn.LSTM`."""
 
-    _init_flat_weights = _update_flat_weights = flatten_parameters
+    _update_flat_weights = _init_flat_weights
 
     def permute_hidden(self, hx: Tensor | State, permutation: Tensor | None) -> Tensor | State:
         """States in another order of the batch."""
@@ -86,7 +100,7 @@ class Base(LoadsFromTorch, nn.RNNBase):
 
 
 def flat(name: str, suffix: str) -> str:
-    return name.replace(".", "_") + suffix
+    return name.removeprefix("itself.").replace(".", "_") + suffix  # of a `ModuleCell`, the module's own names
 
 
 def check_arguments(input_size, num_layers, widths, bias, batch_first, dropout) -> None:

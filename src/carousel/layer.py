@@ -10,13 +10,14 @@ from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 from torch.nn.utils.stateless import _reparametrize_module
 
-from . import engine, layout, packing
+from . import engine, layout, packing, whole
 from .base import Base, check_arguments, flat
 from .cells import Cell
 from .cells.cell import State, lend
+from .cells.foreign import of_modules
 from .cells.module import fill, options_of, refreshed, show_options, view_of
 from .engine import Loop, Masks, Norms
-from .regularization import Detach, Regularization
+from .regularization import NOTHING, Detach, Regularization
 
 
 class Recurrent(Base):
@@ -33,8 +34,9 @@ class Recurrent(Base):
     given `to_torch()`.
 
     Args:
-        cell: a subclass of `Cell`.
-        input_size: features of x_t.
+        cell: a subclass of `Cell`; or a module, or a class of modules, whose `forward(x, state)` returns the new state,
+            as torch.nn.LSTMCell's does (see `cells.ModuleCell`).
+        input_size: features of x_t; a module may tell it, and the hidden size, as an attribute of this name.
         hidden_size: units, H; or a list with one number for each layer.
         num_layers: layers stacked, each reading the outputs of the one below.
         bias: whether the cell has biases.
@@ -45,8 +47,10 @@ class Recurrent(Base):
         residual: whether each layer above the first adds its input to its output.
         regularization: variational dropout, zoneout, DropConnect: see `Regularization`.
         detach: stops the gradient through the gates or along the carousel: see `Detach`.
-        backend: "eager" for the loop composed with autograd, "fused" for one compiled kernel, "auto" for the kernel
-            wherever it can run the call; `carousel.explain` says which it is, and why.
+        backend: "eager" for the loop composed with autograd, "fused" for one compiled kernel, "torch" for torch's own,
+            where the cell is one that torch has. "auto" is the fastest of those that can run the call: torch's for
+            short sequences, off the CPU, in half precision, under autocast and in exports. `carousel.explain` says
+            which it is, and why. cuDNN has no second derivatives; "eager" does.
         options: whatever else the cell takes, such as `init`.
 
     Raises:
@@ -58,9 +62,9 @@ class Recurrent(Base):
 
     def __init__(
         self,
-        cell: type[Cell],
-        input_size: int,
-        hidden_size: int | Sequence[int],
+        cell: type[Cell] | nn.Module | type[nn.Module],
+        input_size: int | None = None,
+        hidden_size: int | Sequence[int] | None = None,
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -77,11 +81,15 @@ class Recurrent(Base):
         **options,
     ) -> None:
         nn.Module.__init__(self)
-        if not (isinstance(cell, type) and issubclass(cell, Cell)):
-            raise TypeError(f"cell should be a subclass of carousel.Cell, got {cell}")
-        allowed = options_of(type(self)) | options_of(cell)
+        if isinstance(cell, type) and issubclass(cell, Cell):
+            make, takes, projectable = cell, options_of(cell), cell.projectable
+        else:
+            single = num_layers == 1 and not bidirectional
+            make, takes, input_size, hidden_size = of_modules(cell, input_size, hidden_size, single)
+            projectable = False
+        allowed = options_of(type(self)) | takes
         if unknown := options.keys() - allowed.keys():
-            names = [name for name in allowed if name != "cell" and (name != "proj_size" or cell.projectable)]
+            names = [name for name in allowed if name != "cell" and (name != "proj_size" or projectable)]
             wrong = ", ".join(sorted(unknown))
             raise TypeError(f"{type(self).__name__} has no option {wrong}; it takes {', '.join(names)}")
         several = isinstance(hidden_size, Sequence) and not isinstance(hidden_size, str)
@@ -95,14 +103,14 @@ class Recurrent(Base):
         for name, value, kind in (("regularization", regularization, Regularization), ("detach", detach, Detach)):
             if not isinstance(value, kind | None):
                 raise TypeError(f"{name} should be a carousel.{kind.__name__}, got {value!r}")
-        self.regularization, self.detach = regularization or Regularization(), detach or Detach()
+        self.regularization, self.detach = regularization or NOTHING[0], detach or NOTHING[1]
         self.backend = backend
         options |= {"proj_size": proj_size} if proj_size else {}
 
         loops, size = {}, input_size
         for k, width in enumerate(widths):
             for suffix in (f"_l{k}", f"_l{k}_reverse") if bidirectional else (f"_l{k}",):
-                made = cell(size, width, bias=bias, device=device, dtype=dtype, **options)
+                made = make(size, width, bias=bias, device=device, dtype=dtype, **options)
                 loops[suffix] = Loop(self._adopt(made, suffix))
             self.regularization.zoneouts(len(made.states))
             above = (1 + bidirectional) * made.output_size
@@ -110,8 +118,12 @@ class Recurrent(Base):
                 raise ValueError(f"residual needs layers of one width, got {widths}")
             size = above
         self._loops = tuple(loops.items())
+        function = "" if several else loops["_l0"].function
+        names = tuple(flat(name, suffix) for suffix, loop in self._loops for name in loop.names)
+        self._stack = engine.Stack(function, names, made.state_sizes) if function else None
         # How many loops' states are stacked in one tensor: all, unless the layers differ in width.
         self._group = 1 + bidirectional if several else len(loops)
+        self.flatten_parameters()
 
     def __getstate__(self) -> dict:
         """What copies and pickles are made of: they are not watched, if this is."""
@@ -153,11 +165,13 @@ class Recurrent(Base):
             ValueError: `input` is neither 2D nor 3D, or not of the weights' dtype; `lengths` or `reset` do not fit it,
                 or the latter not the cell, which begins with other states than zeros.
             RuntimeError: the number of features or the state's shape is wrong, or the sequence is empty; or
-                `backend` is "fused", and that cannot run this.
+                `backend` is "fused" or "torch", and that cannot run this.
         """
         if isinstance(input, Proxy) and type(self).forward is Recurrent.forward:  # torch.fx: a leaf, as torch's own
             path = input.tracer.path_of_module(self)
             return input.tracer.create_proxy("call_module", path, *_arguments(input, hx, lengths, reset))
+        if reset is None and self._stack is not None and (found := whole.run(self, input, hx, lengths)) is not None:
+            return found
         output, state, _ = self._run(input, hx, lengths, reset)
         return output, state
 
@@ -323,7 +337,7 @@ class Recurrent(Base):
         parts = [f"{k}={getattr(self, k)}" for k, default in shown.items() if getattr(self, k) != default]
         cell = self._loops[0][1].cell
         parts += [option for option in show_options(cell) if not hasattr(self, option.partition("=")[0])]
-        kind = [] if hasattr(self, "mode") else [type(cell).__name__]
+        kind = [] if hasattr(self, "mode") else [type(getattr(cell, "itself", cell)).__name__]
         return ", ".join([*kind, f"{self.input_size}, {self.hidden_size}", *parts])
 
 

@@ -117,3 +117,7 @@ class Detach:
             return torch.bernoulli(torch.full((steps, 1, 1), probability, device=device)).bool()
 
         return {"detach_gates": draw(self.gates), "detach_carousel": draw(self.carousel)}
+
+
+NOTHING = (Regularization(), Detach())
+"""What a layer has by default."""

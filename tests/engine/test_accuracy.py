@@ -53,3 +53,52 @@ def test_parameters_of_the_cell_itself_and_of_the_projection(threads):
         assert max(errors(results(fused, x), results(exact, x))) < 1e-6
     finally:
         torch.set_num_threads(before)
+
+
+FUNCTIONS = {
+    "log": (torch.log, lambda u: torch.exp(180 * u - 90)),
+    "log near 1": (torch.log, lambda u: 0.5 + u),
+    "log1p": (torch.log1p, lambda u: 2 * u - 1),
+    "log1p of small numbers": (torch.log1p, lambda u: -torch.exp(-80 * u)),
+    "expm1": (torch.expm1, lambda u: 90 * u - 20),
+    "expm1 near 0": (torch.expm1, lambda u: u - 0.5),
+    "softplus": (torch.nn.functional.softplus, lambda u: 100 * u - 80),
+    "logsigmoid": (torch.nn.functional.logsigmoid, lambda u: 100 * u - 80),
+    "sin": (torch.sin, lambda u: 2000 * u - 1000),
+    "cos": (torch.cos, lambda u: 2e6 * u - 1e6),
+    "erf": (torch.erf, lambda u: 10 * u - 5),
+    "pow": (lambda a: a.abs() ** 1.75, lambda u: 60 * u - 30),
+    "pow of two": (lambda a: 1.25**a, lambda u: 60 * u - 30),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_elementary_functions_are_within_3_units_in_the_last_place(dtype):
+    class Functions(carousel.Cell):
+        """Its states are the functions of the input."""
+
+        gates, states = tuple("x" * len(FUNCTIONS)), tuple(FUNCTIONS)
+
+        def shapes(self):
+            return {}
+
+        def input_map(self, x):
+            return x
+
+        def hidden_map(self, h):
+            return h
+
+        def update(self, wx, uh, state):
+            parts = wx.chunk(len(FUNCTIONS), -1)
+            return tuple(f(part) for (f, _), part in zip(FUNCTIONS.values(), parts, strict=True)), {}
+
+    u = torch.linspace(0, 1, 4003, dtype=torch.float64)
+    x = torch.cat([arguments(u) for _, arguments in FUNCTIONS.values()]).to(dtype)
+    layer = carousel.Recurrent(Functions, len(x), len(u), bias=False, backend="fused", dtype=dtype)
+    _, last = layer(x.view(1, 1, -1))
+    for (name, (f, _)), part, found in zip(FUNCTIONS.items(), x.chunk(len(FUNCTIONS)), last, strict=True):
+        truth = f(part.double())
+        rounded = truth.to(dtype).abs()
+        unit = torch.nextafter(rounded, torch.tensor(torch.inf, dtype=dtype)) - rounded
+        wrong = (found.flatten().double() - truth).abs() / unit.double()
+        assert wrong[truth.isfinite()].max() <= 3, name

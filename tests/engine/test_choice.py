@@ -8,6 +8,7 @@ from torch import nn
 from twins import needs_compiler
 
 import carousel
+from carousel.cells import MGUCell
 from carousel.gradients import watch
 
 
@@ -46,11 +47,21 @@ class Batchmates(carousel.Cell):
         return (wx + uh.flip(0),), {}
 
 
-class Stepping(carousel.Cell):
+class Computed(carousel.Cell):
     gates = ("a",)
 
-    def step(self, wx, state, seen=None):
-        return (wx,), {}
+    def hidden_map(self, h):
+        return nn.functional.linear(h, self.weight_hh - self.weight_hh.t())
+
+    def update(self, wx, uh, state):
+        return (wx + uh,), {}
+
+
+class Halves(carousel.Cell):
+    gates = ("a",)
+
+    def update(self, wx, uh, state):
+        return (wx + nn.functional.linear(uh[:, :2], self.weight_hh[:, :2]),), {}
 
 
 class Noisy(carousel.Cell):
@@ -69,10 +80,11 @@ def sample(dtype=torch.float32):
     [
         (Sorted, "Sorted: it uses aten.sort"),
         (Digamma, "Digamma: it uses aten.digamma.default, which the kernel does not know"),
-        (Looking, "Looking: it uses aten.sum"),
+        (Looking, "Looking: it mixes the sequences of a batch"),
         (Neighbours, "Neighbours: it mixes hidden units"),
         (Batchmates, "Batchmates: it mixes the sequences of a batch"),
-        (Stepping, "Stepping has a step of its own"),
+        (Computed, "Computed: it mixes hidden units other than by the hidden map (test_choice.py:"),
+        (Halves, "Halves: it multiplies a part of the units by a matrix"),
         (Noisy, "Noisy: it uses aten."),
     ],
 )
@@ -95,9 +107,10 @@ def test_calls_that_are_the_loops():
         return choice.reason
 
     assert reason(carousel.LSTM(3, 5, backend="eager")) == "backend='eager'"
-    assert "float32 and float64" in reason(carousel.LSTM(3, 5, dtype=torch.bfloat16), sample(torch.bfloat16))
+    own = carousel.Recurrent(MGUCell, 3, 5, dtype=torch.bfloat16)
+    assert "float32 and float64" in reason(own, sample(torch.bfloat16))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert "autocast" in reason()
+        assert "autocast" in reason(carousel.Recurrent(MGUCell, 3, 5))
     assert "empty" in reason(x=torch.empty(4, 0, 3))
     seen = []
     torch.func.vmap(lambda x: seen.append(reason(x=x)) or layer(x)[0], in_dims=1)(sample())
@@ -190,7 +203,7 @@ def test_cells_that_differ_in_an_option_alone():
 
 
 def test_a_backend_that_is_none():
-    with pytest.raises(ValueError, match="backend should be one of auto, eager, fused, got 'cuda'"):
+    with pytest.raises(ValueError, match="backend should be one of auto, eager, fused, torch, got 'cuda'"):
         carousel.LSTM(3, 5, backend="cuda")
 
 

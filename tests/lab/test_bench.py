@@ -2,8 +2,9 @@
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from carousel.lab import bench
+from carousel.lab import bench, bench_short
 
 
 def test_measures_are_counted_in_training_steps(monkeypatch):
@@ -27,3 +28,17 @@ def test_the_figure_shows_times_over_the_rnns():
     heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in ax.containers}
     assert heights == {name: [k + 1, k + 1] for k, name in enumerate(names)}
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1, 5, 2, 8", "2, 5, 2, 8"]
+
+
+@pytest.mark.short
+def test_short_sequences_are_beside_torchs_and_a_cell_of_ones_own_beside_its_loop(monkeypatch):
+    for name, values in (("STEPS", (1, 2)), ("BATCHES", (2,)), ("WIDTHS", (3,)), ("LEAST", 0.0)):
+        monkeypatch.setattr(bench_short, name, values)
+    table = bench_short.measure(bench.OwnCell, [1], 2, Console(quiet=True))
+    assert len(table) == (3 * 2 + 3 + 1) * 2
+    engines = table.groupby("module").engine.unique().map(list).to_dict()
+    assert engines.pop("a cell of one's own") == ["eager"]
+    assert all(found == ["torch"] for found in engines.values())
+    assert table.us.gt(0).all()
+    assert table.speed.gt(0).all()
+    assert bench_short.show(table).row_count == 14

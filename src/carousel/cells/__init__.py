@@ -7,6 +7,7 @@ from .cornn import CoRNNCell
 from .diagonal import DiagonalGRUCell, DiagonalLSTMCell
 from .elman import RNNCell
 from .fast_grnn import FastGRNNCell
+from .foreign import ModuleCell
 from .gru import GRUCell
 from .highway import HighwayCell
 from .indrnn import IndRNNCell
@@ -45,6 +46,7 @@ __all__ = [
     "MGUCell",
     "MinGRUCell",
     "MinLSTMCell",
+    "ModuleCell",
     "MultiplicativeLSTMCell",
     "PhasedLSTMCell",
     "RGLRUCell",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .module import LoadsFromTorch, fill, options_of, refreshed, show_options, view_of
+from .torch_step import torch_step
 
 State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
@@ -56,14 +57,16 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
 
     =============  =====================  ==========================================================
     `input_map`    :math:`W x_t + b_W`    independent of the state: one product for all time steps
-    `hidden_map`   :math:`U h_{t-1}+b_U`  the only matrix product inside the recurrence
-    `update`       elementwise            new state from the two maps and the old state
+    `hidden_map`   :math:`U h_{t-1}+b_U`  the matrix product inside the recurrence
+    `update`       mostly elementwise     new state from the two maps and the old state
     =============  =====================  ==========================================================
 
     A new cell names its `gates` (and its `states`, if it has more than `h`) and writes `update`, in plain
     PyTorch; autograd supplies the derivative. Override the maps only where they are not the usual linear ones, and
-    `shapes` to have more of them. `update` should be pure and elementwise over the hidden units; any other code
-    still runs, eagerly. A cell whose step does not fit into the three parts overrides `forward`, and runs eagerly too.
+    `shapes` to have more of them. `update` should be pure. The kernel takes it where it is elementwise over the hidden
+    units but for products with the cell's matrices, by heads too, and sums, means or maxima over the units of all or of
+    each head; any other code still runs, eagerly. A cell whose step does not fit into the three parts overrides
+    `forward`, of which the same holds.
 
     Called as a module, a cell takes one step with the interface of `torch.nn.LSTMCell` and its siblings, and it is an
     `nn.RNNCellBase` as they are.
@@ -244,6 +247,8 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         """
         if input.dim() not in (1, 2):
             raise ValueError(f"{type(self).__name__}: Expected input to be 1D or 2D, got {input.dim()}D instead")
+        if (made := torch_step(self, input, hx)) is not None:
+            return made
         state = self.initial_state(input) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
         self._check(input, state)
         state, _ = self.step(self.input_map(input), state)

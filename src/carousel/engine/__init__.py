@@ -2,27 +2,46 @@
 
 import contextlib
 import sys
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.overrides import has_torch_function
 
 from ..cells.cell import Cell, State, lend
 from ..cells.module import view_of
+from . import short, torch_kernels
 from .eager import Kinds, Loop, Masks, Norms, rows, step
+from .torch_kernels import Stack, exporting, stack
 
-__all__ = ["BACKENDS", "Choice", "Loop", "Masks", "Norms", "choices", "explain", "rows", "run", "step", "watched"]
+__all__ = [
+    "BACKENDS",
+    "Choice",
+    "Loop",
+    "Masks",
+    "Norms",
+    "Stack",
+    "choices",
+    "explain",
+    "exporting",
+    "rows",
+    "run",
+    "stack",
+    "step",
+    "watched",
+    "whole",
+]
 
-BACKENDS = ("auto", "eager", "fused")
+BACKENDS = ("auto", "eager", "fused", "torch")
 
 
 class Choice(NamedTuple):
-    """Which engine a call takes, "eager" or "fused", and why."""
+    """Which engine a call takes, "eager", "fused" or "torch", and why."""
 
     engine: str
     reason: str
@@ -33,7 +52,8 @@ _listener: ContextVar[list[Choice] | None] = ContextVar("listener", default=None
 
 @contextlib.contextmanager
 def choices():
-    """The choices that calls of `run` make, as a list that fills while the context is open."""
+    """The choices that calls of `run` make, as a list that fills while the context is open; then none of them raises
+    for being asked for an engine that cannot run it."""
     taken: list[Choice] = []
     token = _listener.set(taken)
     try:
@@ -55,7 +75,7 @@ def run(
     """Run a loop with the given parameters and buffers; the other arguments and the results are `Loop.forward`'s.
 
     Raises:
-        RuntimeError: `backend` is "fused", and that cannot run this; or a state is not of x's type.
+        RuntimeError: `backend` is "fused" or "torch", and that cannot run this; or a state is not of x's type.
     """
     compiling, given = torch.compiler.is_dynamo_compiling(), (x, *state, *tensors.values())
     if not compiling and has_torch_function(given) and backend != "eager" and not record:
@@ -64,15 +84,16 @@ def run(
             return results[0], tuple(results[1:]), {}
     if type(loop.cell).initial_state is Cell.initial_state:
         _check_types(x, state)
-    key, reason = ("", "backend='eager'") if backend == "eager" else _choose(loop, tensors, x, state, masks, record)
-    if not compiling and (taken := _listener.get()) is not None:
-        taken.append(Choice("fused" if key else "eager", reason))
+    choice, key = _choose(loop, tensors, x, state, masks, record, backend, norms)
+    taken = None if compiling else _listener.get()
+    if taken is not None:
+        taken.append(choice)
     if key:
-        from .fused import KERNELS
-
-        return (*KERNELS[key].run(loop.cell, x, state, tensors, masks, norms), {})
-    if backend == "fused":
-        raise RuntimeError(f"backend='fused' cannot run this: {reason}")
+        return (*_kernel(key).run(loop.cell, x, state, tensors, masks, norms), {})
+    if choice.engine == "torch":
+        return (*torch_kernels.run(loop, tensors, x, state), {})
+    if backend in ("fused", "torch") and taken is None:  # who asks for the reason is told it
+        raise RuntimeError(f"backend={backend!r} cannot run this: {choice.reason}")
     arguments = (x, state, masks, record, norms)
     if compiling:  # it cannot follow the making of a view
         return functional_call(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()}, arguments)
@@ -80,7 +101,7 @@ def run(
     return view(*arguments)  # nothing shared is touched, so that threads do not meet
 
 
-@torch.compiler.disable(reason="gradients.watch looks at a layer outside of compiled graphs")
+@torch._disable_dynamo  # gradients.watch looks at a layer outside of compiled graphs
 def watched(norms: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tensor, *arguments):
     """`run`, with another `Norms` at the end of the list."""
     norms.append(Norms(loop, x.size(0), x.size(1)))
@@ -88,17 +109,15 @@ def watched(norms: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tenso
 
 
 def explain(layer: torch.nn.Module, *args, **kwargs) -> list[Choice]:
-    """Which engine a call takes, and why: for each layer and direction, ("eager" or "fused", the reason).
+    """Which engine a call takes, and why: for each layer and direction, ("eager", "fused" or "torch", the reason).
 
     Args:
-        layer: the layer, which is run once, without gradients.
+        layer: the layer, which is run once, with gradients or without as they are enabled where this is called.
         args, kwargs: of the call, as in `Recurrent.forward`.
     """
     layer = view_of(getattr(layer, "_orig_mod", layer))  # what was compiled as it was written
-    backend = layer.backend
     layer._norms = None
-    layer.backend = "auto" if backend == "fused" else backend  # to hear the reason, where "fused" would raise it
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), choices() as taken:
+    with torch.random.fork_rng(devices=[]), choices() as taken:
         layer(*args, **kwargs)
     return taken
 
@@ -136,65 +155,176 @@ def _check_types(x: Tensor, state: State) -> None:
             raise RuntimeError(f"input and hx[{k}] must have the same dtype, but got {x.dtype} and {s.dtype}")
 
 
-def _choose(loop, tensors, x: Tensor, state: State, masks: Masks, record: bool) -> tuple[str, str]:
-    """The kernel's key, or "", and the reason."""
-    everything, compiling = (x, *state, *tensors.values()), torch.compiler.is_dynamo_compiling()
-    if record:
-        return "", "every gate of every step is asked for"
+def _choose(
+    loop, tensors, x: Tensor, state: State, masks: Masks, record: bool, backend: str, norms
+) -> tuple[Choice, str]:
+    """The engine, and the kernel's key if it is "fused"."""
+    if backend == "eager":
+        return Choice("eager", "backend='eager'"), ""
+    by_speed = backend == "auto" and not torch.compiler.is_dynamo_compiling() and not _not_fused(x)
+    single = by_speed and short.loops(x.size(0)) and "for a single step a kernel has nothing to gain"
+    if single and not loop.function:
+        return Choice("eager", single), ""
+    if obstacle := _obstacle(loop, (x, *state, *tensors.values()), masks, record):
+        return Choice("eager", obstacle), ""
+    given = (loop, tensors, x, state, masks, norms)
+    if backend == "torch":
+        missing = _not_torchs(*given)
+        return Choice("eager", missing) if missing else Choice("torch", "backend='torch'"), ""
+    theirs = by_speed and loop.function and not loop.cell.proj_size and not _not_torchs(*given)
+    if theirs and _short(loop.function, x, x.size(0), x.size(1), (*tensors.values(), *state)):
+        return Choice("torch", _SHORT), ""
+    if single:
+        return Choice("eager", single), ""
+    key, reason = _fused(loop, tensors, x, state, masks)
+    if key:
+        return Choice("fused", reason), key
+    if backend == "auto" and not _not_torchs(*given):
+        return Choice("torch", f"torch's own kernel: {reason}"), ""
+    return Choice("eager", reason), ""
+
+
+def _not_torchs(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks, norms) -> str:
+    """Why a run is nothing for torch's kernels, or ""."""
+    if norms:
+        return "torch's kernels tell no norms of gradients"
+    if torch.compiler.is_dynamo_compiling() and not exporting():
+        return "torch's kernels are for no part of a compiled graph"
+    return torch_kernels.lacks(loop, tensors, x, state, masks)
+
+
+def whole(loops, function: str, x: Tensor, steps: int, batch: int, tensors, slow: bool, backend: str) -> bool:
+    """Whether torch's kernel is the engine of a whole stack of loops, which torch has, and which are asked for nothing
+    else. If not, each is left to `run`.
+
+    Args:
+        loops: of all layers and directions, by name.
+        function: torch's.
+        x, steps, batch: the input, laid out in any way, and its sizes.
+        tensors: all others that take part.
+        slow: whether they are asked for what torch has no fast kernel for on a CPU: sequences of different lengths, or
+            a projection.
+        backend: as in `run`.
+    """
+    if backend not in ("auto", "torch") or forward_ad._current_level >= 0 or peek_interpreter_stack() is not None:
+        return False
+    if not steps or not batch:
+        return False
+    for _, loop in loops:
+        if loop._forward_hooks or loop._forward_pre_hooks:
+            return False
+    if not _PLAIN.issuperset(map(type, (x, *tensors))) and not torch.compiler.is_exporting():
+        return False
+    if reason := _not_fused(x):
+        if torch_kernels.unfit(function, x):
+            return False
+        reason = f"torch's own kernel: {reason}"
+    elif backend == "auto" and (slow or not _short(function, x, steps, batch, tensors)):
+        return False
+    if (taken := _listener.get()) is not None:
+        taken += [Choice("torch", (reason or _SHORT) if backend == "auto" else "backend='torch'")] * len(loops)
+    return True
+
+
+_PLAIN = {Tensor, torch.nn.Parameter}
+
+
+_SHORT = "torch's own kernel is the faster one for a sequence as short as this"
+
+
+def _short(function: str, x: Tensor, steps: int, batch: int, tensors: Sequence[Tensor]) -> bool:
+    """Whether torch's own kernel is better than ours for a run that both can do. Of the tensors, the first two are the
+    weights."""
+    training = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
+    return short.torchs(function, steps, batch, tensors[1].size(1), x.dtype is torch.float64, training)
+
+
+def _not_fused(x: Tensor) -> str:
+    """Why a call is nothing for the fused kernel, as far as its input and what is switched on tell."""
     if sys.platform == "win32":
-        return "", "the kernel is for Linux and macOS"
-    if isinstance(masks.detach_gates, Tensor) or isinstance(masks.detach_carousel, Tensor):
-        return "", "what the gradient is detached from changes from step to step"
-    if loop._forward_hooks or loop._forward_pre_hooks:
-        return "", "a hook watches the loop"
+        return "the kernel is for Linux and macOS"
     if x.dtype not in (torch.float32, torch.float64):
-        return "", f"the kernel is for float32 and float64, not for {x.dtype}"
-    dual = forward_ad._current_level >= 0
+        return f"the kernel is for float32 and float64, not for {x.dtype}"
+    if not x.is_cpu:
+        return f"the kernel is for the CPU, not for {x.device.type}"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    if exporting():
+        return "an export has to consist of torch's own operations"
+    return ""
+
+
+def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: bool) -> str:
+    """What of a call only the loop can do."""
+    if record:
+        return "every gate of every step is asked for"
+    if isinstance(masks.detach_gates, Tensor) or isinstance(masks.detach_carousel, Tensor):
+        return "what the gradient is detached from changes from step to step"
+    if loop._forward_hooks or loop._forward_pre_hooks:
+        return "a hook watches the loop"
+    if any(m._forward_hooks or m._forward_pre_hooks for part in loop.cell.children() for m in part.modules()):
+        return "a hook watches a part of the cell"
+    if everything[0].numel() == 0:
+        return "the batch is empty"
+    compiling = torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting()
+    dual = not compiling and forward_ad._current_level >= 0
+    plain = compiling or not (
+        dual or peek_interpreter_stack() is not None or not _PLAIN.issuperset(map(type, everything))
+    )
     for tensor in everything:
-        if not tensor.is_cpu:
-            return "", f"the kernel is for the CPU, not for {tensor.device.type}"
         if tensor.layout is not torch.strided:
-            return "", f"the kernel is for dense tensors, not for {tensor.layout}"
-        if tensor.dtype != x.dtype and tensor.is_floating_point():
-            return "", f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
-        if compiling:
+            return f"the kernel is for dense tensors, not for {tensor.layout}"
+        if plain:
             continue
         kind = type(tensor)
         if kind is not Tensor and kind is not torch.nn.Parameter and _computes(kind):
-            return "", f"a tensor is of a subclass with functions of its own, {kind.__name__}"
+            return f"a tensor is of a subclass with functions of its own, {kind.__name__}"
         if is_functorch_wrapped_tensor(tensor):
-            return "", "a transform of torch.func (vmap, grad, jvp, ...) is active"
+            return "a transform of torch.func (vmap, grad, jvp, ...) is active"
         if dual and forward_ad.unpack_dual(tensor).tangent is not None:
-            return "", "forward-mode differentiation is active"
+            return "forward-mode differentiation is active"
     if compiling and _differentiates():
-        return "", "a transform of torch.func that differentiates (grad, jvp, ...) is active"
-    if torch.is_autocast_enabled("cpu"):
-        return "", "autocast is on"
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "", "an export has to consist of torch's own operations"
-    if x.numel() == 0:
-        return "", "the batch is empty"
-    kind = type(loop.cell)
-    if not (kind.forward is Cell.forward and kind.step is Cell.step and kind.project is Cell.project):
-        return "", f"{kind.__name__} has a step of its own, which only the loop can run"
-    key, reason = _plan(loop, x.dtype, *masks.kinds)
-    if key:
-        from .fused import KERNELS
+        return "a transform of torch.func that differentiates (grad, jvp, ...) is active"
+    return ""
 
-        if misfit := KERNELS[key].misfit(x, state, tensors):
-            return "", misfit
+
+def _fused(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks) -> tuple[str, str]:
+    """The kernel's key, or "", and the reason."""
+    if reason := _not_fused(x):
+        return "", reason
+    for tensor in (*state, *tensors.values()):
+        if not tensor.is_cpu:
+            return "", f"the kernel is for the CPU, not for {tensor.device.type}"
+        if tensor.dtype != x.dtype and tensor.is_floating_point():
+            return "", f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
+    key, reason = _plan(loop, x.dtype, *masks.kinds)
+    if key and (misfit := _kernel(key).misfit(x, state, tensors)):
+        return "", misfit
     return key, reason
 
 
-@torch.compiler.assume_constant_result
+def _constant(function: Callable) -> Callable:
+    """As `torch.compiler.assume_constant_result`, which imports torch._dynamo, a second's work."""
+    function._dynamo_marked_constant = True
+    return function
+
+
+@_constant
 def _differentiates() -> bool:
     """Whether a transform other than vmap, for which the kernel has a rule, is active where this is compiled."""
     stack = torch._C._functorch.get_interpreter_stack() or ()
     return any(interpreter.key() != torch._C._functorch.TransformType.Vmap for interpreter in stack)
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _plan(loop: Loop, dtype: torch.dtype, *kinds) -> tuple[str, str]:
     from .fused import plan
 
     return plan(loop.cell, Kinds(*kinds), dtype)
+
+
+def _kernel(key: str):
+    """Of a plan."""
+    from .fused import KERNELS
+
+    return KERNELS[key]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cells.cell import Cell, State
+from . import torch_kernels
 
 
 class Masks(NamedTuple):
@@ -113,6 +114,8 @@ class Loop(nn.Module):
         self.cell = cell
         self.names = tuple(name for found in (cell.named_parameters(), cell.named_buffers()) for name, _ in found)
         """Of the cell's parameters and buffers: what a run borrows."""
+        self.function = torch_kernels.function(cell, self.names)
+        """The name of torch's own for a layer of this cell, "" if there is none."""
 
     def forward(
         self, x: Tensor, state: State, masks: Masks, record: bool = False, norms: Norms | None = None
@@ -161,7 +164,8 @@ def step(cell: Cell, row: Tensor, state: State, masks: Masks, t: int) -> tuple[S
             ("detaching", masks.detach_gates is not False or masks.detach_carousel is not False),
         ):
             if wanted:
-                raise ValueError(f"{what} needs a hidden map; {type(cell).__name__} has a forward of its own")
+                kind = type(getattr(cell, "itself", cell)).__name__
+                raise ValueError(f"{what} needs a hidden map; {kind} has a forward of its own")
         new = cell(row, state if len(state) > 1 else state[0])
         return ((new,) if isinstance(new, Tensor) else tuple(new)), {}
     seen, held = masks.ways(state, t)

@@ -25,6 +25,7 @@ from carousel import gradients
 from carousel.cells import MGUCell
 from carousel.gradients import theory
 
+from . import bench_cells, bench_short
 from .records import write
 from .style import STYLES
 
@@ -269,6 +270,11 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--csv", type=Path, help="also write the rows there, and a figure beside it")
     parser.add_argument("--measures", action="store_true", help="time the measures of carousel.gradients instead")
+    parser.add_argument("--cells", action="store_true", help="time every cell beside its own loop instead")
+    parser.add_argument(
+        "--rivals", action="store_true", help="time cells beside other packages' instead (extra: rivals)"
+    )
+    parser.add_argument("--short", action="store_true", help="time sequences of 1 to 25 steps instead")
     args = parser.parse_args()
     if min(args.threads) < 1 or args.repeats < 1:
         parser.error("--threads and --repeats must be at least 1")
@@ -283,6 +289,20 @@ def main() -> None:
         for row in table.itertuples():
             grid.add_row(row.measure, f"{row.ms:.1f}", f"{row.training_steps:.1f}")
         console.print(grid)
+        if args.csv:
+            write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))
+        return
+    if args.cells or args.rivals:
+        pairs = bench_cells.of_cells() if args.cells else bench_cells.RIVALS
+        parts = [bench_cells.measure(pairs, n, args.repeats, console) for n in dict.fromkeys(args.threads)]
+        table = pd.concat(parts, ignore_index=True)
+        console.print(bench_cells.show(table, "beside its own loop" if args.cells else "beside what others made of it"))
+        if args.csv:
+            write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))
+        return
+    if args.short:
+        table = bench_short.measure(OwnCell, list(dict.fromkeys(args.threads)), args.repeats, console)
+        console.print(bench_short.show(table))
         if args.csv:
             write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))
         return

@@ -11,9 +11,12 @@ import torch
 from ...cells.cell import Cell
 from ..eager import Kinds
 from .build import BuildError
-from .graph import Unsupported
+from .cpu import OPERATIONS
+from .graph import Step, Unsupported
 from .op import KERNELS, Fused
+from .phased import FusedPhases
 from .reads import is_fixed, read, snapshot
+from .trace import trace
 
 __all__ = ["KERNELS", "Fused", "plan"]
 
@@ -67,9 +70,10 @@ def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
 
     def work() -> None:
         try:
-            fused = Fused(cell, kinds, dtype)
+            step = trace(cell, kinds, dtype, OPERATIONS)
+            fused = (Fused if isinstance(step, Step) else FusedPhases)(cell, kinds, dtype, step)
         except Unsupported as error:
-            found.append(("", f"{type(cell).__name__}: {error}"))
+            found.append(("", f"{type(getattr(cell, 'itself', cell)).__name__}: {error}"))
         except BuildError as error:
             found.append(("", str(error)))
             _say(f"carousel runs eagerly: {error}")

@@ -9,6 +9,12 @@ class Unsupported(Exception):
     """A step that cannot be expressed, and why."""
 
 
+ACROSS = ("product", "sum", "amax")
+"""Operations whose results read many units of their operands. Their arguments are (operands, what): of a product the
+heads, the rows of each, and of each operand's matrix `(name, offset, row stride, column stride, head stride, columns)`,
+in numbers of the parameter's; of a reduction into how many segments the units fall, each reduced by itself."""
+
+
 class Node(NamedTuple):
     """An operation and the numbers of its operands; or "leaf" or "const" and what stands there."""
 
@@ -21,21 +27,26 @@ class Graph:
     """Expressions, each written down once, after its operands."""
 
     nodes: list[Node] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
+    """Of each node, for how many units it stands; 1 if its value is the same for all that it meets."""
     _numbers: dict[Node, int] = field(default_factory=dict)
 
-    def add(self, op: str, *args) -> int:
+    def add(self, op: str, *args, width: int = 1) -> int:
+        """The number of this operation, which has the `width` of its operands, if these stand unit by unit."""
         node = Node(op, args)
         if node not in self._numbers:
-            self._numbers[node] = len(self.nodes)
+            self._numbers[node] = number = len(self.nodes)
             self.nodes.append(node)
+            unitwise = () if op in ACROSS else self.operands(number)
+            self.widths.append(max([width, *(self.widths[n] for n in unitwise)]))
         return self._numbers[node]
 
     def const(self, value: float) -> int:
         return self.add("const", repr(float(value)))  # as text, in which nan and -0.0 are equal to themselves alone
 
     def operands(self, number: int) -> tuple[int, ...]:
-        node = self.nodes[number]
-        return () if node.op in ("leaf", "const") else node.args
+        op, args = self.nodes[number]
+        return () if op in ("leaf", "const") else args[0] if op in ACROSS else args
 
     def reach(self, roots: Collection[int], known: Collection[int] = ()) -> list[int]:
         """The nodes to be computed for `roots`, operands first, if the `known` ones are there already."""
@@ -46,6 +57,45 @@ class Graph:
                 found.add(number)
                 stack += [n for n in self.operands(number) if n not in known]
         return sorted(found)
+
+
+class Outer(NamedTuple):
+    """The gradient of the matrices of one product, as the step's part in it: what the rows' gradients and the columns'
+    operands multiply to, which is to be added up over the sequences and the steps."""
+
+    heads: int
+    operands: tuple[tuple[int, int], ...]
+    """Expression and units of each."""
+    blocks: tuple[tuple[int, int, tuple], ...]
+    """For each block of rows, the gradient that arrives there, the rows of a head, and for each operand its matrix, as
+    in a node of a product."""
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Any step of a cell and its adjoint: expressions with products and reductions among them.
+
+    Leaves: ("wx", j), ("state", k), ("own", name, block, units), the masks' as in `Step`, and in the adjoint ("d_new",
+    k). Other expressions are told apart by the units that they stand for.
+    """
+
+    graph: Graph
+    inputs: tuple[int, ...]
+    """What ("wx", j) stands for: the leaf itself, or what is made of the input alone, for all steps at once."""
+    sizes: tuple[int, ...]
+    """Units of each of these."""
+    new: tuple[int, ...]
+    d_state: tuple[int, ...]
+    d_made: tuple[int, ...]
+    d_wx: tuple[int, ...]
+    own: tuple[tuple[str, int, int], ...]
+    """The parameters and buffers that take part unit by unit: name, which block, and of how many units."""
+    d_own: tuple[int, ...]
+    outers: tuple[Outer, ...]
+    matrices: tuple[str, ...]
+    """The parameters and buffers that take part in products within a step."""
+    early: tuple[str, ...]
+    """Those that take part in what is done for all steps at once."""
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
+from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
 from torch.utils import _pytree as pytree
 
 from ...cells.cell import Cell, State, lend
 from ..eager import WATCHED, Kinds, Loop, Masks, Norms
 from . import build
-from .cpu import OPERATIONS, Kernel
-from .trace import trace
+from .cpu import Kernel
+from .graph import Step
 
 INPUT_MAP, HIDDEN_MAP, PROJECTION = ("weight_ih", "bias_ih"), ("weight_hh", "bias_hh"), ("weight_hr",)
 
@@ -42,30 +42,37 @@ class Fused:
         cell: its code and its shapes matter; it may be on "meta".
         kinds: which masks a run has.
         dtype: float32 or float64.
+        step: the cell's, as `trace` has written it down.
 
     Raises:
-        Unsupported: the cell's step cannot be expressed.
         BuildError: there is no compiler, or it refuses.
     """
 
-    def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype) -> None:
+    elsewhere: tuple[str, ...] = ()
+    """Of `names`, those that have their gradients outside of the operators."""
+
+    def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step) -> None:
         self.kinds, self.hidden_size, self.state_sizes = kinds, cell.hidden_size, cell.state_sizes
         self.cell = copy.deepcopy(cell)  # which may change, or come to its end
-        step = trace(cell, kinds, dtype, OPERATIONS)
-        self.kernel = Kernel(step, dtype, cell.hidden_size, kinds.share or (0,) * len(cell.states))
+        known = self.prepare(cell, kinds, dtype, step)
         self.libraries = build.load(self.kernel.sources)
+        sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
+        self.shapes = {name: sizes[name] for name in self.names if name in sizes}
+        identity = (known, self.shapes, self.own, self.maps, self.kinds, self.state_sizes)
+        identity += (self.hidden_size, self.features)
+        self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
+        KERNELS[self.key] = self
+
+    def prepare(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step) -> object:
+        """Make the kernel, and say what of the cell's it reads; return what it depends on."""
+        self.kernel = Kernel(step, dtype, cell.hidden_size, kinds.share or (0,) * len(cell.states))
         self.maps_input = step.maps_input
         self.maps = INPUT_MAP * self.maps_input + HIDDEN_MAP * bool(step.d_uh) + PROJECTION
         self.own = step.own
         there = [name for name in self.maps if cell._parameters.get(name) is not None]
         self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.own)]))
-        sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
-        self.shapes = {name: sizes[name] for name in self.names}
         self.features = cell.input_size if self.maps_input else len(step.d_wx) * cell.hidden_size
-        identity = (self.kernel.sources, self.shapes, self.own, self.maps, self.kinds, self.state_sizes)
-        identity += (self.hidden_size, self.features)
-        self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
-        KERNELS[self.key] = self
+        return self.kernel.sources
 
     def misfit(self, x: Tensor, state: State, tensors: dict[str, Tensor]) -> str:
         """What of these does not have the type or the shape that the kernel reads, and so is the loop's to judge."""
@@ -87,16 +94,27 @@ class Fused:
         Raises:
             RuntimeError: what that map, or a layer, gives is not what the kernel was made for.
         """
-        weights = [tensors[name] for name in self.names]
         dtype, places = x.dtype, x.shape[:2]
         x = x if self.maps_input else lend(cell, tensors).input_map(x)
         if x.shape != (*places, self.features) or x.dtype != dtype or not x.is_cpu:
             raise RuntimeError(
                 f"the kernel wants {self.features} features of {dtype}, got {list(x.shape)} of {x.dtype}"
             )
+        return self.run_mapped(x, state, tensors, masks, norms)
+
+    def run_mapped(self, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Norms | None):
+        """`run` from what the kernel reads of the input."""
+        weights = [tensors[name] for name in self.names]
         given = [m for m in (*masks[:2], *masks.share) if m is not None]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *weights))
-        out, *last, _ = forward(self.key, x, list(state), weights, given, save, norms.token if norms else 0)
+        arguments = (self.key, x, list(state), weights, given, save, norms.token if norms else 0)
+        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+            out, *last, _ = _operators.forward(*arguments)
+        elif save:  # by autograd alone: to be dispatched, with what that does to lists, takes as long as ten steps
+            out, *last = _Run.apply(self.key, arguments[-1], (len(state), len(weights)), x, *state, *weights, *given)
+            return out, tuple(last)
+        else:
+            out, *last, _ = forward(*arguments)
         # The adjoint reads the output again; the caller gets a copy (under 1% of a step) to write into, as from torch.
         return out.clone() if save else out, tuple(last)
 
@@ -115,6 +133,18 @@ class Fused:
         reset, recurrent = (next(queue) if there else None for there in self.kinds[:2])
         share = tuple(next(queue) if kind else None for kind in self.kinds.share)
         return Masks(reset, recurrent, share, None, self.kinds.detach_gates, self.kinds.detach_carousel)
+
+    def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
+        """Fill in the gradients; what is empty is not wanted."""
+        maps = [d_weights.get(name) if name in self.maps else None for name in INPUT_MAP + HIDDEN_MAP + PROJECTION]
+        read = {name for name, _ in self.own}
+        like = {n: t for n, t in zip(self.names, weights, strict=True) if n in read and d_weights[n].numel()}
+        rows = x.new_empty(len(self.own) if like else 0, self.hidden_size)
+        d_input = (d_x, None) if self.maps_input else (None, d_x)
+        results = (out, saved, *arriving, *d_input, *maps, rows, *d_state, norms)
+        self.call("backward", x, state, weights, masks, *results)
+        for name, d in self.own_gradients(rows, like).items() if like else ():
+            d_weights[name] = d_weights[name] + d if name in self.maps else d  # `update` may read a map's bias, too
 
     def blocks(self, tensor: Tensor) -> Tensor:
         """One of the cell's further parameters as the trace counts it: blocks of H, or a single number."""
@@ -143,8 +173,6 @@ class Fused:
             *(masks.share or [None] * len(state)),
             *results,
         ]
-        dense = [t if t is None or t is x else t.contiguous() for t in arguments]
-        pointers = [None if t is None or t.numel() == 0 else t.data_ptr() for t in dense]
         sizes = [
             *x.shape,
             self.hidden_size,
@@ -152,17 +180,32 @@ class Fused:
             *x.stride()[:2],
             torch.get_num_threads(),
             team,
-            openmp,
         ]
+        self.hand_over(which, sizes, [t if t is x or t is None else t.contiguous() for t in arguments])
+
+    def hand_over(self, which: str, sizes: list[int], arguments: list[Tensor | None]) -> None:
+        """Call it with plain numbers and pointers."""
+        pointers = [None if t is None or t.numel() == 0 else t.data_ptr() for t in arguments]
+        sizes = [*sizes, openmp]
         function = self.libraries[which][which]
         if function((ctypes.c_long * len(sizes))(*sizes), (ctypes.c_void_p * len(pointers))(*pointers)):
             raise MemoryError("no memory for the kernel's buffers")
 
 
-KERNELS: dict[str, Fused] = {}
+class Kernels:
+    """The kernels by key. No dictionary, of which a compiler keeps what it has seen at first: it may ask for one kernel
+    after the other, each made as it comes to it."""
+
+    def __getitem__(self, key: str) -> Fused:
+        return getattr(self, key)
+
+    def __setitem__(self, key: str, kernel: Fused) -> None:
+        setattr(self, key, kernel)
 
 
-@torch.library.custom_op("carousel::forward", mutates_args=())
+KERNELS = Kernels()
+
+
 def forward(
     key: str,
     x: Tensor,
@@ -179,16 +222,14 @@ def forward(
     return results
 
 
-@forward.register_fake
 def _results(key, x, state, weights, masks, save, watch) -> list[Tensor]:
     fused = KERNELS[key]
     steps, batch, _ = x.shape
-    stored = steps * batch * fused.kernel.width * len(fused.kernel.saved)
+    stored = steps * batch * fused.kernel.kept
     last = [x.new_empty(batch, size) for size in fused.state_sizes]
     return [x.new_empty(steps, batch, fused.state_sizes[0]), *last, x.new_empty(stored if save else 0)]
 
 
-@torch.library.custom_op("carousel::backward", mutates_args=())
 def backward(
     key: str,
     arriving: Sequence[Tensor],
@@ -207,21 +248,13 @@ def backward(
     fused = KERNELS[key]
     d_x, *others = _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watch)
     d_state, d_weights = others[: len(state)], dict(zip(fused.names, others[len(state) :], strict=True))
-    maps = [d_weights.get(name) if name in fused.maps else None for name in INPUT_MAP + HIDDEN_MAP + PROJECTION]
-    read = {name for name, _ in fused.own}
-    like = {n: t for n, t in zip(fused.names, weights, strict=True) if n in read and d_weights[n].numel()}
-    rows = x.new_empty(len(fused.own) if like else 0, fused.hidden_size)
     norms = x.new_zeros((*x.shape[:2], len(state)) if watch else 0, dtype=torch.float64)
-    d_input = (d_x, None) if fused.maps_input else (None, d_x)
-    fused.call("backward", x, state, weights, masks, out, saved, *arriving, *d_input, *maps, rows, *d_state, norms)
-    for name, d in fused.own_gradients(rows, like).items() if like else ():
-        d_weights[name] = d_weights[name] + d if name in fused.maps else d  # `update` may read a bias of the maps, too
+    fused.gradients(x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms)
     if watch in WATCHED:
         WATCHED[watch].add(norms)
     return [d_x, *d_state, *d_weights.values()]
 
 
-@backward.register_fake
 def _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watch) -> list[Tensor]:
     inputs = (x, *state, *weights)
     return [t.new_empty(t.shape if want else 0) for t, want in zip(inputs, wanted, strict=True)]
@@ -249,17 +282,26 @@ def _gradients_batched(*arguments) -> list[Tensor]:
     whole = [a if d is None else torch._remove_batch_dim(a, level, 0, 0) for a, d in zip(leaves, dims, strict=True)]
     size = next(a.size(0) for a, d in zip(whole, dims, strict=True) if d == 0)
     dims, whole = (pytree.tree_unflatten(given, spec) for given in (dims, whole))
-    found, _ = _one_by_one(backward, SimpleNamespace(batch_size=size), dims, *whole)
+    found, _ = _one_by_one(_operators.backward, SimpleNamespace(batch_size=size), dims, *whole)
     return [torch._add_batch_dim(t, 0, level) for t in found]
 
 
-for _operator in (forward, backward):
-    _operator.register_vmap(partial(_one_by_one, _operator))
-_library = torch.library.Library("carousel", "FRAGMENT")
-_library.impl("backward", _gradients_batched, "Batched")
+class _Run(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, key: str, watch: int, counts: tuple[int, int], x: Tensor, *others: Tensor):
+        masks_at = sum(counts)
+        state, weights, masks = others[: counts[0]], others[counts[0] : masks_at], others[masks_at:]
+        out, *last, _ = results = forward(key, x, state, weights, masks, True, watch)
+        _remember(ctx, (key, x, state, weights, masks, True, watch), results)
+        return out.clone(), *last
+
+    @staticmethod
+    def backward(ctx, *arriving: Tensor | None):
+        found = _derivative(ctx, arriving, ctx.needs_input_grad[3 : 4 + sum(ctx.counts[:2])])
+        return None, None, None, *found, *[None] * ctx.counts[2]
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _remember(ctx, inputs, output) -> None:
     ctx.key, x, state, weights, masks, _, watch = inputs
     out, *_, saved = output
     ctx.counts, ctx.watch, ctx.norms = (len(state), len(weights), len(masks)), watch, WATCHED.get(watch)
@@ -267,12 +309,11 @@ def _setup_context(ctx, inputs, output) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _derivative(ctx, arriving):
+def _derivative(ctx, arriving: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+    """The gradients of x, the states and the weights, from those of the output and the last states."""
     out, saved, x, *rest = ctx.saved_tensors
     queue = iter(rest)
     state, weights, masks = ([next(queue) for _ in range(count)] for count in ctx.counts)
-    _, needs_x, needs_state, needs_weights, *_ = ctx.needs_input_grad
-    needs, arriving = [needs_x, *needs_state, *needs_weights], arriving[:-1]
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # this is to be differentiated once more
         # By aliases, for they may depend on each other: what comes back through one must not count for the other.
         x, *others = inputs = [t.view_as(t) for t in (x, *state, *weights)]
@@ -283,13 +324,40 @@ def _derivative(ctx, arriving):
         if pairs:
             ys, ds = zip(*pairs, strict=True)
             found = iter(torch.autograd.grad(ys, wanted, ds, create_graph=True, allow_unused=True))
-        gradients = [next(found) if need else None for need in needs]
-    else:
-        arriving = [x.new_empty(0) if d is None else d for d in arriving]
-        gradients = backward(ctx.key, arriving, x, state, weights, masks, out, saved, needs, ctx.watch)
-        gradients = [d if need else None for d, need in zip(gradients, needs, strict=True)]
-    states = 1 + len(state)
-    return None, gradients[0], gradients[1:states], gradients[states:], [None] * len(masks), None, None
+        return [next(found) if need else None for need in needs]
+    batched = peek_interpreter_stack() is not None or any(
+        d is not None and is_legacy_batchedtensor(d) for d in arriving
+    )
+    watched = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
+    call = _operators.backward if batched or watched else backward
+    arriving = [x.new_empty(0) if d is None else d for d in arriving]
+    needs = list(needs)
+    elsewhere = len(KERNELS[ctx.key].elsewhere)
+    needs[len(needs) - elsewhere :] = [False] * elsewhere
+    gradients = call(ctx.key, arriving, x, state, weights, masks, out, saved, needs, ctx.watch)
+    return [d if need else None for d, need in zip(gradients, needs, strict=True)]
 
 
-forward.register_autograd(_derivative, setup_context=_setup_context)
+def _derivative_of_operator(ctx, arriving):
+    _, needs_x, needs_state, needs_weights, *_ = ctx.needs_input_grad
+    found = _derivative(ctx, arriving[:-1], [needs_x, *needs_state, *needs_weights])
+    states, _, masks = ctx.counts
+    return None, found[0], found[1 : 1 + states], found[1 + states :], [None] * masks, None, None
+
+
+# Not as `torch.library.custom_op`, which for each call takes as long as a short sequence.
+_library = torch.library.Library("carousel", "FRAGMENT")
+_library.define(
+    "forward(str key, Tensor x, Tensor[] state, Tensor[] weights, Tensor[] masks, bool save, int watch) -> Tensor[]"
+)
+_library.define(
+    "backward(str key, Tensor[] arriving, Tensor x, Tensor[] state, Tensor[] weights, Tensor[] masks, Tensor out, "
+    "Tensor saved, bool[] wanted, int watch) -> Tensor[]"
+)
+_operators = SimpleNamespace(forward=torch.ops.carousel.forward.default, backward=torch.ops.carousel.backward.default)
+for _name, _function, _fake in (("forward", forward, _results), ("backward", backward, _gradients)):
+    _library.impl(_name, _function, "CPU")
+    torch.library.register_fake(f"carousel::{_name}", _fake, lib=_library)
+    torch.library.register_vmap(f"carousel::{_name}", partial(_one_by_one, getattr(_operators, _name)), lib=_library)
+_library.impl("backward", _gradients_batched, "Batched")
+torch.library.register_autograd("carousel::forward", _derivative_of_operator, setup_context=_remember, lib=_library)

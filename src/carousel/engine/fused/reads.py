@@ -28,8 +28,12 @@ def read(cell: Cell) -> list[tuple[str, object]]:
     functions that these call stand for: class attributes, globals, closures, default arguments. What is reached in
     other ways (`globals()`, `eval`, files, a name put together at run time) is not found.
     """
-    roots = tuple(_function(getattr(cell, name)) for name in ("update", "input_map", "hidden_map"))
-    found = [(name, get()) for name, get in _reads(type(cell), roots)]
+    kind, methods = type(cell), ["update", "input_map", "hidden_map"]
+    methods += [name for name in ("step", "project", "forward") if getattr(kind, name) is not getattr(Cell, name)]
+    roots = [(kind, tuple(_function(getattr(cell, name)) for name in methods))]
+    for part in cell.modules() if cell._modules else ():
+        roots += [(type(part), (type(part).forward,))] * (part is not cell)
+    found = [(name, get()) for owner, functions in roots for name, get in _reads(owner, functions)]
     for path, module in cell.named_modules() if cell._modules else (("", cell),):
         found += [(f"{path}.{k}" if path else k, v) for k, v in module.__dict__.items() if k not in _IDLE]
     return found

@@ -4,23 +4,28 @@ The adjoint comes from autograd, which runs through the same tensors. Nothing in
 """
 
 import contextlib
-from collections.abc import Collection
+import traceback
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...cells.cell import Cell, lend
-from ..eager import Kinds, Masks
-from .graph import Node, Step, Unsupported
+from ..eager import Kinds
+from .general import masks_of, trace_phases
+from .graph import Node, Phases, Step, Unsupported
+from .products import AsMatrix
 from .tracer import Traced, Tracer
+from .written import refuse_writes
 
 BATCHES = (2, 3)
 """Traced once with each: an update that reads the size, or differs from time to time, is found out. More than one, so
 that one which mixes sequences is, too."""
 
 
-def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[str]) -> Step:
-    """Write down a cell's step.
+def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[str]) -> Step | Phases:
+    """Write down a cell's step: as a `Step` if it is of that form, else as `Phases`.
 
     Args:
         cell: on any device, "meta" too; its code and its parameters' shapes are what matters.
@@ -29,19 +34,51 @@ def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[s
         vocabulary: operations by aten's names, without overload.
 
     Raises:
-        Unsupported: the step is not elementwise but for the hidden map, or it uses something not in the vocabulary.
+        Unsupported: the step mixes units or sequences otherwise than by products with the cell's matrices and sums over
+            units, or it uses something not in the vocabulary.
     """
+    kind = type(cell)
     try:
         with torch.enable_grad():
-            step, again = (_trace(cell, kinds, Tracer(vocabulary, dtype, batch)) for batch in BATCHES)
-            if step != again:
-                raise Unsupported("it does not compute the same each time, or not the same for each size of a batch")
-            return step
-    except Unsupported:
-        raise
+            if kind.forward is Cell.forward and kind.step is Cell.step and kind.project is Cell.project:
+                with contextlib.suppress(Exception):
+                    return _twice(lambda batch: _trace(cell, kinds, Tracer(vocabulary, dtype, batch)))
+            matrices: set[str] = set()
+            while True:
+                try:
+                    return _twice(
+                        lambda batch: trace_phases(
+                            cell, kinds, Tracer(vocabulary, dtype, batch, cell.hidden_size, matrices)
+                        )
+                    )
+                except AsMatrix as found:
+                    if found.args[0] in matrices:
+                        raise Unsupported(f"it uses {found.args[0]} as a matrix and unit by unit") from None
+                    matrices.add(found.args[0])
+    except Unsupported as error:
+        raise Unsupported(f"{error}{_where(error)}") from error
     except Exception as error:  # whatever the cell's own code raises
         message = (str(error).splitlines() or [""])[0]
-        raise Unsupported(f"its update cannot be traced: {type(error).__name__}: {message}") from error
+        what = f"its step cannot be traced: {type(error).__name__}: {message}{_where(error)}"
+        raise Unsupported(what) from error
+
+
+def _where(error: Exception) -> str:
+    """The line of the cell's own code that stands in the way, if it is one."""
+    lines = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if _is_own(f)]
+    return f" ({lines[-1]})" if lines else ""
+
+
+def _is_own(frame: traceback.FrameSummary) -> bool:
+    others = (Path(torch.__file__).parent, Path(__file__).parents[2])
+    return not any(Path(frame.filename).is_relative_to(folder) for folder in others) and frame.filename[0] != "<"
+
+
+def _twice(trace: Callable[[int], Step | Phases]) -> Step | Phases:
+    step, again = (trace(batch) for batch in BATCHES)
+    if step != again:
+        raise Unsupported("it does not compute the same each time, or not the same for each size of a batch")
+    return step
 
 
 def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
@@ -49,16 +86,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     own = {name: tracer.own(name, t, units) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
     lent, labels = lend(cell, own), {name: t.label for name, t in own.items() if isinstance(t, Traced)}
     state = tuple(tracer.leaf("state", k, units=size).requires_grad_() for k, size in enumerate(sizes))
-    masks = Masks(
-        reset=_step_of(tracer.leaf("reset", units=1, dtype=torch.bool)) if kinds.reset else None,
-        recurrent=tracer.leaf("recurrent", units=sizes[0]) if kinds.recurrent else None,
-        share=tuple(
-            _step_of(tracer.leaf("share", k, units=(1, sizes[k])[kind - 1])) if kind else None
-            for k, kind in enumerate(kinds.share)
-        ),
-        detach_gates=kinds.detach_gates,
-        detach_carousel=kinds.detach_carousel,
-    )
+    masks = masks_of(kinds, sizes, tracer)
     wx, mapped, maps_input = _input_map(cell, lent, tracer)
     weight = cell._parameters.get("weight_hh")
     if weight is not None and weight.size(0) % units:
@@ -75,7 +103,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         returned = lent.update(mapped, lent.hidden_map(seen), held)
         lent.check_update(returned, held)
         made, _ = returned
-        _refuse_writes(cell, lent, labels)
+        refuse_writes(cell, lent, labels)
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
         new = (made[0] if cell.proj_size else moved[0], *moved[1:])
 
@@ -119,22 +147,6 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         projected=first(moved[0], sizes[0]) if cell.proj_size else None,
         d_projected=(first(d_out, sizes[0]), first(d_held, sizes[0])) if cell.proj_size else (),
     )
-
-
-def _refuse_writes(cell: Cell, lent: Cell, labels: dict[str, Tensor]) -> None:
-    """Raise if a step has left something behind: the kernel would do it once, or never."""
-    tensors = dict(lent.named_parameters()) | dict(lent.named_buffers())
-    written = [name for name, label in labels.items() if getattr(tensors.get(name), "label", None) is not label]
-    for module, view in zip(cell.modules(), lent.modules(), strict=True):
-        kept, inner = module.__dict__, ("_parameters", "_buffers", "_modules")
-        written += [name for name, v in view.__dict__.items() if name not in inner and kept.get(name, view) is not v]
-    if written:
-        raise Unsupported(f"it writes to {written[0]}")
-
-
-def _step_of(mask: Traced) -> Traced:
-    """(B, F) as the one step of a mask (T, B, F)."""
-    return Traced(mask.label.unsqueeze(1), mask.dtype)
 
 
 def _input_map(cell: Cell, lent: Cell, tracer: Tracer) -> tuple[Traced, Traced, bool]:

@@ -10,19 +10,36 @@ import math
 from collections.abc import Collection
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .early import Early
 from .graph import Graph, Unsupported
+from .labels import holds, units_of
+from .products import DECOMPOSED, PRODUCTS, REDUCTIONS, Across, Matrix
+from .traced import Traced
 
 MOVES = {
     *("view", "_unsafe_view", "split", "split_with_sizes", "slice", "select", "cat", "stack", "unbind", "expand"),
-    *("permute", "transpose", "t", "squeeze", "unsqueeze", "clone", "alias", "detach", "repeat", "flip", "lift_fresh"),
+    *(
+        "unsafe_split",
+        "unsafe_split_with_sizes",
+        "permute",
+        "transpose",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "clone",
+        "alias",
+        "detach",
+        "repeat",
+        "flip",
+        "lift_fresh",
+    ),
 }
 """Operations that move elements about and do nothing to them."""
-COPIES = {"cat", "stack", "clone", "repeat", "flip"}
+COPIES = {"cat", "stack", "clone", "repeat", "flip", "unsafe_split", "unsafe_split_with_sizes"}
 """Of these, the ones whose result is no view."""
 FILLS = dict.fromkeys(("zeros", "zeros_like", "new_zeros", "zero", "_efficientzerotensor"), 0)
 FILLS |= dict.fromkeys(("ones", "ones_like", "new_ones"), 1)
@@ -34,68 +51,60 @@ OF_INTEGERS = {"add", "sub", "rsub", "mul", "neg", "abs", "sign", "maximum", "mi
 """What floating-point numbers do as integers do, if these are small."""
 
 
-class Traced(Tensor):
-    """A tensor without numbers: its `label` is (3, *shape), for each element the expression, the unit and the
-    sequence, the last two -1 if it belongs to none in particular."""
-
-    product: tuple | None = None
-    """The matrix and the bias of the one product that a step may have, and its result."""
-
-    @staticmethod
-    def __new__(cls, label: Tensor, dtype: torch.dtype, view: bool = False) -> "Traced":
-        made = Tensor._make_wrapper_subclass(cls, label.shape[1:], dtype=dtype, device="cpu")
-        made.label, made.shares_memory = label, view
-        return made
-
-    def __repr__(self, *, tensor_contents=None) -> str:
-        return f"Traced({list(self.shape)})"
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        if func is F.linear and isinstance(args[0], Traced) and args[0].product:
-            weight, bias, result = args[0].product
-            if args[1] is weight and (*args[2:], *(kwargs or {}).values(), None)[0] is bias:
-                return result
-        return super().__torch_function__(func, types, args, kwargs or {})
-
-    @classmethod
-    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-        raise Unsupported(f"it uses {func} outside of the trace")
-
-
-class Tracer(TorchDispatchMode):
+class Tracer(Across, Early, TorchDispatchMode):
     """Writes down the operations on traced tensors of `dtype`: those of the `vocabulary` as they are, and of the rest
     those that torch can decompose."""
 
-    def __init__(self, vocabulary: Collection[str], dtype: torch.dtype, batch: int) -> None:
+    traced = Traced
+
+    def __init__(
+        self,
+        vocabulary: Collection[str],
+        dtype: torch.dtype,
+        batch: int,
+        units: int = 0,
+        matrices: Collection[str] = (),
+    ) -> None:
+        """With the `units` of a hidden vector, products and reductions are written down as well; `matrices` are the
+        parameters of few elements that are taken for matrices, as those of many are."""
         super().__init__()
         self.graph, self.vocabulary, self.dtype, self.batch = Graph(), frozenset(vocabulary), dtype, batch
-        self.backward = False
+        self.backward, self.across, self.matrices = False, units > 0, matrices
+        self.start(units)
+        self.start_early()
 
     def leaf(self, *name, units: int, dtype: torch.dtype | None = None) -> Traced:
         """(batch, units), one expression for all; with one unit, the same for each unit that it meets."""
         label = torch.empty(3, self.batch, units, dtype=torch.long)
-        label[0] = self.graph.add("leaf", *name)
-        label[1] = torch.arange(units) if units > 1 else -1
+        label[0] = self.graph.add("leaf", *name, width=units)
+        label[1] = units_of(units)
         label[2] = torch.arange(self.batch)[:, None]
         return Traced(label, dtype or self.dtype)
 
     def blocks_of_leaves(self, name: str, blocks: int, units: int) -> Traced:
         """(batch, blocks * units), an expression for each block."""
-        parts = [self.leaf(name, k, units=units) for k in range(blocks)]
-        return Traced(torch.cat([part.label for part in parts], -1), self.dtype)
+        parts = [self.leaf(name, k, units=units).label for k in range(blocks)]
+        none = torch.empty(3, self.batch, 0, dtype=torch.long)
+        return Traced(torch.cat([none, *parts], -1), self.dtype)
 
     def own(self, name: str, tensor: Tensor, units: int) -> Tensor:
         """A parameter or buffer of the cell: blocks of `units` elements, or one element for all units. A larger one
         and one of integers or truth values stay as they are: no elementwise operation can read them."""
         blocks = max(1, tensor.numel() // units)
+        if self.across and tensor.is_floating_point():
+            if tensor.dim() > 1 and (name in self.matrices or tensor.numel() != blocks * units or blocks > 64):
+                index = torch.arange(tensor.numel()).view(tensor.shape)
+                return Matrix(name, index, self.dtype).requires_grad_()
+            if tensor.dim() == 1 and tensor.numel() % units:  # such as the bias of another product than the hidden map
+                blocks, units = 1, tensor.numel()
         if tensor.numel() not in (1, blocks * units) or blocks > 64 or not tensor.is_floating_point():
             return tensor
+        width = tensor.numel() // blocks
+        what = (width,) if self.across else ()
+        leaves = [self.graph.add("leaf", "own", name, k, *what, width=width) for k in range(blocks)]
         label = torch.full((3, tensor.numel()), -1)
-        label[0] = torch.tensor([self.graph.add("leaf", "own", name, k) for k in range(blocks)]).repeat_interleave(
-            tensor.numel() // blocks
-        )
-        label[1] = torch.arange(tensor.numel()) % units if tensor.numel() > 1 else -1
+        label[0] = torch.tensor(leaves).repeat_interleave(width)
+        label[1] = units_of(width).repeat(blocks)
         return Traced(label.view(3, *tensor.shape), self.dtype).requires_grad_(isinstance(tensor, nn.Parameter))
 
     def constant(self, value: float, shape=(), dtype: torch.dtype | None = None) -> Traced:
@@ -122,14 +131,26 @@ class Tracer(TorchDispatchMode):
         op = name if name.startswith("_") else name.rstrip("_")
         if op in FILLS:
             return self._fill(func, args, kwargs)
-        if not any(isinstance(t, Traced) for t in pytree.tree_leaves((args, kwargs))):
+        given = pytree.tree_leaves((args, kwargs))
+        if any(isinstance(t, Matrix) for t in given):
+            return self._of_matrix(func, args, kwargs)
+        if not any(isinstance(t, Traced) for t in given):
             if func._schema.is_mutable and args[0].is_meta:
                 raise Unsupported(f"it uses {func} in place on a buffer")
             return func(*args, **kwargs)
         if op in MOVES:
             return self._move(func, args, kwargs)
+        if op in ("slice_backward", "select_backward"):
+            return self._part(func, *args)
         if op in ("_to_copy", "convert_element_type"):
             return self._convert(args[0], _dtype_of(func, args, kwargs))
+        if self.across and op in PRODUCTS:
+            return self.product(func, args, kwargs)
+        if self.across and op in REDUCTIONS:
+            return self.reduction(op, *args, **kwargs)
+        if self.across and op in DECOMPOSED:
+            with self:
+                return (func.decompose if func._can_decompose() else DECOMPOSED[op])(*args, **kwargs)
         if op in ("sum", "sum_to_size") and self.backward:  # over what a parameter was broadcast to
             return self._sum(*args, **kwargs)
         if op in self.vocabulary or op == "masked_fill":
@@ -145,6 +166,25 @@ class Tracer(TorchDispatchMode):
         if torch.Tag.pointwise not in func.tags:
             raise Unsupported(f"it uses {func}, which is not elementwise")
         raise Unsupported(f"it uses {func}, which the kernel does not know")
+
+    def _part(self, func, gradient: Traced, sizes, *where) -> Traced:
+        """The gradient of a tensor of which a part was taken: zero elsewhere."""
+        take = torch.ops.aten.slice if func.overloadpacket.__name__ == "slice_backward" else torch.ops.aten.select
+        label = self.constant(0, tuple(sizes)).label.clone()
+        for whole, part in zip(label, gradient.label, strict=True):
+            take(whole, *where).copy_(part)
+        return Traced(label, gradient.dtype)
+
+    def _of_matrix(self, func, args, kwargs):
+        op = func.overloadpacket.__name__
+        if op in PRODUCTS:
+            return self.product(func, args, kwargs)
+        names = {t.parameter for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Matrix)}
+        (name, *more) = sorted(names)
+        if op not in MOVES or more:
+            raise Unsupported(f"it uses {func} on {name}, which it may only multiply by")
+        args, kwargs = pytree.tree_map(lambda t: t.index if isinstance(t, Matrix) else t, (args, kwargs))
+        return pytree.tree_map_only(Tensor, lambda index: Matrix(name, index, self.dtype), func(*args, **kwargs))
 
     def _move(self, func, args, kwargs):
         def labels(k: int, given):
@@ -247,8 +287,19 @@ class Tracer(TorchDispatchMode):
             labels = [self._truth(operands[0]), *map(self._number, operands[1:])]
         else:
             labels = [self._number(value) for value in operands]
-        label = self._combine(op, labels)
+        label = self._power(*labels, operands[1]) if op == "pow" else self._combine(op, labels)
         return self._write(func, args[0], label) if name.endswith("_") else Traced(label, dtype)
+
+    def _power(self, base: Tensor, exponent: Tensor, number) -> Tensor:
+        """As torch's, which multiplies and divides where the exponent is one of a few numbers."""
+        if isinstance(number, Tensor) or abs(number) not in (0.5, 1, 2, 3) or number == -3:
+            return self._combine("pow", [base, exponent])
+        if abs(number) == 0.5:
+            return self._combine("sqrt" if number > 0 else "rsqrt", [base])
+        label = base
+        for _ in range(abs(int(number)) - 1):
+            label = self._combine("mul", [label, base])
+        return label if number > 0 else self._combine("reciprocal", [label])
 
     def _combine(self, op: str, labels: list[Tensor]) -> Tensor:
         """An operation on all elements: the same few expressions again and again, each made once."""
@@ -259,7 +310,7 @@ class Tracer(TorchDispatchMode):
         for parts, what in zip(places, ("hidden units", "the sequences of a batch"), strict=True):
             together = torch.stack(parts)
             result.append(together.amax(0))
-            if ((together != result[-1]) & (together != -1)).any():
+            if ((together != result[-1]) & (together != -1) & ~holds(together, result[-1])).any():
                 raise Unsupported(f"it mixes {what} other than by the hidden map")
         if all(e.max() == e.min() for e in expressions):
             number = self.graph.add(op, *(int(e.max()) for e in expressions))
@@ -279,7 +330,7 @@ class Tracer(TorchDispatchMode):
         if label.size(-1) not in (1, blocks * units):
             raise Unsupported(f"it makes {label.size(-1)} features of {blocks * units}")
         numbers, unit, _ = label.expand(*label.shape[:-1], blocks * units).reshape(3, -1, blocks, units)
-        if not (numbers == numbers[:1, :, :1]).all() or not ((unit == torch.arange(units)) | (unit == -1)).all():
+        if not (numbers == numbers[:1, :, :1]).all() or not ((unit == units_of(units)) | (unit == -1)).all():
             raise Unsupported("it does not treat all hidden units alike")
         return tuple(numbers[0, :, 0].tolist())
 

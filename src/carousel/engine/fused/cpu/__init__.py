@@ -1,76 +1,15 @@
-"""The CPU as a target: a step's expressions as C++, in the loops that are written out in `*.hpp`.
+"""The CPU as a target: a step's expressions as C++, in the loops that are written out in `*.hpp`."""
 
-To teach it an operation, add a line to `OPERATIONS`.
-"""
-
-from importlib.resources import files
 from math import lcm
 
 import torch
 
 from ..graph import Graph, Step
 from ..storage import choose
+from .emit import CHUNK, OPERATIONS, constants, cost, header, is_truth, machine, statement, template
+from .phased import PhasedKernel
 
-OPERATIONS = {
-    "add": "{0} + {2} * {1}",
-    "sub": "{0} - {2} * {1}",
-    "rsub": "{1} - {2} * {0}",
-    "mul": "{0} * {1}",
-    "div": "{0} / {1}",
-    "neg": "-{0}",
-    "reciprocal": "1 / {0}",
-    "addcmul": "{0} + {3} * ({1} * {2})",
-    "lerp": "{0} + {2} * ({1} - {0})",
-    "abs": "abs({0})",
-    "sgn": "sign({0})",
-    "sign": "sign({0})",
-    "sqrt": "sqrt({0})",
-    "rsqrt": "1 / sqrt({0})",
-    "exp": "exp({0})",
-    "log": "EACH(std::log, {0})",
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("exp2", "expm1", "log1p", "log2", "log10", "erf", "erfc")},
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("sin", "cos", "tan", "asin", "acos", "atan")},
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("sinh", "cosh", "asinh", "acosh", "atanh")},
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("floor", "ceil", "trunc")},
-    **{name: f"EACH(std::{name}, {{0}}, {{1}})" for name in ("pow", "fmod", "hypot", "atan2")},
-    "round": "EACH(std::nearbyint, {0})",  # half to even
-    "remainder": "remainder({0}, {1})",
-    "div_floor": "floor_divide({0}, {1})",
-    "div_trunc": "EACH(std::trunc, {0} / {1})",
-    "fmax": "where(isnan({0}) | ({1} > {0}), {1}, {0})",
-    "fmin": "where(isnan({0}) | ({1} < {0}), {1}, {0})",
-    **{f"{name}_backward": "where(abs({1}) <= {2}, vec{{}}, {0})" for name in ("softshrink", "hardshrink")},
-    "copysign": "copysign({0}, {1})",
-    "sigmoid": "sigmoid({0})",
-    "sigmoid_backward": "{0} * (1 - {1}) * {1}",
-    "tanh": "tanh({0})",
-    "tanh_backward": "{0} * (1 - {1} * {1})",
-    "hardsigmoid_backward": "where(({1} > -3) & ({1} < 3), {0} * real(1.0f / 6), vec{{}})",  # so rounded in torch
-    "relu": "max({0}, vec{{}})",
-    "threshold_backward": "where({1} > {2}, {0}, vec{{}})",
-    "silu": "{0} * sigmoid({0})",
-    "softplus": "where({0} * {1} > {2}, {0}, EACH(std::log1p, exp({0} * {1})) / {1})",
-    "softplus_backward": "where({1} * {2} > {3}, {0}, {0} * sigmoid({1} * {2}))",
-    "maximum": "max({0}, {1})",
-    "minimum": "min({0}, {1})",
-    "clamp": "min(max({0}, {1}), {2})",
-    "clamp_min": "max({0}, {1})",
-    "clamp_max": "min({0}, {1})",
-    "where": "where({0}, {1}, {2})",
-    "float": "truth({0})",
-    "isnan": "isnan({0})",
-    "isinf": "abs({0}) == INFINITY",
-    "isposinf": "{0} == INFINITY",
-    "isneginf": "{0} == -INFINITY",
-    "signbit": "bits({0}) < 0",
-    **{name: f"{{0}} {sign} {{1}}" for name, sign in {"eq": "==", "ne": "!=", "lt": "<", "le": "<="}.items()},
-    **{name: f"{{0}} {sign} {{1}}" for name, sign in {"gt": ">", "ge": ">="}.items()},
-    **{f"{kind}_and": "{0} & {1}" for kind in ("logical", "bitwise")},
-    **{f"{kind}_or": "{0} | {1}" for kind in ("logical", "bitwise")},
-    **{f"{kind}_xor": "{0} ^ {1}" for kind in ("logical", "bitwise")},
-    **{f"{kind}_not": "~{0}" for kind in ("logical", "bitwise")},
-}
-"""aten's operations, by name, as C++ of vectors. The operands are numbered as in aten's schema."""
+__all__ = ["OPERATIONS", "Kernel", "PhasedKernel"]
 
 LEAVES = {
     "wx": "u.wx[{0}]",
@@ -81,28 +20,13 @@ LEAVES = {
     **{name: f"u.{name}" for name in ("reset", "recurrent", "d_seen", "out", "d_out")},
 }
 PASSES = ("forward", "backward")
-CHUNK = 128
-"""Places (a step of a sequence) of which W x and the weights' gradients are done at a time."""
-
-
-def machine() -> tuple[int, int]:
-    """Bytes of a vector, and how many vector registers there are."""
-    return {"AVX512": (64, 32), "AVX2": (32, 16)}.get(torch.backends.cpu.get_cpu_capability(), (16, 32))
-
-
-def cost(op: str) -> float:
-    """Of an operation, in additions."""
-    for part, price in (("EACH", 100.0), ("exp(", 12.0), ("sigmoid(", 12.0), ("tanh(", 12.0), ("/", 8.0)):
-        if part in OPERATIONS[op]:
-            return price
-    return 1.0
 
 
 class Kernel:
     """A step for this target.
 
     `sources` are those of the two passes. `saved` are the nodes that the forward pass keeps, each for `width` units, H
-    rounded up.
+    rounded up, `kept` numbers in all for each step of a sequence.
     """
 
     def __init__(self, step: Step, dtype: torch.dtype, hidden_size: int, share: tuple[int, ...]) -> None:
@@ -124,8 +48,9 @@ class Kernel:
         backward = _tile(blocks, 4)
         pad = lcm(forward, backward) * lanes
         self.width = -(-hidden_size // pad) * pad
+        self.kept = self.width * len(self.saved)
         uses = {graph.nodes[n].args[0] for n in graph.reach([step.seen]) if graph.nodes[n].op == "leaf"}
-        constants = {
+        numbers = {
             "GX": len(step.d_wx),
             "GU": len(step.d_uh),
             "D": len(gradients),
@@ -152,22 +77,20 @@ class Kernel:
             "U_AT": [gradients.index(d) for d in step.d_uh] or [0],
             "SHARE": share,
         }
-        text = {name: files(__package__).joinpath(f"{name}.hpp").read_text() for name in ("vector", "common", *PASSES)}
-        before, after = text["common"].split("// [the cell]\n")
+        text = {name: template(name) for name in ("common", "single", "outer", *PASSES)}
+        before, after = text["single"].split("// [the cell]\n")
         shared = "\n".join(
             [
-                f"using real = {'double' if dtype == torch.float64 else 'float'};",
-                f"constexpr int WIDTH = {lanes};",
-                text["vector"],
-                *(f"constexpr long {name} = {value};" for name, value in constants.items()),
-                *(f"constexpr bool {name} = {str(value).lower()};" for name, value in flags.items()),
-                *(f"constexpr int {name}[] = {{{', '.join(map(str, values))}}};" for name, values in arrays.items()),
+                header(dtype, lanes),
+                constants(numbers, flags, arrays),
+                text["common"],
                 before,
                 *_functions(step, gradients, made, self.saved),
                 after,
             ]
         )
-        self.sources = {name: f"{shared}\n{text[name]}" for name in PASSES}
+        self.sources = {"forward": f"{shared}\n{text['forward']}"}
+        self.sources["backward"] = f"{shared}\n{text['outer']}\n{text['backward']}"
 
 
 def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: tuple[int, ...]) -> list[str]:
@@ -175,7 +98,7 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
         return [(f"{name}[{k}]", n) for k, n in enumerate(numbers)]
 
     def function(head: str, outputs: list[tuple[str, int]], stored=()) -> str:
-        known = dict(zip(stored, (f"kept[{k}]" for k in range(len(stored))), strict=True))
+        known = {n: f"bits(kept[{k}])" if is_truth(step.graph, n) else f"kept[{k}]" for k, n in enumerate(stored)}
         return "\n".join([f"INLINE void {head} {{", *_statements(step, outputs, known), "}"])
 
     def value(name: str, number: int) -> str:
@@ -224,14 +147,10 @@ def _statements(step: Step, outputs: list[tuple[str, int]], known: dict[int, str
             kind, *which = args
             names[number] = f"u.own[{step.own.index(tuple(which))}]" if kind == "own" else LEAVES[kind].format(*which)
             continue
-        operands = (names[n] for n in graph.operands(number))
-        expression = f"splat({_number(args[0])})" if op == "const" else OPERATIONS[op].format(*operands)
+        expression = statement(graph, number, names.__getitem__)
         names[number] = f"v{len(names)}"
         lines.append(f"  const auto {names[number]} = {expression};")
-    return lines + [f"  {place} = {names[n]};" for place, n in outputs]
-
-
-def _number(text: str) -> str:
-    if text in ("inf", "-inf", "nan"):
-        return {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}[text]
-    return f"real({text})"
+    return lines + [
+        f"  {place} = {f'bits({names[n]})' if is_truth(graph, n) else names[n]};"  # kept as a number's bits
+        for place, n in outputs
+    ]

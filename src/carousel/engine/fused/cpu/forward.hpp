@@ -114,8 +114,9 @@ extern "C" int forward(const long* sizes, void** pointers) try {
               emit(b, block, projected(u));
             });
       }
-      meeting[me.team].wait(me.members);
+      if (GU || PROJECTED) meeting[me.team].wait(me.members);
     }
+    meeting[me.team].wait(me.members);
     for (long b = b0 + me.share(rows).begin; b < b0 + me.share(rows).end; b++) {
       std::memcpy(last[0] + b * P, h + (T % 2 * B + b) * out_width, P * sizeof(real));
       for (int k = 1; k < STATES; k++) std::memcpy(last[k] + b * H, rest + ((k - 1) * B + b) * width, H * sizeof(real));

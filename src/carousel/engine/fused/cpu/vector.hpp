@@ -2,6 +2,10 @@
 // Needs `real` and `WIDTH`, the elements of a vector.
 
 #include <sys/mman.h>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,0 +1,144 @@
+"""A step of several phases as a kernel's source."""
+
+from collections.abc import Sequence
+
+import torch
+
+from ..graph import ACROSS, Phases
+from ..storage import choose
+from .emit import CHUNK, constants, cost, header, machine, template
+from .phases import Memory, Output, Pass, Place, put
+
+ACROSS_COST = 1e6
+"""Of a product or a reduction, in additions: it is never done again."""
+
+
+class PhasedKernel:
+    """Such a step for this target. `sources` are those of the two passes; `saved` are the nodes that the forward pass
+    keeps, `kept` numbers in all for each step of a sequence."""
+
+    def __init__(
+        self, step: Phases, dtype: torch.dtype, sizes: Sequence[int], share: Sequence[int], names: Sequence[str]
+    ):
+        self.step, self.names = step, list(names)
+        width, registers = machine()
+        self.lanes = width // (8 if dtype == torch.float64 else 4)
+        graph = step.graph
+        multiplied = [n for o in step.outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
+        adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
+        self.saved = choose(
+            graph, step.new, adjoint, _at_hand, lambda op: cost(op) if op not in ACROSS else ACROSS_COST
+        )
+        self.own, self.states, kept = Memory(self.lanes), Memory(self.lanes), Memory(self.lanes)
+        own_at = [self.own.take(width) for _, _, width in step.own]
+        state_at = [self.states.take(size) for size in sizes]
+        saved_at = [kept.take(graph.widths[n]) for n in self.saved]
+        self.kept = kept.size
+        inputs, features = [], 0
+        for size in step.sizes:
+            inputs.append(Place("r.x", features, size, padded=False))
+            features += size
+        leaves: dict[tuple, Place] = {("wx", j): place for j, place in enumerate(inputs)}
+        leaves |= {("own", *o): Place("own", at, o[2]) for o, at in zip(step.own, own_at, strict=True)}
+        leaves["recurrent",] = Place(f"c.recurrent + r.b * {sizes[0]}", 0, sizes[0], padded=False)
+        leaves |= {
+            ("share", k): Place(f"c.share[{k}] + r.tb * {n}", 0, n, padded=False)
+            for k, n in enumerate(size if kind == 2 else 1 for size, kind in zip(sizes, share, strict=True))
+        }
+        before = {("state", k): Place("r.before", state_at[k], size) for k, size in enumerate(sizes)}
+        arriving = {("d_new", k): Place("r.d", state_at[k], size) for k, size in enumerate(sizes)}
+
+        forward = Pass(graph, self.lanes, self.names, leaves | before)
+        outputs = []
+        for k, (n, size) in enumerate(zip(step.new, sizes, strict=True)):
+            outputs.append(Output(n, size, put(Place("r.next", state_at[k], size))))
+            if k == 0:
+                outputs.append(Output(n, size, put(Place(f"c.out + r.tb * {size}", 0, size, padded=False))))
+        for n, at in zip(self.saved, saved_at, strict=True):
+            place = Place("r.kept", at, graph.widths[n])
+            outputs.append(Output(n, place.width, f"if (r.kept) {put(place)}"))
+        forward.run(outputs)
+
+        backward = Pass(
+            graph,
+            self.lanes,
+            self.names,
+            leaves | arriving | {("state", 0): Place("r.before", 0, sizes[0], padded=False)},
+            {n: Place("r.kept", at, graph.widths[n]) for n, at in zip(self.saved, saved_at, strict=True)},
+        )
+        backward.outers(step.outers)
+        outputs = [
+            Output(n, size, put(Place("r.d_before", at, size)))
+            for n, at, size in zip(step.d_state, state_at, sizes, strict=True)
+        ]
+        for n, place in zip(step.d_wx, inputs, strict=True):
+            if not place.width:  # the step does not read it
+                continue
+            outputs.append(Output(n, place.width, f"if (r.d_x) {put(place._replace(base='r.d_x'))}"))
+        for n, at, (_, _, size) in zip(step.d_own, own_at, step.own, strict=True):
+            add = f"sums[{at}] += {{v}}[0];" if size == 1 else f"add(sums + {at} + i, {{v}});"
+            outputs.append(Output(n, size, add))
+        for k, (n, size) in enumerate(zip(step.d_made, sizes, strict=True)):
+            vector = "first({v}, 1)" if size == 1 else f"first({{v}}, {size} - i)"
+            outputs.append(Output(n, size, f"if (norms) norms[row * STATES + {k}] += squares({vector});"))
+        backward.run(outputs)
+
+        places = {"SIZE": sizes, "STATE_AT": state_at, "SHARE": share}
+        copies = [
+            (self.names.index(name), block * n, n, at) for (name, block, n), at in zip(step.own, own_at, strict=True)
+        ]
+
+        def source(which: Pass, name: str) -> str:
+            before, after = template("phased").split("// [the steps]\n")
+            numbers = {
+                **{"PARAMETERS": len(self.names), "STATES": len(sizes), "INPUTS": features, "SAVED": self.kept},
+                **{"OWN": self.own.size, "PACKED": which.packed, "OUTER": which.outer_size, "ROW": which.memory.stride},
+                **{"RING": which.ring.stride, "CARRIED": self.states.stride, "WORK": which.work},
+                **{"REGISTERS": registers, "CHUNK": CHUNK, "SHARED": int(_overlap(which.outer_pieces))},
+            }
+            return "\n".join(
+                [
+                    header(dtype, self.lanes),
+                    constants(numbers, {}, places),
+                    template("common"),
+                    template("outer"),
+                    "struct Copy;\nstruct Piece;\n#define BACKWARDS\n" if name == "backward" else "",
+                    before.replace("// [the tables]\n", _tables(copies, which)),
+                    which.source(name),
+                    after,
+                ]
+            )
+
+        self.sources = {"forward": source(forward, "forward"), "backward": source(backward, "backward")}
+
+
+def _at_hand(leaf: tuple) -> bool:
+    """Whether the adjoint has it without its being stored."""
+    return leaf[0] != "state" or leaf[1] == 0
+
+
+def _overlap(pieces: list[tuple]) -> bool:
+    """Whether the matrices share a number of a parameter."""
+    for parameter in {piece[0] for piece in pieces}:
+        found = [
+            (offset + torch.arange(rows)[:, None] * row + torch.arange(columns) * column).flatten()
+            for p, offset, row, column, rows, columns, *_ in pieces
+            if p == parameter
+        ]
+        if torch.cat(found).bincount().max() > 1:
+            return True
+    return False
+
+
+def _tables(copies: list[tuple], which: Pass) -> str:
+    def table(kind: str, name: str, rows: list[tuple]) -> str:
+        shown = ",\n".join(
+            f"  {{{', '.join(map(str, row))}}}" for row in rows or [(0,) * (4 if kind == "Copy" else 11)]
+        )
+        return f"constexpr {kind} {name}[] = {{\n{shown}}};\n"
+
+    return (
+        table("Copy", "COPIES", copies)
+        + table("Piece", "PIECES", which.pieces)
+        + table("Piece", "OUTERS", which.outer_pieces)
+    )

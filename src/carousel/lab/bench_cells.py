@@ -1,0 +1,132 @@
+"""Every cell beside its own loop, and cells beside what others have made of them: in turns, as medians of ratios."""
+
+import statistics
+from collections.abc import Callable
+from importlib import import_module
+
+import pandas as pd
+import torch
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+
+import carousel
+from carousel import cells
+
+from .bench_short import inference, seconds, training
+
+SHAPE = (32, 100, 128)
+"""B, T, and H, which is the number of features as well."""
+OPTIONS = {cells.HighwayCell: {"depth": 2}, cells.SLSTMCell: {"heads": 4}, cells.FastGRNNCell: {"rank": 32}}
+"""Those that give a cell more than one product."""
+CATALOGUE = [getattr(cells, name) for name in cells.__all__ if name not in ("ABLATIONS", "Cell", "ModuleCell")]
+
+
+class LayerNormLSTM(nn.Module):
+    """An LSTM with layer norm as people write it: a loop in Python (Ba et al. 2016, eqs. 20-22)."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.wx, self.uh = (nn.Linear(units, 4 * units, bias=False) for _ in range(2))
+        self.norm_x, self.norm_h, self.norm_c = (nn.LayerNorm(n) for n in (4 * units, 4 * units, units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(x.size(1), x.size(2))
+        outputs = []
+        for wx in self.norm_x(self.wx(x)):
+            i, f, g, o = (wx + self.norm_h(self.uh(h))).chunk(4, -1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * self.norm_c(c).tanh()
+            outputs.append(h)
+        return torch.stack(outputs)
+
+
+class BatchFirst(nn.Module):
+    """A rival that wants (B, T, H) and may return more than its output."""
+
+    def __init__(self, rival: nn.Module) -> None:
+        super().__init__()
+        self.rival = rival
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.rival(x.transpose(0, 1))
+        return (y if isinstance(y, Tensor) else y[0]).transpose(0, 1)
+
+
+def _slstm(units: int) -> nn.Module:
+    layer = import_module("xlstm.blocks.slstm.layer")
+    options = {"embedding_dim": units, "num_heads": 4, "conv1d_kernel_size": 0, "backend": "vanilla"}
+    made = layer.sLSTMLayer(layer.sLSTMLayerConfig(**options, dtype="float32", enable_automatic_mixed_precision=False))
+    made.group_norm = nn.Identity()
+    return BatchFirst(made)
+
+
+RIVALS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]] = {
+    "minGRU, minGRU-pytorch": (
+        lambda h: carousel.Recurrent(cells.MinGRUCell, h, h, bias=False),
+        lambda h: BatchFirst(import_module("minGRU_pytorch").minGRU(h)),
+    ),
+    "sLSTM, xlstm's vanilla backend": (lambda h: carousel.Recurrent(cells.SLSTMCell, h, h, heads=4), _slstm),
+    "CfC, ncps": (
+        lambda h: carousel.Recurrent(cells.CfCCell, h, h),
+        lambda h: BatchFirst(import_module("ncps.torch").CfC(h, h, backbone_layers=0)),
+    ),
+    "SRU, sru": (
+        lambda h: carousel.Recurrent(cells.SRUCell, h, h),
+        lambda h: import_module("sru").SRU(h, h, num_layers=1),
+    ),
+    "LSTM with layer norm, a loop": (lambda h: carousel.LSTM(h, h, layer_norm=True), LayerNormLSTM),
+}
+"""Ours and theirs, by H. Theirs come with the extra `rivals`."""
+
+
+def of_cells() -> dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]]:
+    """Every cell's layer, and the loop around the same cell."""
+
+    def pair(kind: type[cells.Cell]):
+        options = OPTIONS.get(kind, {})
+        return tuple(
+            lambda h, backend=backend: carousel.Recurrent(kind, h, h, backend=backend, **options)
+            for backend in ("auto", "eager")
+        )
+
+    return {kind.__name__: pair(kind) for kind in CATALOGUE}
+
+
+def measure(pairs: dict, threads: int, repeats: int, console) -> pd.DataFrame:
+    """A row for each pair and work: times, the rival's over ours, and ours over that of the bare product W x."""
+    torch.set_num_threads(threads)
+    batch, steps, units = SHAPE
+    torch.manual_seed(0)
+    x, weights = torch.randn(steps, batch, units), torch.randn(steps, batch, units)
+    rows = []
+    for name in track(pairs, "timing", console=console, disable=not console.is_terminal, transient=True):
+        try:
+            ours, rival = (make(units) for make in pairs[name])
+        except ImportError as error:
+            console.print(f"{name}: not measured, {error}")
+            continue
+        floor = nn.Linear(units, next(iter(ours.parameters())).size(0), bias=False)
+        for work in (inference, training):
+            with torch.set_grad_enabled(work is training):
+                engine = carousel.explain(ours, x)[0].engine
+            turns = []
+            for _ in range(repeats + 1):
+                taken = [seconds(work, module, x, weights, 1) for module in (ours, rival)]
+                taken.append(seconds(inference, floor, x, weights, 1))
+                turns.append(taken)
+            mine, its, bare = (statistics.median(t) for t in zip(*turns[1:], strict=True))
+            speed = statistics.median(t[1] / t[0] for t in turns[1:])
+            rows.append((threads, name, work.__name__, engine, 1e3 * mine, 1e3 * its, speed, mine / bare))
+    columns = ["threads", "pair", "work", "engine", "ms", "rival_ms", "speed", "of_bare_product"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def show(rows: pd.DataFrame, title: str) -> Table:
+    grid = Table(title=title)
+    for heading in ("threads", "pair", "work", "engine", "ms", "rival's ms", "speed", "times of W x"):
+        grid.add_column(heading, justify="left" if heading in ("pair", "work", "engine") else "right")
+    for row in rows.itertuples(index=False):
+        times = (f"{row.ms:.2f}", f"{row.rival_ms:.2f}", f"{row.speed:.2f}", f"{row.of_bare_product:.2f}")
+        grid.add_row(str(row.threads), row.pair, row.work, row.engine, *times)
+    return grid

@@ -1,0 +1,216 @@
+"""Modules of torch that take one step, in a layer: by the kernel as by the loop, and by it as they do it themselves."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from twins import assert_same_with_gradients, fill, needs_compiler
+
+import carousel
+
+F64 = {"dtype": torch.float64}
+
+
+class Concatenated(nn.Module):
+    """An LSTM as it is often written, with a layer norm of the cell state."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.gates, self.norm = nn.Linear(input_size + hidden_size, 4 * hidden_size), nn.LayerNorm(hidden_size)
+
+    def forward(self, x, state):
+        h, c = state
+        i, f, g, o = self.gates(torch.cat([x, h], 1)).chunk(4, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(self.norm(c)), c
+
+
+class Gated(nn.Module):
+    """Much of it is made of the input alone."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(input_size, 3 * hidden_size), nn.Linear(hidden_size, 2 * hidden_size)
+        self.inner = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.norm = nn.LayerNorm(3 * hidden_size)
+        self.encoder = nn.Sequential(nn.Linear(input_size, 7), nn.Tanh(), nn.Linear(7, hidden_size))
+        self.scale = nn.Parameter(torch.ones(hidden_size))
+
+    def forward(self, x, h):
+        xr, xz, xn = self.norm(self.of_x(x)).chunk(3, -1)
+        r, z = self.of_h(h).chunk(2, -1)
+        r, z = torch.sigmoid(xr + r), torch.sigmoid(xz + z)
+        skip = torch.where(x.mean(-1, keepdim=True) > 0, self.encoder(x), self.scale) + self.encoder(x).detach() ** 2
+        return z * h + (1 - z) * torch.tanh(xn + self.inner(r * h) + self.scale * skip)
+
+
+class Detached(nn.Module):
+    """What it makes of the input and of parameters, with no gradient through some of it."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(input_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.a, self.b = nn.Parameter(torch.ones(hidden_size)), nn.Parameter(torch.ones(hidden_size))
+
+    def forward(self, x, h):
+        u = self.of_x(x)
+        with torch.no_grad():
+            scale = u.abs().mean(-1, keepdim=True)
+        inner = self.of_h(h * self.b.detach()) + torch.zeros_like(u)
+        return torch.tanh(u * self.a.detach() / scale + inner * self.a + self.b * u.detach())
+
+
+class Sorted(nn.Module):
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_x = nn.Linear(input_size, hidden_size)
+
+    def forward(self, x, h):
+        return (self.of_x(x) + h).sort(-1).values
+
+
+def unrolled(module, x, state):
+    outputs = []
+    for row in x:
+        state = module(row, state)
+        outputs.append(state[0] if isinstance(state, tuple) else state)
+    return torch.stack(outputs), state
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", [Concatenated, Gated, nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_as_it_is_by_itself(kind):
+    module = fill(kind(5, 6).double())
+    layer = carousel.Recurrent(module, 5, 6, backend="fused")
+    assert [p is q for p, q in zip(layer.parameters(), module.parameters(), strict=True)]
+    x, state = torch.randn(7, 3, 5, **F64), torch.randn(3, 6, **F64)
+    several = isinstance(layer.cell()(x[0]), tuple)
+    y, last = layer(x, (state[None], state[None]) if several else state[None])
+    outputs, final = unrolled(module, x, (state, state) if several else state)
+    torch.testing.assert_close(y, outputs, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(last[0] if several else last, (final[0] if several else final)[None])
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", [Concatenated, Gated, Detached, nn.GRUCell])
+def test_layers_of_a_class(kind):
+    fused = fill(carousel.Recurrent(kind, 5, 6, 2, bidirectional=True, backend="fused", **F64))
+    eager = copy.deepcopy(fused)
+    eager.backend = "eager"
+
+    class Called(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return self.layer(x, lengths=[9, 4, 6])
+
+    assert_same_with_gradients(Called(fused), Called(eager), torch.randn(9, 3, 5, **F64), tolerance=1e-9)
+
+
+@needs_compiler
+def test_second_derivatives_and_compiling():
+    layer = fill(carousel.Recurrent(Concatenated, 2, 3, backend="fused", **F64))
+    names, x = [name for name, _ in layer.named_parameters()], torch.randn(3, 2, 2, **F64)
+
+    def run(x, *weights):
+        return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (x,))[0]
+
+    given = [x, *(p.detach().clone() for p in layer.parameters())]
+    assert torch.autograd.gradgradcheck(run, [t.requires_grad_() for t in given])
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    for a, b in zip(compiled(x), layer(x), strict=True):
+        torch.testing.assert_close(a, b)
+    found = [torch.autograd.grad(m(x)[0].sin().sum(), list(layer.parameters())) for m in (compiled, layer)]
+    torch.testing.assert_close(*found)
+
+
+@needs_compiler
+def test_what_is_made_of_the_input_is_done_for_all_steps_at_once():
+    from carousel.engine.fused import KERNELS
+
+    carousel.Recurrent(Concatenated, 5, 6, backend="fused")(torch.randn(4, 2, 5))
+    step = list(vars(KERNELS).values())[-1].step
+    assert [size for size in step.sizes if size] == [6] * 4  # of the gates, not x itself
+    assert "itself.gates.weight" in step.early
+
+
+def test_names_sizes_and_errors():
+    layer = carousel.Recurrent(Concatenated(5, 6))
+    assert list(dict(layer.named_parameters()))[:2] == ["gates_weight_l0", "gates_bias_l0"]
+    assert (layer.input_size, layer.hidden_size, layer.cell().states) == (5, 6, ("h", "c"))
+    assert repr(layer).startswith("Recurrent(Concatenated, 5, 6")
+    assert carousel.Recurrent(Gated(5, 6), 5, 6, states=("memory",)).cell().states == ("memory",)
+    with pytest.raises(TypeError, match="input_size is missing, and Gated does not tell it"):
+        carousel.Recurrent(Gated(5, 6))
+    with pytest.raises(ValueError, match="input_size is 4, but Concatenated has 5"):
+        carousel.Recurrent(Concatenated(5, 6), 4)
+    with pytest.raises(ValueError, match="give its class to have more of them"):
+        carousel.Recurrent(Concatenated(5, 6), num_layers=2)
+    with pytest.raises(TypeError, match="does not return states like those that it is given"):
+        carousel.Recurrent(nn.Linear, 5, 6)
+    with pytest.raises(TypeError, match="or a module with forward"):
+        carousel.Recurrent(torch.relu, 5, 6)
+    with pytest.raises(ValueError, match="no projection"):
+        carousel.Recurrent(nn.LSTMCell, 5, 6, proj_size=2)
+    noisy = carousel.Recurrent(nn.LSTMCell, 5, 6, regularization=carousel.Regularization(recurrent=0.5))
+    with pytest.raises(ValueError, match="needs a hidden map; LSTMCell has a forward of its own"):
+        noisy(torch.randn(3, 2, 5))
+
+
+@needs_compiler
+def test_the_line_that_stands_in_the_way_is_named():
+    layer = carousel.Recurrent(Sorted, 5, 6)
+    (choice,) = carousel.explain(layer, torch.randn(3, 2, 5))
+    assert choice.engine == "eager"
+    assert choice.reason.startswith("Sorted: it uses aten.sort")
+    assert "(test_foreign.py:" in choice.reason
+    assert layer(torch.randn(3, 2, 5))[0].shape == (3, 2, 6)
+
+
+class Frozen(Sorted):
+    def forward(self, x, h):
+        return torch.tanh(nn.functional.linear(x, self.of_x.weight.detach()) + h)
+
+
+class Rounded(torch.autograd.Function):
+    """Straight through."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, d):
+        return d
+
+
+class Straight(Sorted):
+    def forward(self, x, h):
+        return torch.tanh(Rounded.apply(self.of_x(x)) + h)
+
+
+@pytest.mark.parametrize("kind", [Frozen, Straight])
+def test_gradients_of_its_own_are_left_to_the_loop(kind):
+    layer = carousel.Recurrent(kind, 5, 6, **F64)
+    x = torch.randn(3, 2, 5, **F64, requires_grad=True)
+    found = []
+    for backend in ("auto", "eager"):
+        layer.backend = backend
+        wanted = [x, *layer.parameters()]
+        found.append(torch.autograd.grad(layer(x)[0].sum(), wanted, allow_unused=True, materialize_grads=True))
+    torch.testing.assert_close(*found)
+
+
+@needs_compiler
+def test_a_hook_on_a_part_of_it_is_heard():
+    module = Concatenated(5, 6)
+    layer, seen = carousel.Recurrent(module), []
+    layer(torch.randn(3, 2, 5))
+    module.norm.register_forward_hook(lambda *_: seen.append(1))
+    layer(torch.randn(3, 2, 5))
+    assert len(seen) == 3
