@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
-from twins import CATALOGUE, fill
+from twins import CATALOGUE, FORMS, fill
 
 import carousel
 from carousel.lab import data
@@ -25,8 +25,9 @@ class EveryCell(L.LightningModule):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
+        cells = {name: CATALOGUE[name] for name in FORMS}
         self.layers = nn.ModuleDict(
-            {name: fill(carousel.Recurrent(c, 2, 3, bidirectional=True, **o)) for name, (c, o) in CATALOGUE.items()}
+            {name: fill(carousel.Recurrent(c, 2, 3, bidirectional=True, **o)) for name, (c, o) in cells.items()}
         )
 
     def loss(self, x):

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, jacrev, jvp, vmap
-from twins import CATALOGUE, fill, tensors
+from twins import CATALOGUE, FORMS, fill, tensors
 
 import carousel
 from carousel import cells
 
 
-@pytest.fixture(params=CATALOGUE)
+@pytest.fixture(params=FORMS)
 def layer(request):
     cell, options = CATALOGUE[request.param]
     return fill(carousel.Recurrent(cell, 2, 3, bidirectional=True, dtype=torch.float64, **options))

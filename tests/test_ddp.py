@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from twins import CATALOGUE
+from twins import FORMS
 
 SCRIPT = Path(__file__).parent / "ddp.py"
 
@@ -15,5 +15,5 @@ def test_two_processes_train_every_cell_and_a_stream_as_one_does():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for rank in range(2):
-        assert f"rank {rank}: {len(CATALOGUE)} layers agree" in done.stdout
+        assert f"rank {rank}: {len(FORMS)} layers agree" in done.stdout
         assert f"rank {rank}: the stream agrees" in done.stdout

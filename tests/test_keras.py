@@ -186,7 +186,7 @@ def test_what_keras_has_not_is_refused():
             carousel.to_keras(ours)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_the_beginners_example_trains_alike(kind):
     keras.utils.set_random_seed(0)
     draw = np.random.default_rng(0)

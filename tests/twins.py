@@ -45,6 +45,9 @@ CATALOGUE = {
 """Cells of every form of step, with the options that change their equations; the others of their kind stand in
 test_modern."""
 
+FORMS = ("rnn", "lstm", "lstm_projected", "gru", "indrnn", "lstm_layer_norm", "cho_gru", "min_gru", "slstm")
+"""Of these one of each form, for what has to do with the form of a step and not with its equations."""
+
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no compiler")
 
 

@@ -46,6 +46,7 @@ def predicted(*arguments):
     return subprocess.run([sys.executable, PREDICT, *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.short
 def test_a_forecast_in_a_fresh_process_is_that_at_the_end_of_training(trained, tmp_path):
     folder, module = trained
     week = module.task.values()[-168:, None]

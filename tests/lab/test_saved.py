@@ -54,6 +54,7 @@ def test_best_and_last_are_those_of_the_validation(tmp_path):
     assert losses["best"] == read_record(run)["metrics"]["val/loss"]
 
 
+@pytest.mark.short  # as they are there
 def test_a_fresh_process_predicts_the_same_to_the_last_bit(tmp_path):
     run = trained(tmp_path / "run", "task.seq_len=6")
     code = (
