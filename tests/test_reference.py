@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from statistics import geometric_mean
 
 import pandas as pd
 import pytest
@@ -160,6 +161,22 @@ def test_the_readme_shows_the_scores_on_recorded_data(name):
     known = scores.baselines(runs)[baseline][score]
     row = f"| `{name}` | {score} | {baseline}: {known:.4g} | {' | '.join(cells)} |"
     assert row in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_shows_what_short_sequences_and_other_cells_cost():
+    text = (ROOT / "README.md").read_text()
+    for (threads, module), rows in pd.read_csv(REFERENCE / "short.csv").groupby(["threads", "module"]):
+        speeds = [rows.speed[rows.work == work] for work in ("inference", "training")]
+        shown = " | ".join(f"{geometric_mean(s):.2f} ({s.min():.2f})" for s in speeds)
+        assert f"| {threads} | {module} | {shown} |" in text
+    for (threads, pair), rows in pd.read_csv(REFERENCE / "rivals.csv").groupby(["threads", "pair"]):
+        shown = " | ".join(f"{rows.speed[rows.work == work].item():.1f}" for work in ("inference", "training"))
+        assert f"| {threads} | {pair} | {shown} |" in text
+    cells = pd.read_csv(REFERENCE / "cells.csv")
+    assert set(cells.engine) == {"fused"}
+    words = " ".join(text.split())
+    for work, rows in cells[cells.threads == 1].groupby("work"):
+        assert f"{rows.speed.min():.1f} to {rows.speed.max():.1f} times as fast in {work}" in words
 
 
 def test_the_four_answers_are_in_the_reports():
