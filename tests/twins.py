@@ -63,6 +63,18 @@ def fill(module: nn.Module) -> nn.Module:
     return module
 
 
+class Seeded(nn.Module):
+    """A layer, called with these options and with the same noise each time."""
+
+    def __init__(self, layer: nn.Module, **call) -> None:
+        super().__init__()
+        self.layer, self.call = layer, call
+
+    def forward(self, x, hx):
+        torch.manual_seed(2)
+        return self.layer(x, hx, **self.call)
+
+
 def run_with_gradients(module: nn.Module, *inputs) -> list[torch.Tensor]:
     """Outputs, and the gradients of inputs, states and parameters for a random loss on every output."""
     torch.manual_seed(1)

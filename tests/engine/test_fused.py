@@ -11,7 +11,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from twins import CATALOGUE, FORMS, assert_same_with_gradients, fill, run_with_gradients, tensors
+from twins import CATALOGUE, FORMS, Seeded, assert_same_with_gradients, fill, run_with_gradients, tensors
 
 import carousel
 from carousel import Regularization
@@ -103,18 +103,8 @@ def test_masks(name, masks):
     fused, eager = pair(
         cell, 3, 5, 2, bidirectional=True, dtype=torch.float64, regularization=Regularization(**noise), **options
     )
-
-    class Called(nn.Module):
-        def __init__(self, layer):
-            super().__init__()
-            self.layer = layer
-
-        def forward(self, x, hx):
-            torch.manual_seed(2)  # of the noise
-            return self.layer(x, hx, **call)
-
     x = torch.randn(9, 3, 3, dtype=torch.float64)
-    assert_same_with_gradients(Called(fused), Called(eager), x, states(fused, 4, 3), tolerance=1e-9)
+    assert_same_with_gradients(Seeded(fused, **call), Seeded(eager, **call), x, states(fused, 4, 3), tolerance=1e-9)
 
 
 @pytest.mark.parametrize("batch", [2, 5])  # some threads may be left without a sequence

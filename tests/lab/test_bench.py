@@ -1,10 +1,13 @@
 """What the bench computes of its times; the times themselves are no test's business."""
 
+import io
+
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from carousel.lab import bench, bench_short
+import carousel
+from carousel.lab import bench, bench_cells, bench_short
 
 
 def test_measures_are_counted_in_training_steps(monkeypatch):
@@ -42,3 +45,21 @@ def test_short_sequences_are_beside_torchs_and_a_cell_of_ones_own_beside_its_loo
     assert table.us.gt(0).all()
     assert table.speed.gt(0).all()
     assert bench_short.show(table).row_count == 14
+
+
+def test_cells_are_beside_their_loop_and_a_rival_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(bench_cells, "SHAPE", (2, 3, 4))
+    every = bench_cells.of_cells()
+    assert set(every) == {name for name in carousel.cells.__all__ if name not in ("ABLATIONS", "Cell", "ModuleCell")}
+
+    def missing(units):
+        raise ImportError("no such package")
+
+    pairs = {"UGRNNCell": every["UGRNNCell"], "a rival": (every["UGRNNCell"][0], missing)}
+    console = Console(record=True, quiet=False, file=io.StringIO(), width=120)
+    table = bench_cells.measure(pairs, 1, 2, console)
+    assert console.export_text().strip() == "a rival: not measured, no such package"
+    assert list(table.pair) == ["UGRNNCell"] * 2
+    assert list(table.work) == ["inference", "training"]
+    assert (table[["ms", "rival_ms", "speed", "of_bare_product"]] > 0).all(axis=None)
+    assert bench_cells.show(table, "").row_count == 2

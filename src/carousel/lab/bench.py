@@ -26,6 +26,7 @@ from carousel.cells import MGUCell
 from carousel.gradients import theory
 
 from . import bench_cells, bench_short
+from .bench_short import forward, training_step
 from .records import write
 from .style import STYLES
 
@@ -60,18 +61,6 @@ LAYERS: dict[str, tuple[Callable[..., nn.Module], str, int]] = {
     "a cell of one's own": (lambda *a, **k: carousel.Recurrent(OwnCell, *a, **k), "nn.LSTM", 3),
 }
 """The layer, the one of torch's that it is held against, and how many products of size H a step has."""
-
-
-def forward(layer: nn.Module, x: Tensor, weights: Tensor) -> None:
-    with torch.no_grad():
-        layer(x)
-
-
-def training_step(layer: nn.Module, x: Tensor, weights: Tensor) -> None:
-    """Forward, and backward to every parameter. Every output takes part in the loss, so that no gradient vanishes
-    into denormal numbers, whose slowness would be measured in place of the layer's."""
-    layer.zero_grad()
-    layer(x)[0].backward(weights)
 
 
 def watched(layer: nn.Module, x: Tensor, weights: Tensor) -> None:

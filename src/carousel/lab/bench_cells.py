@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import carousel
 from carousel import cells
 
-from .bench_short import inference, seconds, training
+from .bench_short import WORKS, forward, seconds, training_step
 
 SHAPE = (32, 100, 128)
 """B, T, and H, which is the number of features as well."""
@@ -107,17 +107,17 @@ def measure(pairs: dict, threads: int, repeats: int, console) -> pd.DataFrame:
             console.print(f"{name}: not measured, {error}")
             continue
         floor = nn.Linear(units, next(iter(ours.parameters())).size(0), bias=False)
-        for work in (inference, training):
-            with torch.set_grad_enabled(work is training):
+        for kind, work in WORKS.items():
+            with torch.set_grad_enabled(work is training_step):
                 engine = carousel.explain(ours, x)[0].engine
             turns = []
             for _ in range(repeats + 1):
                 taken = [seconds(work, module, x, weights, 1) for module in (ours, rival)]
-                taken.append(seconds(inference, floor, x, weights, 1))
+                taken.append(seconds(forward, floor, x, weights, 1))
                 turns.append(taken)
             mine, its, bare = (statistics.median(t) for t in zip(*turns[1:], strict=True))
             speed = statistics.median(t[1] / t[0] for t in turns[1:])
-            rows.append((threads, name, work.__name__, engine, 1e3 * mine, 1e3 * its, speed, mine / bare))
+            rows.append((threads, name, kind, engine, 1e3 * mine, 1e3 * its, speed, mine / bare))
     columns = ["threads", "pair", "work", "engine", "ms", "rival_ms", "speed", "of_bare_product"]
     return pd.DataFrame(rows, columns=columns)
 

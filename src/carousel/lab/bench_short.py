@@ -36,27 +36,33 @@ def pairs(own: type[carousel.Cell]) -> dict[str, tuple[Callable[[int], nn.Module
     }
 
 
-def inference(module: nn.Module, x: Tensor, weights: Tensor) -> None:
+def forward(module: nn.Module, x: Tensor, weights: Tensor) -> None:
     with torch.no_grad():
         module(x)
 
 
-def training(module: nn.Module, x: Tensor, weights: Tensor) -> None:
+def training_step(module: nn.Module, x: Tensor, weights: Tensor) -> None:
+    """Forward, and backward to every parameter. Every output takes part in the loss, so that no gradient vanishes
+    into denormal numbers, whose slowness would be measured in place of the module's."""
     module.zero_grad()
     out = module(x)
     (out if isinstance(out, Tensor) else out[0]).backward(weights)
 
 
+WORKS = {"inference": forward, "training": training_step}
+
+
 def measure(own: type[carousel.Cell], threads: list[int], repeats: int, console) -> pd.DataFrame:
     """A row for each number of threads, module, work, T, B and H: torch's time over ours."""
     rows, modules = [], pairs(own)
-    cases = list(itertools.product(threads, modules, (inference, training), STEPS, BATCHES, WIDTHS))
+    cases = list(itertools.product(threads, modules, WORKS, STEPS, BATCHES, WIDTHS))
     cases = [case for case in cases if case[3] == 1 or case[1] in LAYERS]
-    for count, name, work, steps, batch, width in track(
+    for count, name, kind, steps, batch, width in track(
         cases, "timing", console=console, disable=not console.is_terminal, transient=True
     ):
         torch.set_num_threads(count)
         torch.manual_seed(0)
+        work = WORKS[kind]
         shape = (batch, width) if name in CELLS else (steps, batch, width)
         x, weights = torch.randn(shape), torch.randn(shape)
         both = [make(width) for make in modules[name]]
@@ -69,12 +75,12 @@ def measure(own: type[carousel.Cell], threads: list[int], repeats: int, console)
             turns.append((taken[0], taken[1]))
         ours, rival = (statistics.median(taken) for taken in zip(*turns, strict=True))
         speed = statistics.median(b / a for a, b in turns)
-        rows.append((count, name, work.__name__, steps, batch, width, engine, 1e6 * ours, 1e6 * rival, speed))
+        rows.append((count, name, kind, steps, batch, width, engine, 1e6 * ours, 1e6 * rival, speed))
     return pd.DataFrame(rows, columns=["threads", "module", "work", "T", "B", "H", "engine", "us", "rival_us", "speed"])
 
 
 def _engine(layer: nn.Module, x: Tensor, work: Callable) -> str:
-    with torch.set_grad_enabled(work is training):
+    with torch.set_grad_enabled(work is training_step):
         return carousel.explain(layer, x)[0].engine
 
 
