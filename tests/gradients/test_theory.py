@@ -203,8 +203,9 @@ def test_what_cannot_be_linearised_is_refused():
         def hidden_map(self, h):
             return super().hidden_map(0.5 * h)
 
-    with pytest.raises(ValueError, match="around one recurrent matrix"):
-        theory.linearise(Halved(2, 8))
+    for cell in (Halved(2, 8), cells.ChoGRUCell(2, 8), cells.MultiplicativeLSTMCell(2, 8)):
+        with pytest.raises(ValueError, match="around one recurrent matrix"):
+            theory.linearise(cell)
     with pytest.raises(ValueError, match="t_max must be at least 2"):
         theory.chrono(5, 1)
     with pytest.raises(ValueError, match=r"x should have the shape \(2,\), got \(3,\)"):

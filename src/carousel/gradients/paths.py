@@ -18,8 +18,8 @@ class Paths:
     states directly (the carousel: f on c in an LSTM, z on h in a GRU), G what goes through the hidden map into the
     gates. `carousel` is what the product of the C alone carries, for an LSTM's c :math:`\prod f_t`; `gates` that of the
     G alone; `total` that of the sums, which holds all the paths that change between the two as well. So the three norms
-    do not add up. What peepholes read of c counts to the carousel; what zoneout and padding keep of a state is neither
-    path's, and in all three.
+    do not add up. What peepholes read of c, and further products that `update` makes of the states, such as Cho's GRU
+    of r * h, count to the carousel; what zoneout and padding keep of a state is neither path's, and in all three.
     """
 
     total: Flow

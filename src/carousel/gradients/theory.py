@@ -230,6 +230,17 @@ def _antidiagonals(matrix: Tensor) -> Tensor:
 
 
 @torch.enable_grad()
+def _has_one_product(cell: Cell, weight: Tensor | None) -> bool:
+    """Whether the step, in float64, is `update` around the product of h with this one dense matrix."""
+    if type(cell).forward is not Cell.forward or type(cell).step is not Cell.step or cell.proj_size:
+        return False
+    if weight is None or weight.dim() != 2 or weight.size(1) != cell.hidden_size:
+        return False
+    probe = torch.linspace(-1, 1, cell.hidden_size, dtype=torch.float64)
+    mapped, whole = cell.hidden_map(probe[None])[0], F.linear(probe, weight, getattr(cell, "bias_hh", None))
+    return mapped.shape == whole.shape and torch.allclose(mapped, whole)
+
+
 def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
     """A cell's step around the state in which it comes to rest, with the weights that it has.
 
@@ -246,16 +257,8 @@ def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
             to rest, or `x` does not fit.
     """
     cell = double(cell, "cpu")
-    weight, bias, units = (getattr(cell, name, None) for name in ("weight_hh", "bias_hh", "hidden_size"))
-    plain = type(cell).forward is Cell.forward and type(cell).step is Cell.step and not cell.proj_size
-    probe = torch.linspace(-1, 1, units, dtype=torch.float64)
-    if (
-        not plain
-        or weight is None
-        or weight.dim() != 2
-        or weight.size(1) != units
-        or not torch.allclose(cell.hidden_map(probe[None])[0], F.linear(probe, weight, bias))
-    ):
+    weight, units = getattr(cell, "weight_hh", None), cell.hidden_size
+    if not _has_one_product(cell, weight):
         raise ValueError(f"linearise needs a cell whose step is update around one recurrent matrix, got {cell}")
     x = torch.zeros(cell.input_size) if x is None else x.detach().cpu()
     if x.shape != (cell.input_size,):
