@@ -14,7 +14,7 @@ from torch import nn
 from twins import CATALOGUE, FORMS, Seeded, assert_same_with_gradients, fill, run_with_gradients, tensors
 
 import carousel
-from carousel import Regularization
+from carousel import Detach, Regularization
 from carousel.cells import LSTMVariantCell
 from carousel.engine.eager import Kinds
 from carousel.engine.fused import build, op, plan
@@ -105,6 +105,25 @@ def test_masks(name, masks):
     )
     x = torch.randn(9, 3, 3, dtype=torch.float64)
     assert_same_with_gradients(Seeded(fused, **call), Seeded(eager, **call), x, states(fused, 4, 3), tolerance=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "masks", "detach"),
+    [("lstm_projected", "all", Detach(gates=0.4, carousel=0.6)), ("gru", "reset", Detach(gates=0.5))],
+)
+def test_what_is_detached_changes_from_step_to_step(name, masks, detach):
+    cell, options = CATALOGUE[name]
+    noise, call = MASKED[masks]
+    options = options | {"regularization": Regularization(**noise), "detach": detach}
+    fused, eager = pair(cell, 3, 5, 2, bidirectional=True, dtype=torch.float64, **options)
+    x = torch.randn(9, 3, 3, dtype=torch.float64)
+    assert_same_with_gradients(Seeded(fused, **call), Seeded(eager, **call), x, states(fused, 4, 3), tolerance=1e-9)
+    second = []
+    for layer in (fused, eager):
+        torch.manual_seed(1)
+        first = torch.autograd.grad(layer(x, **call)[0].pow(2).sum(), layer.parameters(), create_graph=True)
+        second.append(torch.autograd.grad(sum(d.pow(2).sum() for d in first), list(layer.parameters())))
+    torch.testing.assert_close(*second, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("batch", [2, 5])  # some threads may be left without a sequence

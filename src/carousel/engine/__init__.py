@@ -258,8 +258,6 @@ def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: 
     """What of a call only the loop can do."""
     if record:
         return "every gate of every step is asked for"
-    if isinstance(masks.detach_gates, Tensor) or isinstance(masks.detach_carousel, Tensor):
-        return "what the gradient is detached from changes from step to step"
     if loop._forward_hooks or loop._forward_pre_hooks:
         return "a hook watches the loop"
     if any(m._forward_hooks or m._forward_pre_hooks for part in loop.cell.children() for m in part.modules()):

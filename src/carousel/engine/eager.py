@@ -30,7 +30,7 @@ class Masks(NamedTuple):
     @property
     def kinds(self) -> "Kinds":
         share = tuple(0 if s is None else 1 if s.size(-1) == 1 else 2 for s in self.share)
-        detach = (self.detach_gates is True, self.detach_carousel is True)
+        detach = (2 if isinstance(d, Tensor) else int(d) for d in (self.detach_gates, self.detach_carousel))
         return Kinds(self.reset is not None, self.recurrent is not None, share, *detach)
 
     def before(self, state: State, t: int) -> State:
@@ -58,13 +58,13 @@ class Masks(NamedTuple):
 
 class Kinds(NamedTuple):
     """Which masks there are; of each state's share, 0 if none, 1 if all units have the same, 2 if each has its own; and
-    what is detached in every step."""
+    of what is detached, 0 if never, 1 if in every step, 2 if that changes from step to step."""
 
     reset: bool = False
     recurrent: bool = False
     share: tuple[int, ...] = ()
-    detach_gates: bool = False
-    detach_carousel: bool = False
+    detach_gates: int = 0
+    detach_carousel: int = 0
 
 
 class Norms:

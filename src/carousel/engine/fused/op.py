@@ -105,7 +105,7 @@ class Fused:
     def run_mapped(self, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Norms | None):
         """`run` from what the kernel reads of the input."""
         weights = [tensors[name] for name in self.names]
-        given = [m for m in (*masks[:2], *masks.share) if m is not None]
+        given = [m for m in slots(masks, state) if m is not None]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *weights))
         arguments = (self.key, x, list(state), weights, given, save, norms.token if norms else 0)
         if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
@@ -129,10 +129,12 @@ class Fused:
 
     def masks(self, given: Sequence[Tensor]) -> Masks:
         """The inverse of listing those that there are."""
-        queue = iter(given)
-        reset, recurrent = (next(queue) if there else None for there in self.kinds[:2])
-        share = tuple(next(queue) if kind else None for kind in self.kinds.share)
-        return Masks(reset, recurrent, share, None, self.kinds.detach_gates, self.kinds.detach_carousel)
+        queue, kinds = iter(given), self.kinds
+        reset = next(queue) if kinds.reset else None
+        detach = [next(queue) if kind == 2 else bool(kind) for kind in (kinds.detach_gates, kinds.detach_carousel)]
+        recurrent = next(queue) if kinds.recurrent else None
+        share = tuple(next(queue) if kind else None for kind in kinds.share)
+        return Masks(reset, recurrent, share, None, *detach)
 
     def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
         """Fill in the gradients; what is empty is not wanted."""
@@ -169,8 +171,7 @@ class Fused:
             *(tensors.get(name) if name in self.maps else None for name in INPUT_MAP + HIDDEN_MAP + PROJECTION),
             torch.stack(own) if own else None,
             *state,
-            *masks[:2],
-            *(masks.share or [None] * len(state)),
+            *slots(masks, state),
             *results,
         ]
         sizes = [
@@ -190,6 +191,13 @@ class Fused:
         function = self.libraries[which][which]
         if function((ctypes.c_long * len(sizes))(*sizes), (ctypes.c_void_p * len(pointers))(*pointers)):
             raise MemoryError("no memory for the kernel's buffers")
+
+
+def slots(masks: Masks, state: Sequence[Tensor]) -> list[Tensor | None]:
+    """A run's masks in the order in which a kernel takes them, None where there is none."""
+    detach = (masks.detach_gates, masks.detach_carousel)
+    flags = [d.expand(-1, state[0].size(0), 1) if isinstance(d, Tensor) else None for d in detach]  # (T, B, 1)
+    return [masks.reset, *flags, masks.recurrent, *(masks.share or [None] * len(state))]
 
 
 class Kernels:

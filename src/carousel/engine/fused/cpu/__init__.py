@@ -6,7 +6,7 @@ import torch
 
 from ..graph import Graph, Step
 from ..storage import choose
-from .emit import CHUNK, OPERATIONS, constants, cost, header, is_truth, machine, statement, template
+from .emit import CHUNK, FLAGS, OPERATIONS, constants, cost, header, is_truth, machine, statement, template
 from .phased import PhasedKernel
 
 __all__ = ["OPERATIONS", "Kernel", "PhasedKernel"]
@@ -17,7 +17,7 @@ LEAVES = {
     "state": "u.state[{0}]",
     "share": "u.share[{0}]",
     "d_new": "u.d_new[{0}]",
-    **{name: f"u.{name}" for name in ("reset", "recurrent", "d_seen", "out", "d_out")},
+    **{name: f"u.{name}" for name in (*FLAGS, "recurrent", "d_seen", "out", "d_out")},
 }
 PASSES = ("forward", "backward")
 
@@ -67,7 +67,7 @@ class Kernel:
         }
         kinds = {node.args[0] for node in graph.nodes if node.op == "leaf"}
         flags = {
-            "RESET": "reset" in kinds,
+            **{name.upper(): name in kinds for name in FLAGS},
             "RECURRENT": "recurrent" in kinds,
             "SEEN": bool(uses - {"state"}) and bool(step.d_uh),
             "PROJECTED": projected,
@@ -130,7 +130,7 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
 
 def _at_hand(leaf: tuple) -> bool:
     """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
-    return leaf[0] in ("own", "reset", "recurrent", "share", "d_new", "d_seen") or leaf == ("state", 0)
+    return leaf[0] in ("own", *FLAGS, "recurrent", "share", "d_new", "d_seen") or leaf == ("state", 0)
 
 
 def _tile(blocks: int, most: int) -> int:
