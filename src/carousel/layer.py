@@ -187,6 +187,7 @@ class Recurrent(Base):
 
         For an LSTM: i, f, g, o, h and c. One dictionary for each layer and direction, in the order of torch's states:
         layer 0, layer 0 reversed, layer 1, ... Arguments and errors as in `forward`; for packed input give `lengths`.
+        Where a kernel has given the states, a backward pass through the record runs the loop.
         The module's hooks see a call of it, and do to it what they do.
         """
         seen = []

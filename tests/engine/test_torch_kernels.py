@@ -149,7 +149,7 @@ def test_what_torchs_kernels_lack_is_refused_by_name():
         "no recurrent dropout": lambda: layer(regularization=Regularization(recurrent=0.5))(x),
         "no zoneout": lambda: layer(regularization=Regularization(zoneout=0.5))(x),
         "no detached gradients": lambda: layer(detach=Detach(gates=1))(x),
-        "every gate of every step": lambda: layer().inspect(x),
+        "show no gates": lambda: layer().inspect(x),
         "torch has no kernel for Mine": lambda: carousel.Recurrent(Mine, 3, 5, backend="torch")(x),
         "torch has no kernel for MGUCell": lambda: carousel.Recurrent(carousel.cells.MGUCell, 3, 5, backend="torch")(x),
     }.items():

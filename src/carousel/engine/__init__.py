@@ -15,6 +15,7 @@ from torch.overrides import has_torch_function
 
 from ..cells.cell import Cell, State, lend
 from ..cells.module import view_of
+from . import record as recorded
 from . import short, torch_kernels
 from .eager import Kinds, Loop, Masks, Norms, rows, step
 from .torch_kernels import Stack, exporting, stack
@@ -88,6 +89,8 @@ def run(
     taken = None if compiling else _listener.get()
     if taken is not None:
         taken.append(choice)
+    if key and record:
+        return recorded.run(_kernel(key), loop, tensors, x, state, masks)
     if key:
         return (*_kernel(key).run(loop.cell, x, state, tensors, masks, norms), {})
     if choice.engine == "torch":
@@ -167,7 +170,7 @@ def _choose(
         return Choice("eager", single), ""
     if obstacle := _obstacle(loop, (x, *state, *tensors.values()), masks, record):
         return Choice("eager", obstacle), ""
-    given = (loop, tensors, x, state, masks, norms)
+    given = (loop, tensors, x, state, masks, record, norms)
     if backend == "torch":
         missing = _not_torchs(*given)
         return Choice("eager", missing) if missing else Choice("torch", "backend='torch'"), ""
@@ -177,6 +180,8 @@ def _choose(
     if single:
         return Choice("eager", single), ""
     key, reason = _fused(loop, tensors, x, state, masks)
+    if key and record:
+        key, reason = (key, recorded.REASON) if not (reason := _plan_record(key)) else ("", reason)
     if key:
         return Choice("fused", reason), key
     if backend == "auto" and not _not_torchs(*given):
@@ -184,8 +189,12 @@ def _choose(
     return Choice("eager", reason), ""
 
 
-def _not_torchs(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks, norms) -> str:
+def _not_torchs(
+    loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks, record: bool, norms
+) -> str:
     """Why a run is nothing for torch's kernels, or ""."""
+    if record:
+        return "torch's kernels show no gates"
     if norms:
         return "torch's kernels tell no norms of gradients"
     if torch.compiler.is_dynamo_compiling() and not exporting():
@@ -256,15 +265,16 @@ def _not_fused(x: Tensor) -> str:
 
 def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: bool) -> str:
     """What of a call only the loop can do."""
-    if record:
-        return "every gate of every step is asked for"
+    compiling = torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting()
+    transformed = compiling or torch._C._len_torch_dispatch_stack() or peek_interpreter_stack() is not None
+    if record and transformed:
+        return "every gate of every step is asked for, and that within a transform or a mode of torch's"
     if loop._forward_hooks or loop._forward_pre_hooks:
         return "a hook watches the loop"
     if any(m._forward_hooks or m._forward_pre_hooks for part in loop.cell.children() for m in part.modules()):
         return "a hook watches a part of the cell"
     if everything[0].numel() == 0:
         return "the batch is empty"
-    compiling = torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting()
     dual = not compiling and forward_ad._current_level >= 0
     plain = compiling or not (
         dual or peek_interpreter_stack() is not None or not _PLAIN.issuperset(map(type, everything))
@@ -319,6 +329,12 @@ def _plan(loop: Loop, dtype: torch.dtype, *kinds) -> tuple[str, str]:
     from .fused import plan
 
     return plan(loop.cell, Kinds(*kinds), dtype)
+
+
+def _plan_record(key: str) -> str:
+    from .fused import plan_record
+
+    return plan_record(key)
 
 
 def _kernel(key: str):

@@ -1,6 +1,7 @@
 """The plain loop, composed with autograd: the reference for every other way of running a cell."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -144,6 +145,27 @@ class Loop(nn.Module):
                 records.append(gates | dict(zip(self.cell.states, state, strict=True)))
         kept = {name: torch.stack([step[name] for step in records]) for name in records[0]} if record else {}
         return torch.stack(outputs), state, kept
+
+
+def derivative(
+    function: Callable[..., Sequence[Tensor]],
+    given: Sequence[Tensor],
+    needs: Sequence[bool],
+    arriving: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """What autograd makes of the gradients that arrive at a function's results: those of what it was given, as needed.
+    Where gradients are enabled, it can be differentiated in turn."""
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # By aliases, for they may depend on each other: what comes back through one must not count for the other.
+        given = [t.view_as(t) for t in given]
+        pairs = [(y, d) for y, d in zip(function(*given), arriving, strict=True) if d is not None and y.requires_grad]
+        wanted = [t for t, need in zip(given, needs, strict=True) if need]
+        found = iter([None] * len(wanted))
+        if pairs:
+            ys, ds = zip(*pairs, strict=True)
+            found = iter(torch.autograd.grad(ys, wanted, ds, create_graph=further, allow_unused=True))
+    return [next(found) if need else None for need in needs]
 
 
 def rows(cell: Cell, x: Tensor) -> tuple[Tensor, ...]:

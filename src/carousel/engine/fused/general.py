@@ -30,7 +30,7 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
 
     with tracer:
         begun = masks.before(state, 0)
-        made, _ = step(lent, row, begun, masks, 0)
+        made, gates = step(lent, row, begun, masks, 0)
         lent.__dict__.pop("_checked", None)
         if [tuple(s.shape) for s in made] != [tuple(s.shape) for s in state]:
             raise Unsupported(f"it makes {[list(s.shape[1:]) for s in made]} of states {[list(sizes)]}")
@@ -83,6 +83,7 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         outers=tuple(outers),
         matrices=_matrices(graph, reached, outers),
         early=_names(graph, graph.reach([inputs[j] for j in sorted(read)])) if whole else (),
+        gates=tracer.shown(gates, cell.hidden_size, graph.reach(roots)),
     )
 
 

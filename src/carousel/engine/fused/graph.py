@@ -98,6 +98,8 @@ class Phases:
     """The parameters and buffers that take part in products within a step."""
     early: tuple[str, ...]
     """Those that take part in what is done for all steps at once."""
+    gates: tuple[tuple[str, int], ...] | None
+    """What the step shows, by name; None if not all of it is H numbers for each sequence, of what the state is made."""
 
 
 @dataclass(frozen=True)
@@ -134,3 +136,5 @@ class Step:
     """State 0 after the step, from ("out",)."""
     d_projected: tuple[int, ...] = ()
     """What ("d_out",), the gradient of `projected`, gives to ("out",) and to state 0."""
+    gates: tuple[tuple[str, int], ...] | None = None
+    """As of `Phases`."""
