@@ -126,6 +126,40 @@ def test_what_is_detached_changes_from_step_to_step(name, masks, detach):
     torch.testing.assert_close(*second, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["mgu", "gru", "lstm_layer_norm"])
+def test_under_autocast_the_kernel_computes_in_float32(name, kind):
+    """From and to the types that the loop has, with the numbers and the gradients of float32."""
+    cell, options = CATALOGUE[name]
+    layer = fill(carousel.Recurrent(cell, 3, 5, backend="fused", regularization=Regularization(0, 0.4), **options))
+    call = {"lengths": [9, 3, 5], "reset": MASKED["reset"][1]["reset"]}
+    x, hx = torch.randn(9, 3, 3), states(layer, 1, 3, dtype=torch.float32)
+    expected = run_with_gradients(Seeded(layer, **call), x, hx)
+    narrow = torch.float32 if name == "gru" else kind
+    for backward_within in (True, False):
+        for entry in (x, x.to(kind)):
+            torch.manual_seed(1)
+            leaves = [t.detach().clone().requires_grad_() for t in tensors((entry, hx))]
+            with torch.autocast("cpu", kind):
+                outputs = tensors(Seeded(layer, **call)(leaves[0], tuple(leaves[1:]) if len(leaves) > 2 else leaves[1]))
+                (choice,) = carousel.explain(layer, entry, hx, **call)
+            assert choice.reason.startswith("autocast is on, and the kernel computes in float32: one kernel")
+            assert {y.dtype for y in outputs} == {kind if entry is not x else narrow}
+            loss = sum((y.float() * torch.randn_like(y.float())).sum() for y in outputs)
+            with torch.autocast("cpu", kind, enabled=backward_within):
+                found = torch.autograd.grad(loss, [*leaves, *layer.parameters()], retain_graph=True)
+            for a, b in zip([*outputs, *found], expected, strict=True):
+                torch.testing.assert_close(a.float(), b, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("backend", ["fused", "eager"])
+def test_autocast_leaves_float64_alone(backend):
+    layer, x = carousel.LSTM(3, 5, backend=backend, dtype=torch.float64), torch.randn(4, 2, 3, dtype=torch.float64)
+    expected = layer(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x)[0], expected)
+
+
 @pytest.mark.parametrize("batch", [2, 5])  # some threads may be left without a sequence
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("team", [1, 2, 3])

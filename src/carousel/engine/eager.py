@@ -156,7 +156,7 @@ def derivative(
     """What autograd makes of the gradients that arrive at a function's results: those of what it was given, as needed.
     Where gradients are enabled, it can be differentiated in turn."""
     further = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         # By aliases, for they may depend on each other: what comes back through one must not count for the other.
         given = [t.view_as(t) for t in given]
         pairs = [(y, d) for y, d in zip(function(*given), arriving, strict=True) if d is not None and y.requires_grad]
