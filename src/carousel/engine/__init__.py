@@ -285,8 +285,12 @@ def _not_fused(x: Tensor) -> str:
 def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: bool) -> str:
     """What of a call only the loop can do."""
     compiling = torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting()
-    followed = compiling or torch._C._len_torch_dispatch_stack() or peek_interpreter_stack() is not None
-    if record and (followed or torch.is_autocast_enabled("cpu")):
+    if record and (
+        compiling
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._len_torch_dispatch_stack()
+        or peek_interpreter_stack() is not None
+    ):
         return "every gate of every step is asked for, and that within a transform or a mode of torch's"
     if loop._forward_hooks or loop._forward_pre_hooks:
         return "a hook watches the loop"

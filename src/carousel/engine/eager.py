@@ -31,8 +31,9 @@ class Masks(NamedTuple):
     @property
     def kinds(self) -> "Kinds":
         share = tuple(0 if s is None else 1 if s.size(-1) == 1 else 2 for s in self.share)
-        detach = (2 if isinstance(d, Tensor) else int(d) for d in (self.detach_gates, self.detach_carousel))
-        return Kinds(self.reset is not None, self.recurrent is not None, share, *detach)
+        gates, carousel = self.detach_gates, self.detach_carousel
+        gates, carousel = gates if isinstance(gates, bool) else 2, carousel if isinstance(carousel, bool) else 2
+        return Kinds(self.reset is not None, self.recurrent is not None, share, gates, carousel)
 
     def before(self, state: State, t: int) -> State:
         """The state that step t begins with."""

@@ -55,6 +55,8 @@ class Fused:
         self.kinds, self.hidden_size, self.state_sizes = kinds, cell.hidden_size, cell.state_sizes
         self.cell = copy.deepcopy(cell)  # which may change, or come to its end
         self.step, self.dtype, self.recorder = step, dtype, None
+        flags = (kinds.reset, kinds.detach_gates == 2, kinds.detach_carousel == 2)
+        self.slots = (*flags, kinds.recurrent, *(kind > 0 for kind in kinds.share or (0,) * len(self.state_sizes)))
         known = self.prepare(cell, kinds, dtype, step), step.gates
         self.libraries = build.load(self.kernel.sources)
         sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
@@ -112,7 +114,7 @@ class Fused:
             RuntimeError: what the input map, or a layer, gives is not what the kernel was made for.
         """
         x, weights = self.reads(cell, x, tensors)
-        given = [m for m in slots(masks, state) if m is not None]
+        given = self.listed(masks, x.size(1))
         save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *weights))
         arguments = (self.key, x, list(state), weights, given, save, norms.token if norms else 0)
         if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
@@ -130,7 +132,7 @@ class Fused:
     ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
         """As `Loop.forward` with a record, without derivatives."""
         x, weights = self.reads(cell, x, tensors)
-        given, places = [m for m in slots(masks, state) if m is not None], x.shape[:2]
+        given, places = self.listed(masks, x.size(1)), x.shape[:2]
         out, *last, _ = _results(self.key, x, state, weights, given, False, 0)
         kept = x.new_empty(*places, self.recorder.kept)
         self.call("record", x, state, weights, given, out, kept, *last)
@@ -160,8 +162,21 @@ class Fused:
         out, last, _ = Loop(cell)(x, tuple(state), self.masks(masks), norms=norms)
         return [out, *last]
 
+    def listed(self, masks: Masks, batch: int) -> list[Tensor]:
+        """The masks that there are, in the order in which a kernel takes them."""
+        if True not in self.slots:
+            return []
+        detach = (masks.detach_gates, masks.detach_carousel)
+        flags = (d.expand(-1, batch, 1) if isinstance(d, Tensor) else None for d in detach)  # (T, B, 1)
+        return [m for m in (masks.reset, *flags, masks.recurrent, *masks.share) if m is not None]
+
+    def in_slots(self, given: Sequence[Tensor]) -> list[Tensor | None]:
+        """These, and None where there is none."""
+        queue = iter(given)
+        return [next(queue) if there else None for there in self.slots]
+
     def masks(self, given: Sequence[Tensor]) -> Masks:
-        """The inverse of listing those that there are."""
+        """The inverse of `listed`."""
         queue, kinds = iter(given), self.kinds
         reset = next(queue) if kinds.reset else None
         detach = [next(queue) if kind == 2 else bool(kind) for kind in (kinds.detach_gates, kinds.detach_carousel)]
@@ -196,7 +211,7 @@ class Fused:
 
     def call(self, which: str, x: Tensor, state, weights, masks, *results: Tensor | None) -> None:
         """Call the C function of a pass; the tensors are in the order in which it takes them."""
-        tensors, masks = dict(zip(self.names, weights, strict=True)), self.masks(masks)
+        tensors = dict(zip(self.names, weights, strict=True))
         x = x if self.maps_input and x.stride(-1) == 1 else x.contiguous()
         own = [self.blocks(tensors[name])[block].expand(self.hidden_size) for name, block in self.own]
         arguments = [
@@ -204,7 +219,7 @@ class Fused:
             *(tensors.get(name) if name in self.maps else None for name in INPUT_MAP + HIDDEN_MAP + PROJECTION),
             torch.stack(own) if own else None,
             *state,
-            *slots(masks, state),
+            *self.in_slots(masks),
             *results,
         ]
         sizes = [
@@ -224,13 +239,6 @@ class Fused:
         function = self.libraries[which]["backward" if which == "backward" else "forward"]
         if function((ctypes.c_long * len(sizes))(*sizes), (ctypes.c_void_p * len(pointers))(*pointers)):
             raise MemoryError("no memory for the kernel's buffers")
-
-
-def slots(masks: Masks, state: Sequence[Tensor]) -> list[Tensor | None]:
-    """A run's masks in the order in which a kernel takes them, None where there is none."""
-    detach = (masks.detach_gates, masks.detach_carousel)
-    flags = [d.expand(-1, state[0].size(0), 1) if isinstance(d, Tensor) else None for d in detach]  # (T, B, 1)
-    return [masks.reset, *flags, masks.recurrent, *(masks.share or [None] * len(state))]
 
 
 class Kernels:

@@ -12,7 +12,7 @@ from ..eager import Kinds, Loop
 from .cpu import PhasedKernel
 from .early import evaluate, overloads
 from .graph import Phases
-from .op import Fused, slots
+from .op import Fused
 
 INPUT = "the input itself"
 """The name under which a cell with a step of its own is lent x, which only derivatives of higher order read."""
@@ -53,7 +53,7 @@ class FusedPhases(Fused):
 
     def call(self, which: str, x: Tensor, state, weights, masks, *results: Tensor | None) -> None:
         tensors = dict(zip(self.names, weights, strict=True))
-        given = [x, *(tensors[name] for name in self.kernel.names), *state, *slots(self.masks(masks), state)]
+        given = [x, *(tensors[name] for name in self.kernel.names), *state, *self.in_slots(masks)]
         dense = [None if t is None else t.contiguous() for t in given]
         self.hand_over(which, [*x.shape[:2], torch.get_num_threads()], [*dense, *results])
 
