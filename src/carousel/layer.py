@@ -49,7 +49,8 @@ class Recurrent(Base):
         detach: stops the gradient through the gates or along the carousel: see `Detach`.
         backend: "eager" for the loop composed with autograd, "fused" for one compiled kernel, "torch" for torch's own,
             where the cell is one that torch has. "auto" is the fastest of those that can run the call: torch's for
-            short sequences, off the CPU, in half precision, under autocast and in exports. `carousel.explain` says
+            short sequences, off the CPU, in half precision, under autocast and in exports. Under autocast results of
+            the first two have its type, as nn.LSTM's, or a GRU's the input's, as nn.GRU's. `carousel.explain` says
             which it is, and why. cuDNN has no second derivatives; "eager" does.
         options: whatever else the cell takes, such as `init`.
 
@@ -57,7 +58,6 @@ class Recurrent(Base):
         TypeError, ValueError: as torch.nn.LSTM and the cell's constructor; or the widths do not fit each other.
     """
 
-    _returns_autocast_dtype = False
     _norms: list[Norms] | None = None  # where `gradients.watch` finds the gradients' norms, one for each loop
 
     def __init__(
@@ -187,6 +187,7 @@ class Recurrent(Base):
 
         For an LSTM: i, f, g, o, h and c. One dictionary for each layer and direction, in the order of torch's states:
         layer 0, layer 0 reversed, layer 1, ... Arguments and errors as in `forward`; for packed input give `lengths`.
+        Where a kernel has given the states, a backward pass through the record runs the loop.
         The module's hooks see a call of it, and do to it what they do.
         """
         seen = []
@@ -240,7 +241,7 @@ class Recurrent(Base):
         def arrange(y: Tensor) -> Tensor:  # (T, B, H), laid out as the input
             return self._flip(y) if batched else y.squeeze(1)
 
-        if self._returns_autocast_dtype and _autocasts(x):
+        if _autocasts(x) and x.dtype != torch.float64 and self._loops[0][1].function != "gru":  # as torch's
             x = x.to(torch.get_autocast_dtype(x.device.type))
             lasts = [tuple(s.to(x.dtype) for s in last) for last in lasts]
         output = packing.pack(x, input) if packed else arrange(x)

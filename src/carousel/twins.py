@@ -21,7 +21,6 @@ class LSTM(Recurrent):
     """
 
     mode = "LSTM"
-    _returns_autocast_dtype = True  # as torch's LSTM, unlike its GRU
     get_expected_cell_size, check_forward_args = nn.LSTM.get_expected_cell_size, nn.LSTM.check_forward_args
 
     def __init__(

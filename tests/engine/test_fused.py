@@ -14,7 +14,7 @@ from torch import nn
 from twins import CATALOGUE, FORMS, Seeded, assert_same_with_gradients, fill, run_with_gradients, tensors
 
 import carousel
-from carousel import Regularization
+from carousel import Detach, Regularization
 from carousel.cells import LSTMVariantCell
 from carousel.engine.eager import Kinds
 from carousel.engine.fused import build, op, plan
@@ -105,6 +105,59 @@ def test_masks(name, masks):
     )
     x = torch.randn(9, 3, 3, dtype=torch.float64)
     assert_same_with_gradients(Seeded(fused, **call), Seeded(eager, **call), x, states(fused, 4, 3), tolerance=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "masks", "detach"),
+    [("lstm_projected", "all", Detach(gates=0.4, carousel=0.6)), ("gru", "reset", Detach(gates=0.5))],
+)
+def test_what_is_detached_changes_from_step_to_step(name, masks, detach):
+    cell, options = CATALOGUE[name]
+    noise, call = MASKED[masks]
+    options = options | {"regularization": Regularization(**noise), "detach": detach}
+    fused, eager = pair(cell, 3, 5, 2, bidirectional=True, dtype=torch.float64, **options)
+    x = torch.randn(9, 3, 3, dtype=torch.float64)
+    assert_same_with_gradients(Seeded(fused, **call), Seeded(eager, **call), x, states(fused, 4, 3), tolerance=1e-9)
+    second = []
+    for layer in (fused, eager):
+        torch.manual_seed(1)
+        first = torch.autograd.grad(layer(x, **call)[0].pow(2).sum(), layer.parameters(), create_graph=True)
+        second.append(torch.autograd.grad(sum(d.pow(2).sum() for d in first), list(layer.parameters())))
+    torch.testing.assert_close(*second, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["mgu", "gru", "lstm_layer_norm"])
+def test_under_autocast_the_kernel_computes_in_float32(name, kind):
+    """From and to the types that the loop has, with the numbers and the gradients of float32."""
+    cell, options = CATALOGUE[name]
+    layer = fill(carousel.Recurrent(cell, 3, 5, backend="fused", regularization=Regularization(0, 0.4), **options))
+    call = {"lengths": [9, 3, 5], "reset": MASKED["reset"][1]["reset"]}
+    x, hx = torch.randn(9, 3, 3), states(layer, 1, 3, dtype=torch.float32)
+    expected = run_with_gradients(Seeded(layer, **call), x, hx)
+    narrow = torch.float32 if name == "gru" else kind
+    for backward_within in (True, False):
+        for entry in (x, x.to(kind)):
+            torch.manual_seed(1)
+            leaves = [t.detach().clone().requires_grad_() for t in tensors((entry, hx))]
+            with torch.autocast("cpu", kind):
+                outputs = tensors(Seeded(layer, **call)(leaves[0], tuple(leaves[1:]) if len(leaves) > 2 else leaves[1]))
+                (choice,) = carousel.explain(layer, entry, hx, **call)
+            assert choice.reason.startswith("autocast is on, and the kernel computes in float32: one kernel")
+            assert {y.dtype for y in outputs} == {kind if entry is not x else narrow}
+            loss = sum((y.float() * torch.randn_like(y.float())).sum() for y in outputs)
+            with torch.autocast("cpu", kind, enabled=backward_within):
+                found = torch.autograd.grad(loss, [*leaves, *layer.parameters()], retain_graph=True)
+            for a, b in zip([*outputs, *found], expected, strict=True):
+                torch.testing.assert_close(a.float(), b, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("backend", ["fused", "eager"])
+def test_autocast_leaves_float64_alone(backend):
+    layer, x = carousel.LSTM(3, 5, backend=backend, dtype=torch.float64), torch.randn(4, 2, 3, dtype=torch.float64)
+    expected = layer(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x)[0], expected)
 
 
 @pytest.mark.parametrize("batch", [2, 5])  # some threads may be left without a sequence

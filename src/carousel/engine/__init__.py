@@ -15,6 +15,7 @@ from torch.overrides import has_torch_function
 
 from ..cells.cell import Cell, State, lend
 from ..cells.module import view_of
+from . import record as recorded
 from . import short, torch_kernels
 from .eager import Kinds, Loop, Masks, Norms, rows, step
 from .torch_kernels import Stack, exporting, stack
@@ -88,8 +89,10 @@ def run(
     taken = None if compiling else _listener.get()
     if taken is not None:
         taken.append(choice)
+    if key and record:
+        return recorded.run(_kernel(key), loop, tensors, x, state, masks)
     if key:
-        return (*_kernel(key).run(loop.cell, x, state, tensors, masks, norms), {})
+        return (*_run_kernel(key, loop, tensors, x, state, masks, norms), {})
     if choice.engine == "torch":
         return (*torch_kernels.run(loop, tensors, x, state), {})
     if backend in ("fused", "torch") and taken is None:  # who asks for the reason is told it
@@ -99,6 +102,22 @@ def run(
         return functional_call(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()}, arguments)
     view = lend(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()})
     return view(*arguments)  # nothing shared is touched, so that threads do not meet
+
+
+def _run_kernel(
+    key: str, loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks, norms: Norms | None
+) -> tuple[Tensor, State]:
+    """In float32 where autocast is on, from and to the type of x."""
+    if not torch.is_autocast_enabled("cpu"):
+        return _kernel(key).run(loop.cell, x, state, tensors, masks, norms)
+    wide = masks._replace(recurrent=_wide(masks.recurrent), share=tuple(map(_wide, masks.share)))
+    with torch.autocast("cpu", enabled=False):
+        out, last = _kernel(key).run(loop.cell, _wide(x), tuple(map(_wide, state)), tensors, wide, norms)
+    return out.to(x.dtype), tuple(s.to(x.dtype) for s in last)
+
+
+def _wide(t: Tensor | None) -> Tensor | None:
+    return t.float() if t is not None and t.dtype in (torch.bfloat16, torch.float16) else t
 
 
 @torch._disable_dynamo  # gradients.watch looks at a layer outside of compiled graphs
@@ -167,25 +186,35 @@ def _choose(
         return Choice("eager", single), ""
     if obstacle := _obstacle(loop, (x, *state, *tensors.values()), masks, record):
         return Choice("eager", obstacle), ""
-    given = (loop, tensors, x, state, masks, norms)
+    given = (loop, tensors, x, state, masks, record, norms)
     if backend == "torch":
         missing = _not_torchs(*given)
         return Choice("eager", missing) if missing else Choice("torch", "backend='torch'"), ""
+    autocast = x.is_cpu and torch.is_autocast_enabled("cpu")
+    if autocast and backend == "auto" and not _not_torchs(*given):
+        return Choice("torch", f"torch's own kernel: {_AUTOCAST}"), ""
     theirs = by_speed and loop.function and not loop.cell.proj_size and not _not_torchs(*given)
     if theirs and _short(loop.function, x, x.size(0), x.size(1), (*tensors.values(), *state)):
         return Choice("torch", _SHORT), ""
     if single:
         return Choice("eager", single), ""
     key, reason = _fused(loop, tensors, x, state, masks)
+    if key and record:
+        key, reason = (key, recorded.REASON) if not (reason := _plan_record(key)) else ("", reason)
     if key:
-        return Choice("fused", reason), key
+        told = f"{_AUTOCAST}, and the kernel computes in float32: " if autocast and x.dtype != torch.float64 else ""
+        return Choice("fused", told + reason), key
     if backend == "auto" and not _not_torchs(*given):
         return Choice("torch", f"torch's own kernel: {reason}"), ""
     return Choice("eager", reason), ""
 
 
-def _not_torchs(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks, norms) -> str:
+def _not_torchs(
+    loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks, record: bool, norms
+) -> str:
     """Why a run is nothing for torch's kernels, or ""."""
+    if record:
+        return "torch's kernels show no gates"
     if norms:
         return "torch's kernels tell no norms of gradients"
     if torch.compiler.is_dynamo_compiling() and not exporting():
@@ -215,7 +244,7 @@ def whole(loops, function: str, x: Tensor, steps: int, batch: int, tensors, slow
             return False
     if not _PLAIN.issuperset(map(type, (x, *tensors))) and not torch.compiler.is_exporting():
         return False
-    if reason := _not_fused(x):
+    if reason := _not_fused(x) or (torch.is_autocast_enabled("cpu") and _AUTOCAST):
         if torch_kernels.unfit(function, x):
             return False
         reason = f"torch's own kernel: {reason}"
@@ -229,6 +258,7 @@ def whole(loops, function: str, x: Tensor, steps: int, batch: int, tensors, slow
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 
+_AUTOCAST = "autocast is on"
 _SHORT = "torch's own kernel is the faster one for a sequence as short as this"
 
 
@@ -240,15 +270,13 @@ def _short(function: str, x: Tensor, steps: int, batch: int, tensors: Sequence[T
 
 
 def _not_fused(x: Tensor) -> str:
-    """Why a call is nothing for the fused kernel, as far as its input and what is switched on tell."""
+    """Why a call is nothing for the fused kernel, as far as its input tells and what is switched on but autocast."""
     if sys.platform == "win32":
         return "the kernel is for Linux and macOS"
     if x.dtype not in (torch.float32, torch.float64):
         return f"the kernel is for float32 and float64, not for {x.dtype}"
     if not x.is_cpu:
         return f"the kernel is for the CPU, not for {x.device.type}"
-    if torch.is_autocast_enabled("cpu"):
-        return "autocast is on"
     if exporting():
         return "an export has to consist of torch's own operations"
     return ""
@@ -256,17 +284,20 @@ def _not_fused(x: Tensor) -> str:
 
 def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: bool) -> str:
     """What of a call only the loop can do."""
-    if record:
-        return "every gate of every step is asked for"
-    if isinstance(masks.detach_gates, Tensor) or isinstance(masks.detach_carousel, Tensor):
-        return "what the gradient is detached from changes from step to step"
+    compiling = torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting()
+    if record and (
+        compiling
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._len_torch_dispatch_stack()
+        or peek_interpreter_stack() is not None
+    ):
+        return "every gate of every step is asked for, and that within a transform or a mode of torch's"
     if loop._forward_hooks or loop._forward_pre_hooks:
         return "a hook watches the loop"
     if any(m._forward_hooks or m._forward_pre_hooks for part in loop.cell.children() for m in part.modules()):
         return "a hook watches a part of the cell"
     if everything[0].numel() == 0:
         return "the batch is empty"
-    compiling = torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting()
     dual = not compiling and forward_ad._current_level >= 0
     plain = compiling or not (
         dual or peek_interpreter_stack() is not None or not _PLAIN.issuperset(map(type, everything))
@@ -290,6 +321,8 @@ def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: 
 
 def _fused(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks) -> tuple[str, str]:
     """The kernel's key, or "", and the reason."""
+    if torch.is_autocast_enabled("cpu"):
+        x, state = _wide(x), tuple(map(_wide, state))
     if reason := _not_fused(x):
         return "", reason
     for tensor in (*state, *tensors.values()):
@@ -321,6 +354,12 @@ def _plan(loop: Loop, dtype: torch.dtype, *kinds) -> tuple[str, str]:
     from .fused import plan
 
     return plan(loop.cell, Kinds(*kinds), dtype)
+
+
+def _plan_record(key: str) -> str:
+    from .fused import plan_record
+
+    return plan_record(key)
 
 
 def _kernel(key: str):

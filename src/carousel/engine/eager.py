@@ -1,6 +1,7 @@
 """The plain loop, composed with autograd: the reference for every other way of running a cell."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -30,8 +31,9 @@ class Masks(NamedTuple):
     @property
     def kinds(self) -> "Kinds":
         share = tuple(0 if s is None else 1 if s.size(-1) == 1 else 2 for s in self.share)
-        detach = (self.detach_gates is True, self.detach_carousel is True)
-        return Kinds(self.reset is not None, self.recurrent is not None, share, *detach)
+        gates, carousel = self.detach_gates, self.detach_carousel
+        gates, carousel = gates if isinstance(gates, bool) else 2, carousel if isinstance(carousel, bool) else 2
+        return Kinds(self.reset is not None, self.recurrent is not None, share, gates, carousel)
 
     def before(self, state: State, t: int) -> State:
         """The state that step t begins with."""
@@ -58,13 +60,13 @@ class Masks(NamedTuple):
 
 class Kinds(NamedTuple):
     """Which masks there are; of each state's share, 0 if none, 1 if all units have the same, 2 if each has its own; and
-    what is detached in every step."""
+    of what is detached, 0 if never, 1 if in every step, 2 if that changes from step to step."""
 
     reset: bool = False
     recurrent: bool = False
     share: tuple[int, ...] = ()
-    detach_gates: bool = False
-    detach_carousel: bool = False
+    detach_gates: int = 0
+    detach_carousel: int = 0
 
 
 class Norms:
@@ -144,6 +146,27 @@ class Loop(nn.Module):
                 records.append(gates | dict(zip(self.cell.states, state, strict=True)))
         kept = {name: torch.stack([step[name] for step in records]) for name in records[0]} if record else {}
         return torch.stack(outputs), state, kept
+
+
+def derivative(
+    function: Callable[..., Sequence[Tensor]],
+    given: Sequence[Tensor],
+    needs: Sequence[bool],
+    arriving: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """What autograd makes of the gradients that arrive at a function's results: those of what it was given, as needed.
+    Where gradients are enabled, it can be differentiated in turn."""
+    further = torch.is_grad_enabled()
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        # By aliases, for they may depend on each other: what comes back through one must not count for the other.
+        given = [t.view_as(t) for t in given]
+        pairs = [(y, d) for y, d in zip(function(*given), arriving, strict=True) if d is not None and y.requires_grad]
+        wanted = [t for t, need in zip(given, needs, strict=True) if need]
+        found = iter([None] * len(wanted))
+        if pairs:
+            ys, ds = zip(*pairs, strict=True)
+            found = iter(torch.autograd.grad(ys, wanted, ds, create_graph=further, allow_unused=True))
+    return [next(found) if need else None for need in needs]
 
 
 def rows(cell: Cell, x: Tensor) -> tuple[Tensor, ...]:

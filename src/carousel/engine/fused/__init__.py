@@ -3,6 +3,7 @@
 import logging
 import random
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
@@ -18,7 +19,7 @@ from .phased import FusedPhases
 from .reads import is_fixed, read, snapshot
 from .trace import trace
 
-__all__ = ["KERNELS", "Fused", "plan"]
+__all__ = ["KERNELS", "Fused", "plan", "plan_record"]
 
 MOST = 3
 """How many values of what a cell's code reads get kernels of their own; with more the cell runs eagerly."""
@@ -62,6 +63,22 @@ def _plan(cell: Cell, kinds: Kinds, dtype: torch.dtype, values: tuple) -> tuple[
     return _plans[key]
 
 
+def plan_record(key: str) -> str:
+    """Why a kernel cannot record, or "": then it is ready to."""
+    kernel, found = KERNELS[key], []
+
+    def work() -> None:
+        try:
+            kernel.prepare_record()
+        except (Unsupported, BuildError) as error:
+            found.append(str(error))
+
+    with _lock:
+        if kernel.recorder is None:
+            _apart(work)
+    return found[0] if found else ""
+
+
 _say = lru_cache(logging.getLogger("carousel").warning)  # each thing once
 
 
@@ -81,10 +98,14 @@ def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
             kept = f"the adjoint keeps {len(fused.kernel.saved)} values of each unit"
             found.append((fused.key, f"one kernel for all steps; {kept}; derivatives beyond the first run the loop"))
 
-    # In a thread of its own, where none of the caller's modes is on: fake tensors, autocast, a default device, ...
+    _apart(work)
+    return found[0]
+
+
+def _apart(work: Callable[[], None]) -> None:
+    """In a thread of its own, where none of the caller's modes is on: fake tensors, autocast, a default device, ..."""
     thread, drawn = threading.Thread(target=work), random.getstate()
     with torch.random.fork_rng(devices=[]):
         thread.start()
         thread.join()
     random.setstate(drawn)
-    return found[0]

@@ -30,7 +30,7 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
 
     with tracer:
         begun = masks.before(state, 0)
-        made, _ = step(lent, row, begun, masks, 0)
+        made, gates = step(lent, row, begun, masks, 0)
         lent.__dict__.pop("_checked", None)
         if [tuple(s.shape) for s in made] != [tuple(s.shape) for s in state]:
             raise Unsupported(f"it makes {[list(s.shape[1:]) for s in made]} of states {[list(sizes)]}")
@@ -83,6 +83,7 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         outers=tuple(outers),
         matrices=_matrices(graph, reached, outers),
         early=_names(graph, graph.reach([inputs[j] for j in sorted(read)])) if whole else (),
+        gates=tracer.shown(gates, cell.hidden_size, graph.reach(roots)),
     )
 
 
@@ -92,15 +93,18 @@ def masks_of(kinds: Kinds, sizes: tuple[int, ...], tracer: Tracer) -> Masks:
     def step_of(mask: Traced) -> Traced:  # (B, F) as the one step of a mask (T, B, F)
         return Traced(mask.label.unsqueeze(1), mask.dtype)
 
+    def flag(name: str) -> Traced:
+        return step_of(tracer.leaf(name, units=1, dtype=torch.bool))
+
     return Masks(
-        reset=step_of(tracer.leaf("reset", units=1, dtype=torch.bool)) if kinds.reset else None,
+        reset=flag("reset") if kinds.reset else None,
         recurrent=tracer.leaf("recurrent", units=sizes[0]) if kinds.recurrent else None,
         share=tuple(
             step_of(tracer.leaf("share", k, units=(1, sizes[k])[kind - 1])) if kind else None
             for k, kind in enumerate(kinds.share)
         ),
-        detach_gates=kinds.detach_gates,
-        detach_carousel=kinds.detach_carousel,
+        detach_gates=flag("detach_gates") if kinds.detach_gates == 2 else bool(kinds.detach_gates),
+        detach_carousel=flag("detach_carousel") if kinds.detach_carousel == 2 else bool(kinds.detach_carousel),
     )
 
 

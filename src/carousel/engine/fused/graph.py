@@ -33,6 +33,8 @@ class Graph:
 
     def add(self, op: str, *args, width: int = 1) -> int:
         """The number of this operation, which has the `width` of its operands, if these stand unit by unit."""
+        if op == "where" and args[1] == args[2]:  # as of what is detached, which has the same value
+            return args[1]
         node = Node(op, args)
         if node not in self._numbers:
             self._numbers[node] = number = len(self.nodes)
@@ -96,6 +98,8 @@ class Phases:
     """The parameters and buffers that take part in products within a step."""
     early: tuple[str, ...]
     """Those that take part in what is done for all steps at once."""
+    gates: tuple[tuple[str, int], ...] | None
+    """What the step shows, by name; None if not all of it is H numbers for each sequence, of what the state is made."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ class Step:
     """A step of a cell and its adjoint, as expressions for one hidden unit of one sequence.
 
     Leaves: ("wx", gate), ("uh", gate), ("state", k), ("own", name, block) for the cell's further parameters and
-    buffers, ("reset",), ("recurrent",) and ("share", k) for the masks; in the adjoint ("d_new", k), the gradient that
+    buffers, ("reset",), ("detach_gates",), ("detach_carousel",), ("recurrent",) and ("share", k) for the masks; in the
+    adjoint ("d_new", k), the gradient that
     arrives at state k, and ("d_seen",); with a projection ("out",), what it gives, and ("d_out",).
     """
 
@@ -131,3 +136,5 @@ class Step:
     """State 0 after the step, from ("out",)."""
     d_projected: tuple[int, ...] = ()
     """What ("d_out",), the gradient of `projected`, gives to ("out",) and to state 0."""
+    gates: tuple[tuple[str, int], ...] | None = None
+    """As of `Phases`."""

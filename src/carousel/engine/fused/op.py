@@ -14,10 +14,10 @@ from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
 from torch.utils import _pytree as pytree
 
 from ...cells.cell import Cell, State, lend
-from ..eager import WATCHED, Kinds, Loop, Masks, Norms
+from ..eager import WATCHED, Kinds, Loop, Masks, Norms, derivative
 from . import build
 from .cpu import Kernel
-from .graph import Step
+from .graph import Step, Unsupported
 
 INPUT_MAP, HIDDEN_MAP, PROJECTION = ("weight_ih", "bias_ih"), ("weight_hh", "bias_hh"), ("weight_hr",)
 
@@ -54,7 +54,10 @@ class Fused:
     def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step) -> None:
         self.kinds, self.hidden_size, self.state_sizes = kinds, cell.hidden_size, cell.state_sizes
         self.cell = copy.deepcopy(cell)  # which may change, or come to its end
-        known = self.prepare(cell, kinds, dtype, step)
+        self.step, self.dtype, self.recorder = step, dtype, None
+        flags = (kinds.reset, kinds.detach_gates == 2, kinds.detach_carousel == 2)
+        self.slots = (*flags, kinds.recurrent, *(kind > 0 for kind in kinds.share or (0,) * len(self.state_sizes)))
+        known = self.prepare(cell, kinds, dtype, step), step.gates
         self.libraries = build.load(self.kernel.sources)
         sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
         self.shapes = {name: sizes[name] for name in self.names if name in sizes}
@@ -65,7 +68,7 @@ class Fused:
 
     def prepare(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step) -> object:
         """Make the kernel, and say what of the cell's it reads; return what it depends on."""
-        self.kernel = Kernel(step, dtype, cell.hidden_size, kinds.share or (0,) * len(cell.states))
+        self.kernel = self.emit()
         self.maps_input = step.maps_input
         self.maps = INPUT_MAP * self.maps_input + HIDDEN_MAP * bool(step.d_uh) + PROJECTION
         self.own = step.own
@@ -73,6 +76,23 @@ class Fused:
         self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.own)]))
         self.features = cell.input_size if self.maps_input else len(step.d_wx) * cell.hidden_size
         return self.kernel.sources
+
+    def emit(self, keep: tuple[int, ...] | None = None) -> Kernel:
+        return Kernel(self.step, self.dtype, self.hidden_size, self.kinds.share or (0,) * len(self.state_sizes), keep)
+
+    def prepare_record(self) -> None:
+        """Make another kernel, of which the forward pass keeps the gates and the states.
+
+        Raises:
+            Unsupported: a gate can't be kept.
+            BuildError: as at first.
+        """
+        if self.recorder is None:
+            if self.step.gates is None:
+                raise Unsupported("a gate is not H numbers of each sequence that its states are made of")
+            recorder = self.emit((*(n for _, n in self.step.gates), *self.step.new[1:]))
+            self.libraries |= build.load({"record": recorder.sources["forward"]})
+            self.recorder = recorder
 
     def misfit(self, x: Tensor, state: State, tensors: dict[str, Tensor]) -> str:
         """What of these does not have the type or the shape that the kernel reads, and so is the loop's to judge."""
@@ -88,24 +108,13 @@ class Fused:
     def run(
         self, cell: Cell, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Norms | None = None
     ) -> tuple[Tensor, State]:
-        """As `Loop.forward`, with the cell's parameters and buffers by name, and without a record. The cell is asked
-        for its input map, where that is none of the kernel's.
+        """As `Loop.forward`, with the cell's parameters and buffers by name, and without a record.
 
         Raises:
-            RuntimeError: what that map, or a layer, gives is not what the kernel was made for.
+            RuntimeError: what the input map, or a layer, gives is not what the kernel was made for.
         """
-        dtype, places = x.dtype, x.shape[:2]
-        x = x if self.maps_input else lend(cell, tensors).input_map(x)
-        if x.shape != (*places, self.features) or x.dtype != dtype or not x.is_cpu:
-            raise RuntimeError(
-                f"the kernel wants {self.features} features of {dtype}, got {list(x.shape)} of {x.dtype}"
-            )
-        return self.run_mapped(x, state, tensors, masks, norms)
-
-    def run_mapped(self, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Norms | None):
-        """`run` from what the kernel reads of the input."""
-        weights = [tensors[name] for name in self.names]
-        given = [m for m in (*masks[:2], *masks.share) if m is not None]
+        x, weights = self.reads(cell, x, tensors)
+        given = self.listed(masks, x.size(1))
         save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *weights))
         arguments = (self.key, x, list(state), weights, given, save, norms.token if norms else 0)
         if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
@@ -118,6 +127,32 @@ class Fused:
         # The adjoint reads the output again; the caller gets a copy (under 1% of a step) to write into, as from torch.
         return out.clone() if save else out, tuple(last)
 
+    def record(
+        self, cell: Cell, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks
+    ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+        """As `Loop.forward` with a record, without derivatives."""
+        x, weights = self.reads(cell, x, tensors)
+        given, places = self.listed(masks, x.size(1)), x.shape[:2]
+        out, *last, _ = _results(self.key, x, state, weights, given, False, 0)
+        kept = x.new_empty(*places, self.recorder.kept)
+        self.call("record", x, state, weights, given, out, kept, *last)
+        gates, H = [name for name, _ in self.step.gates], self.hidden_size
+        pairs = zip(self.recorder.unpack(kept), [*[H] * len(gates), *self.state_sizes[1:]], strict=True)
+        found = [part.expand(*places, size).contiguous() for part, size in pairs]
+        states = dict(zip(cell.states, [out.clone(), *found[len(gates) :]], strict=True))
+        return out, last, dict(zip(gates, found[: len(gates)], strict=True)) | states
+
+    def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """What the kernel reads of the input, and those parameters and buffers that take part. The cell is asked for
+        its input map, where that is none of the kernel's."""
+        dtype, places = x.dtype, x.shape[:2]
+        x = x if self.maps_input else lend(cell, tensors).input_map(x)
+        if x.shape != (*places, self.features) or x.dtype != dtype or not x.is_cpu:
+            raise RuntimeError(
+                f"the kernel wants {self.features} features of {dtype}, got {list(x.shape)} of {x.dtype}"
+            )
+        return x, [tensors[name] for name in self.names]
+
     def again(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor], norms):
         """The same run composed with autograd, for derivatives of higher order: the output and the last states."""
         idle = {name: x.new_zeros(t.shape) for name, t in self.cell.named_parameters() if name not in self.names}
@@ -127,12 +162,27 @@ class Fused:
         out, last, _ = Loop(cell)(x, tuple(state), self.masks(masks), norms=norms)
         return [out, *last]
 
-    def masks(self, given: Sequence[Tensor]) -> Masks:
-        """The inverse of listing those that there are."""
+    def listed(self, masks: Masks, batch: int) -> list[Tensor]:
+        """The masks that there are, in the order in which a kernel takes them."""
+        if True not in self.slots:
+            return []
+        detach = (masks.detach_gates, masks.detach_carousel)
+        flags = (d.expand(-1, batch, 1) if isinstance(d, Tensor) else None for d in detach)  # (T, B, 1)
+        return [m for m in (masks.reset, *flags, masks.recurrent, *masks.share) if m is not None]
+
+    def in_slots(self, given: Sequence[Tensor]) -> list[Tensor | None]:
+        """These, and None where there is none."""
         queue = iter(given)
-        reset, recurrent = (next(queue) if there else None for there in self.kinds[:2])
-        share = tuple(next(queue) if kind else None for kind in self.kinds.share)
-        return Masks(reset, recurrent, share, None, self.kinds.detach_gates, self.kinds.detach_carousel)
+        return [next(queue) if there else None for there in self.slots]
+
+    def masks(self, given: Sequence[Tensor]) -> Masks:
+        """The inverse of `listed`."""
+        queue, kinds = iter(given), self.kinds
+        reset = next(queue) if kinds.reset else None
+        detach = [next(queue) if kind == 2 else bool(kind) for kind in (kinds.detach_gates, kinds.detach_carousel)]
+        recurrent = next(queue) if kinds.recurrent else None
+        share = tuple(next(queue) if kind else None for kind in kinds.share)
+        return Masks(reset, recurrent, share, None, *detach)
 
     def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
         """Fill in the gradients; what is empty is not wanted."""
@@ -161,7 +211,7 @@ class Fused:
 
     def call(self, which: str, x: Tensor, state, weights, masks, *results: Tensor | None) -> None:
         """Call the C function of a pass; the tensors are in the order in which it takes them."""
-        tensors, masks = dict(zip(self.names, weights, strict=True)), self.masks(masks)
+        tensors = dict(zip(self.names, weights, strict=True))
         x = x if self.maps_input and x.stride(-1) == 1 else x.contiguous()
         own = [self.blocks(tensors[name])[block].expand(self.hidden_size) for name, block in self.own]
         arguments = [
@@ -169,8 +219,7 @@ class Fused:
             *(tensors.get(name) if name in self.maps else None for name in INPUT_MAP + HIDDEN_MAP + PROJECTION),
             torch.stack(own) if own else None,
             *state,
-            *masks[:2],
-            *(masks.share or [None] * len(state)),
+            *self.in_slots(masks),
             *results,
         ]
         sizes = [
@@ -187,7 +236,7 @@ class Fused:
         """Call it with plain numbers and pointers."""
         pointers = [None if t is None or t.numel() == 0 else t.data_ptr() for t in arguments]
         sizes = [*sizes, openmp]
-        function = self.libraries[which][which]
+        function = self.libraries[which]["backward" if which == "backward" else "forward"]
         if function((ctypes.c_long * len(sizes))(*sizes), (ctypes.c_void_p * len(pointers))(*pointers)):
             raise MemoryError("no memory for the kernel's buffers")
 
@@ -315,16 +364,12 @@ def _derivative(ctx, arriving: Sequence[Tensor | None], needs: Sequence[bool]) -
     queue = iter(rest)
     state, weights, masks = ([next(queue) for _ in range(count)] for count in ctx.counts)
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # this is to be differentiated once more
-        # By aliases, for they may depend on each other: what comes back through one must not count for the other.
-        x, *others = inputs = [t.view_as(t) for t in (x, *state, *weights)]
-        outputs = KERNELS[ctx.key].again(x, others[: len(state)], others[len(state) :], masks, ctx.norms)
-        pairs = [(y, d) for y, d in zip(outputs, arriving, strict=True) if d is not None and y.requires_grad]
-        wanted = [t for t, need in zip(inputs, needs, strict=True) if need]
-        found = iter([None] * len(wanted))
-        if pairs:
-            ys, ds = zip(*pairs, strict=True)
-            found = iter(torch.autograd.grad(ys, wanted, ds, create_graph=True, allow_unused=True))
-        return [next(found) if need else None for need in needs]
+
+        def again(x: Tensor, *others: Tensor) -> list[Tensor]:
+            state, weights = others[: ctx.counts[0]], others[ctx.counts[0] :]
+            return KERNELS[ctx.key].again(x, state, weights, masks, ctx.norms)
+
+        return derivative(again, (x, *state, *weights), needs, arriving)
     batched = peek_interpreter_stack() is not None or any(
         d is not None and is_legacy_batchedtensor(d) for d in arriving
     )

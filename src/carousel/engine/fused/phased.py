@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...cells.cell import Cell, State, lend
-from ..eager import Kinds, Loop, Masks, Norms
+from ...cells.cell import Cell, lend
+from ..eager import Kinds, Loop
 from .cpu import PhasedKernel
 from .early import evaluate, overloads
 from .graph import Phases
@@ -23,23 +23,25 @@ class FusedPhases(Fused):
     torch before, for all steps at once."""
 
     def prepare(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Phases) -> tuple:
-        self.step, self.whole = step, type(cell).forward is not Cell.forward
-        own = tuple(dict.fromkeys([*(name for name, *_ in step.own), *step.matrices]))
-        self.kernel = PhasedKernel(step, dtype, self.state_sizes, kinds.share or (0,) * len(cell.states), own)
+        self.whole = type(cell).forward is not Cell.forward
+        self.kernel = self.emit()
+        own = tuple(self.kernel.names)
         self.maps_input, self.maps, self.own = False, (), step.own
         self.elsewhere = tuple(name for name in step.early if name not in own) + (INPUT,) * self.whole
         self.names = own + self.elsewhere
         self.features, self.functions = sum(step.sizes), overloads(step)
         return self.kernel.sources, step
 
-    def run(
-        self, cell: Cell, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Norms | None = None
-    ) -> tuple[Tensor, State]:
+    def emit(self, keep: tuple[int, ...] | None = None) -> PhasedKernel:
+        step, share = self.step, self.kinds.share or (0,) * len(self.state_sizes)
+        own = dict.fromkeys([*(name for name, *_ in step.own), *step.matrices])
+        return PhasedKernel(step, self.dtype, self.state_sizes, share, list(own), keep)
+
+    def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         if not self.whole:
-            return super().run(cell, x, state, tensors, masks, norms)
-        return self.run_mapped(
-            evaluate(self.step, self.functions, x, tensors), state, tensors | {INPUT: x}, masks, norms
-        )
+            return super().reads(cell, x, tensors)
+        given = tensors | {INPUT: x}
+        return evaluate(self.step, self.functions, x, tensors), [given[name] for name in self.names]
 
     def again(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor], norms):
         if not self.whole:
@@ -50,9 +52,8 @@ class FusedPhases(Fused):
         return [out, *last]
 
     def call(self, which: str, x: Tensor, state, weights, masks, *results: Tensor | None) -> None:
-        tensors, masks = dict(zip(self.names, weights, strict=True)), self.masks(masks)
-        shares = masks.share or [None] * len(state)
-        given = [x, *(tensors[name] for name in self.kernel.names), *state, *masks[:2], *shares]
+        tensors = dict(zip(self.names, weights, strict=True))
+        given = [x, *(tensors[name] for name in self.kernel.names), *state, *self.in_slots(masks)]
         dense = [None if t is None else t.contiguous() for t in given]
         self.hand_over(which, [*x.shape[:2], torch.get_num_threads()], [*dense, *results])
 

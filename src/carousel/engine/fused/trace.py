@@ -102,7 +102,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         seen.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
         returned = lent.update(mapped, lent.hidden_map(seen), held)
         lent.check_update(returned, held)
-        made, _ = returned
+        made, gates = returned
         refuse_writes(cell, lent, labels)
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
         new = (made[0] if cell.proj_size else moved[0], *moved[1:])
@@ -121,8 +121,8 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     roots = [first(s, units) for s in new]
     d_state = tuple(first(d, size) for d, size in zip(rest[: len(state)], sizes, strict=True))
     d_wx = tracer.expressions(d_wx, units, wx.size(-1) // units)
-    nodes = [tracer.graph.nodes[n] for n in tracer.graph.reach([*roots, *d_state])]
-    leaves = [node.args for node in nodes if node.op == "leaf"]
+    reached = tracer.graph.reach([*roots, *d_state])
+    leaves = [args for op, args in (tracer.graph.nodes[n] for n in reached) if op == "leaf"]
     product = any(leaf[0] == "uh" for leaf in leaves)
     d_uh = tracer.expressions(d_uh, units, uh.size(-1) // units) if product else ()
     used = tuple(leaf[1:] for leaf in leaves if leaf[0] == "own")
@@ -146,6 +146,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         d_own=tuple(d_own),
         projected=first(moved[0], sizes[0]) if cell.proj_size else None,
         d_projected=(first(d_out, sizes[0]), first(d_held, sizes[0])) if cell.proj_size else (),
+        gates=tracer.shown(gates, units, reached),
     )
 
 

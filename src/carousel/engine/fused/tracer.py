@@ -334,6 +334,18 @@ class Tracer(Across, Early, TorchDispatchMode):
             raise Unsupported("it does not treat all hidden units alike")
         return tuple(numbers[0, :, 0].tolist())
 
+    def shown(self, gates: dict[str, Tensor], units: int, reached: Collection[int]) -> tuple | None:
+        """The gates' expressions, by name; None if one of them is not of that form, or reads more than what is
+        `reached`."""
+        if any(not isinstance(g, Traced) or g.shape != (self.batch, units) for g in gates.values()):
+            return None
+        try:
+            found = tuple((name, self.expressions(g, units)[0]) for name, g in gates.items())
+        except Unsupported:
+            return None
+        further = set(self.graph.reach([n for _, n in found])) - set(reached)
+        return None if any(self.graph.nodes[n].op in ("leaf", "product") for n in further) else found
+
     def gradients(self, outputs, inputs, arriving) -> list[Tensor | None]:
         pairs = [(y, d.expand_as(y)) for y, d in zip(outputs, arriving, strict=True) if y.requires_grad]
         if not pairs:

@@ -3,10 +3,11 @@
 from math import lcm
 
 import torch
+from torch import Tensor
 
 from ..graph import Graph, Step
 from ..storage import choose
-from .emit import CHUNK, OPERATIONS, constants, cost, header, is_truth, machine, statement, template
+from .emit import CHUNK, FLAGS, OPERATIONS, constants, cost, header, is_truth, machine, statement, template
 from .phased import PhasedKernel
 
 __all__ = ["OPERATIONS", "Kernel", "PhasedKernel"]
@@ -17,7 +18,7 @@ LEAVES = {
     "state": "u.state[{0}]",
     "share": "u.share[{0}]",
     "d_new": "u.d_new[{0}]",
-    **{name: f"u.{name}" for name in ("reset", "recurrent", "d_seen", "out", "d_out")},
+    **{name: f"u.{name}" for name in (*FLAGS, "recurrent", "d_seen", "out", "d_out")},
 }
 PASSES = ("forward", "backward")
 
@@ -26,10 +27,17 @@ class Kernel:
     """A step for this target.
 
     `sources` are those of the two passes. `saved` are the nodes that the forward pass keeps, each for `width` units, H
-    rounded up, `kept` numbers in all for each step of a sequence.
+    rounded up, `kept` numbers in all for each step of a sequence. With `keep`, these are the nodes that it keeps.
     """
 
-    def __init__(self, step: Step, dtype: torch.dtype, hidden_size: int, share: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        step: Step,
+        dtype: torch.dtype,
+        hidden_size: int,
+        share: tuple[int, ...],
+        keep: tuple[int, ...] | None = None,
+    ) -> None:
         graph, projected = step.graph, step.projected is not None
         # Gradients that both maps share are kept once; those of U h stand first, those of W x last.
         common = [d for d in dict.fromkeys(step.d_uh) if d in step.d_wx]
@@ -40,9 +48,9 @@ class Kernel:
         ]
         made = (step.new[0],) if projected else ()
         adjoint = {*gradients, *step.d_state, *step.d_made, *step.d_own, *made}
-        self.saved = choose(graph, step.new, adjoint, _at_hand, cost)
+        self.saved = choose(graph, step.new, adjoint, _at_hand, cost) if keep is None else keep
         width, registers = machine()
-        lanes = width // (8 if dtype == torch.float64 else 4)
+        self.hidden_size, self.lanes = hidden_size, (lanes := width // (8 if dtype == torch.float64 else 4))
         blocks = -(-hidden_size // lanes)
         forward = _tile(blocks, 4 // max(len(step.d_wx), len(step.d_uh)))
         backward = _tile(blocks, 4)
@@ -67,7 +75,7 @@ class Kernel:
         }
         kinds = {node.args[0] for node in graph.nodes if node.op == "leaf"}
         flags = {
-            "RESET": "reset" in kinds,
+            **{name.upper(): name in kinds for name in FLAGS},
             "RECURRENT": "recurrent" in kinds,
             "SEEN": bool(uses - {"state"}) and bool(step.d_uh),
             "PROJECTED": projected,
@@ -91,6 +99,11 @@ class Kernel:
         )
         self.sources = {"forward": f"{shared}\n{text['forward']}"}
         self.sources["backward"] = f"{shared}\n{text['outer']}\n{text['backward']}"
+
+    def unpack(self, kept: Tensor) -> list[Tensor]:
+        """What a forward pass has kept of each node, (T, B, H), from (T, B, kept)."""
+        blocks = kept.unflatten(-1, (self.width // self.lanes, len(self.saved), self.lanes))
+        return [part.flatten(-2)[..., : self.hidden_size] for part in blocks.unbind(-2)]
 
 
 def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: tuple[int, ...]) -> list[str]:
@@ -130,7 +143,7 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
 
 def _at_hand(leaf: tuple) -> bool:
     """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
-    return leaf[0] in ("own", "reset", "recurrent", "share", "d_new", "d_seen") or leaf == ("state", 0)
+    return leaf[0] in ("own", *FLAGS, "recurrent", "share", "d_new", "d_seen") or leaf == ("state", 0)
 
 
 def _tile(blocks: int, most: int) -> int:

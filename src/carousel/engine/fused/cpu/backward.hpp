@@ -111,7 +111,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           if (!arrived && d_out) d += load(d_out + (t * B + b) * P + at, n);
           if (GU && back > 0) {
             Unit u{};
-            if (SEEN) c.masks<true>(c, u, t + 1, b, block);
+            if (SEEN || DETACH_GATES) c.masks<true>(c, u, t + 1, b, block);
             u.d_seen = through;
             d += d_seen(u);
           }

@@ -77,6 +77,8 @@ TRUTHS = {
     *(f"{kind}_{op}" for kind in ("logical", "bitwise") for op in ("and", "or", "xor", "not")),
 }
 """Of these, the ones that make truth values."""
+FLAGS = ("reset", "detach_gates", "detach_carousel")
+"""The masks that are truth values, one for each step of a sequence."""
 CHUNK = 128
 """Places (a step of a sequence) of which W x and the weights' gradients are done at a time."""
 
@@ -96,7 +98,8 @@ def cost(op: str) -> float:
 
 
 def is_truth(graph: Graph, number: int) -> bool:
-    return graph.nodes[number].op in TRUTHS or graph.nodes[number] == ("leaf", ("reset",))
+    op, args = graph.nodes[number]
+    return op in TRUTHS or (op == "leaf" and args[0] in FLAGS)
 
 
 def header(dtype: torch.dtype, lanes: int) -> str:

@@ -42,7 +42,7 @@ struct Problem {
   long T, B, threads, openmp;
   const real* x;  // (T, B, INPUTS)
   const real *weights[PARAMETERS + 1] = {}, *state[STATES];
-  const unsigned char* reset;  // (T, B)
+  const unsigned char *reset, *detach_gates, *detach_carousel;  // (T, B)
   const real *recurrent, *share[STATES];
   real *out, *saved;
 
@@ -50,7 +50,8 @@ struct Problem {
     x = p.take<const real>();
     for (int k = 0; k < PARAMETERS; k++) weights[k] = p.take<const real>();
     for (auto& s : state) s = p.take<const real>();
-    reset = p.take<const unsigned char>(), recurrent = p.take<const real>();
+    for (auto flags : {&reset, &detach_gates, &detach_carousel}) *flags = p.take<const unsigned char>();
+    recurrent = p.take<const real>();
     for (auto& s : share) s = p.take<const real>();
     out = p.take<real>(), saved = p.take<real>();
     if (double(T) * B * WORK < 2e5) threads = 1;

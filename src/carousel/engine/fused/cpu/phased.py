@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from ..graph import ACROSS, Phases
 from ..storage import choose
@@ -15,10 +16,16 @@ ACROSS_COST = 1e6
 
 class PhasedKernel:
     """Such a step for this target. `sources` are those of the two passes; `saved` are the nodes that the forward pass
-    keeps, `kept` numbers in all for each step of a sequence."""
+    keeps, `kept` numbers in all for each step of a sequence. With `keep`, these are the nodes that it keeps."""
 
     def __init__(
-        self, step: Phases, dtype: torch.dtype, sizes: Sequence[int], share: Sequence[int], names: Sequence[str]
+        self,
+        step: Phases,
+        dtype: torch.dtype,
+        sizes: Sequence[int],
+        share: Sequence[int],
+        names: Sequence[str],
+        keep: tuple[int, ...] | None = None,
     ):
         self.step, self.names = step, list(names)
         width, registers = machine()
@@ -26,14 +33,16 @@ class PhasedKernel:
         graph = step.graph
         multiplied = [n for o in step.outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
         adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
-        self.saved = choose(
-            graph, step.new, adjoint, _at_hand, lambda op: cost(op) if op not in ACROSS else ACROSS_COST
-        )
+        self.saved = keep
+        if keep is None:
+            self.saved = choose(
+                graph, step.new, adjoint, _at_hand, lambda op: cost(op) if op not in ACROSS else ACROSS_COST
+            )
         self.own, self.states, kept = Memory(self.lanes), Memory(self.lanes), Memory(self.lanes)
         own_at = [self.own.take(width) for _, _, width in step.own]
         state_at = [self.states.take(size) for size in sizes]
         saved_at = [kept.take(graph.widths[n]) for n in self.saved]
-        self.kept = kept.size
+        self.kept, self.parts = kept.size, [(at, graph.widths[n]) for n, at in zip(self.saved, saved_at, strict=True)]
         inputs, features = [], 0
         for size in step.sizes:
             inputs.append(Place("r.x", features, size, padded=False))
@@ -46,7 +55,6 @@ class PhasedKernel:
             for k, n in enumerate(size if kind == 2 else 1 for size, kind in zip(sizes, share, strict=True))
         }
         before = {("state", k): Place("r.before", state_at[k], size) for k, size in enumerate(sizes)}
-        arriving = {("d_new", k): Place("r.d", state_at[k], size) for k, size in enumerate(sizes)}
 
         forward = Pass(graph, self.lanes, self.names, leaves | before)
         outputs = []
@@ -58,30 +66,6 @@ class PhasedKernel:
             place = Place("r.kept", at, graph.widths[n])
             outputs.append(Output(n, place.width, f"if (r.kept) {put(place)}"))
         forward.run(outputs)
-
-        backward = Pass(
-            graph,
-            self.lanes,
-            self.names,
-            leaves | arriving | {("state", 0): Place("r.before", 0, sizes[0], padded=False)},
-            {n: Place("r.kept", at, graph.widths[n]) for n, at in zip(self.saved, saved_at, strict=True)},
-        )
-        backward.outers(step.outers)
-        outputs = [
-            Output(n, size, put(Place("r.d_before", at, size)))
-            for n, at, size in zip(step.d_state, state_at, sizes, strict=True)
-        ]
-        for n, place in zip(step.d_wx, inputs, strict=True):
-            if not place.width:  # the step does not read it
-                continue
-            outputs.append(Output(n, place.width, f"if (r.d_x) {put(place._replace(base='r.d_x'))}"))
-        for n, at, (_, _, size) in zip(step.d_own, own_at, step.own, strict=True):
-            add = f"sums[{at}] += {{v}}[0];" if size == 1 else f"add(sums + {at} + i, {{v}});"
-            outputs.append(Output(n, size, add))
-        for k, (n, size) in enumerate(zip(step.d_made, sizes, strict=True)):
-            vector = "first({v}, 1)" if size == 1 else f"first({{v}}, {size} - i)"
-            outputs.append(Output(n, size, f"if (norms) norms[row * STATES + {k}] += squares({vector});"))
-        backward.run(outputs)
 
         places = {"SIZE": sizes, "STATE_AT": state_at, "SHARE": share}
         copies = [
@@ -109,7 +93,43 @@ class PhasedKernel:
                 ]
             )
 
-        self.sources = {"forward": source(forward, "forward"), "backward": source(backward, "backward")}
+        self.sources = {"forward": source(forward, "forward")}
+        if keep is None:
+            backward = self._backward(leaves, inputs, state_at, own_at, saved_at, sizes)
+            self.sources["backward"] = source(backward, "backward")
+
+    def _backward(self, leaves: dict[tuple, Place], inputs, state_at, own_at, saved_at, sizes) -> Pass:
+        step, graph = self.step, self.step.graph
+        arriving = {("d_new", k): Place("r.d", state_at[k], size) for k, size in enumerate(sizes)}
+        backward = Pass(
+            graph,
+            self.lanes,
+            self.names,
+            leaves | arriving | {("state", 0): Place("r.before", 0, sizes[0], padded=False)},
+            {n: Place("r.kept", at, graph.widths[n]) for n, at in zip(self.saved, saved_at, strict=True)},
+        )
+        backward.outers(step.outers)
+        outputs = [
+            Output(n, size, put(Place("r.d_before", at, size)))
+            for n, at, size in zip(step.d_state, state_at, sizes, strict=True)
+        ]
+        for n, place in zip(step.d_wx, inputs, strict=True):
+            if not place.width:  # the step does not read it
+                continue
+            outputs.append(Output(n, place.width, f"if (r.d_x) {put(place._replace(base='r.d_x'))}"))
+        for n, at, (_, _, size) in zip(step.d_own, own_at, step.own, strict=True):
+            add = f"sums[{at}] += {{v}}[0];" if size == 1 else f"add(sums + {at} + i, {{v}});"
+            outputs.append(Output(n, size, add))
+        for k, (n, size) in enumerate(zip(step.d_made, sizes, strict=True)):
+            vector = "first({v}, 1)" if size == 1 else f"first({{v}}, {size} - i)"
+            outputs.append(Output(n, size, f"if (norms) norms[row * STATES + {k}] += squares({vector});"))
+        backward.run(outputs)
+        return backward
+
+    def unpack(self, kept: Tensor) -> list[Tensor]:
+        """What a forward pass has kept of each node, (T, B, units), from (T, B, kept); of one unit where it is the same
+        for all."""
+        return [kept[..., at : at + width] for at, width in self.parts]
 
 
 def _at_hand(leaf: tuple) -> bool:

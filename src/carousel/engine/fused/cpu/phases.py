@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..graph import ACROSS, Graph, Outer, Unsupported
-from .emit import cost, is_truth, statement
+from .emit import FLAGS, cost, is_truth, statement
 
 
 class Place(NamedTuple):
@@ -257,8 +257,8 @@ class Pass:
                 rest = "" if place.padded or place.width % self.lanes == 0 else f", {place.width} - i"
                 value = f"load({place.address} + i{rest})"
             return f"bits({value})" if is_truth(self.graph, number) else value
-        if op == "leaf" and args == ("reset",):
-            return "isplat(-(integer)(c.reset[r.tb] != 0))"
+        if op == "leaf" and args[0] in FLAGS:
+            return f"flag(c.{args[0]}[r.tb])"
         return statement(self.graph, number, lambda n: f"v{n}")
 
 

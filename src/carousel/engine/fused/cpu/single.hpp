@@ -13,7 +13,7 @@
 
 struct Unit {  // what the elementwise functions read: one block of units of one sequence
   vec wx[GX + 1], uh[GU + 1], state[STATES], own[OWN + 1], share[STATES], recurrent, d_new[STATES], d_seen, out, d_out;
-  ivec reset;
+  ivec reset, detach_gates, detach_carousel;
 };
 
 // [the cell]
@@ -23,7 +23,7 @@ struct Problem {
   long x_t, x_b, threads, team, openmp;  // strides of x; members of a team, 0 to choose
   const real *x, *wx;                    // (T, B, I), or instead the input map's result (T, B, GX * H)
   const real *w_x, *b_x, *w_h, *b_h, *w_r, *own, *state[STATES];
-  const unsigned char* reset;  // (T, B)
+  const unsigned char *reset, *detach_gates, *detach_carousel;  // (T, B)
   const real *recurrent, *share[STATES];
   real *out, *saved;
 
@@ -33,7 +33,8 @@ struct Problem {
     w_x = p.take<const real>(), b_x = p.take<const real>(), w_h = p.take<const real>(), b_h = p.take<const real>();
     w_r = p.take<const real>(), own = p.take<const real>();
     for (auto& s : state) s = p.take<const real>();
-    reset = p.take<const unsigned char>(), recurrent = p.take<const real>();
+    for (auto flags : {&reset, &detach_gates, &detach_carousel}) *flags = p.take<const unsigned char>();
+    recurrent = p.take<const real>();
     for (auto& s : share) s = p.take<const real>();
     out = p.take<real>(), saved = p.take<real>();
     if (double(T) * B * H * (GX * I + GU * P) < 2e5) threads = 1;
@@ -63,7 +64,9 @@ struct Problem {
   template <bool OUT>
   INLINE void masks(const Problem& c, Unit& u, long t, long b, long block) {
     const long n = OUT ? c.out_valid(block) : c.valid(block), at = block * WIDTH;
-    if constexpr (RESET) u.reset = isplat(-(integer)(c.reset[t * c.B + b] != 0));
+    if constexpr (RESET) u.reset = flag(c.reset[t * c.B + b]);
+    if constexpr (DETACH_GATES) u.detach_gates = flag(c.detach_gates[t * c.B + b]);
+    if constexpr (DETACH_CAROUSEL) u.detach_carousel = flag(c.detach_carousel[t * c.B + b]);
     if constexpr (RECURRENT && (OUT || !PROJECTED)) u.recurrent = load(c.recurrent + b * c.P + at, n);
     UNROLL
     for (int k = 0; k < STATES; k++) {

@@ -34,6 +34,7 @@ typedef integer ivec __attribute__((vector_size(WIDTH * sizeof(real))));
 // Subtracting zero changes nothing, so the compiler leaves a broadcast alone; adding it would turn -0 into 0.
 INLINE vec splat(real x) { return x - vec{}; }
 INLINE ivec isplat(integer x) { return x - ivec{}; }
+INLINE ivec flag(unsigned char truth) { return isplat(-(integer)(truth != 0)); }
 INLINE vec load(const real* p) {
   vec v;
   __builtin_memcpy(&v, p, sizeof v);
