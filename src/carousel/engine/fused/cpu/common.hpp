@@ -197,6 +197,28 @@ INLINE void for_products(Range tiles, long units, Range rows, const real* weight
     }
 }
 
+struct Place {  // of a thread among the others
+  long thread, all, member, members, team, teams;
+  Range rows;  // the team's, of B
+  Barrier& meeting;
+  Place(int thread, int all, long members, long B, std::vector<Barrier>& meetings)
+      : thread(thread),
+        all(all),
+        member(thread % members),
+        members(members),
+        team(thread / members),
+        teams(all / members),
+        rows(team < teams ? part(B, team, teams) : Range{0, 0}),
+        meeting(meetings[team]) {}
+  Range share(long n) const { return part(n, member, members); }  // of a team's work
+  Range units(long n) const {                                     // of n of them, in whole blocks
+    const Range blocks = share((n + WIDTH - 1) / WIDTH);
+    return {blocks.begin * WIDTH, blocks.end * WIDTH};
+  }
+  Range job(long n) const { return part(n, thread, all); }  // of what all do together
+  void meet() const { meeting.wait(members); }
+};
+
 struct Pointers {
   void** next;
   template <class T>

@@ -100,14 +100,3 @@ void pack_transposed(real* to, const real* from, long H, long K, long blocks, in
         for (long k = 0; k < n; k++) line[k] += row[k];
       }
 }
-
-struct Place {  // of a thread among the others
-  long thread, all, member, members, team, teams;
-  Range rows;
-  Place(const Problem& c, int thread, int all) : thread(thread), all(all), members(c.members(all)) {
-    team = thread / members, teams = all / members, member = thread % members;
-    rows = team < teams ? part(c.B, team, teams) : Range{0, 0};
-  }
-  Range share(long n) const { return part(n, member, members); }  // of a team's work
-  Range job(long n) const { return part(n, thread, all); }        // of what all do together
-};
