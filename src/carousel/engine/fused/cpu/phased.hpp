@@ -14,6 +14,7 @@
 
 constexpr long GROUP = 64;  // sequences
 constexpr long FEW = 16;    // chunks whose products are added up in `real`
+constexpr long WORTH = 3 << 18;  // bytes of weights whose reading takes longer than a step's meetings, as measured
 
 constexpr long blocks_of(long n) { return (n + WIDTH - 1) / WIDTH; }
 
@@ -58,8 +59,7 @@ struct Problem {
     threads = double(T) * B * WORK < 2e5 ? 1 : std::min(threads, B * members(threads));
   }
   long members(long all) const {
-    if (team) return std::min(team, all);
-    return 1;
+    return team ? std::min(team, all) : members_for(all, B, PACKED * sizeof(real), WORTH);
   }
   void pack(real* packed, real* own, long thread, long all) const {
     for (const Copy& c : COPIES)
