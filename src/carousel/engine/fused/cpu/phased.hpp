@@ -12,8 +12,9 @@
 // WORK (multiply-adds in a step); the tables COPIES, PIECES and OUTERS; and the functions step_forward, step_backward and
 // add_outers.
 
-constexpr long GROUP = 64;  // sequences
-constexpr long FEW = 16;    // chunks whose products are added up in `real`
+constexpr long GROUP = 64;      // sequences
+constexpr long FEW = 16;        // chunks whose products are added up in `real`
+constexpr long SEVERAL = 16;    // places, or more in one step, whose gradients of vectors are
 constexpr long WORTH = 3 << 18;  // bytes of weights whose reading takes longer than a step's meetings, as measured
 
 constexpr long blocks_of(long n) { return (n + WIDTH - 1) / WIDTH; }
@@ -132,7 +133,8 @@ struct Team {  // what its members share
   Buffer<real> memory, carried, ring;
   Buffer<real> products;   // the gradients of matrices of the last few chunks
   Buffer<double> earlier;  // of the chunks before them, in double: there are many
-  Buffer<double> own;
+  Buffer<real> recent;     // the gradients of vectors of the last few places
+  Buffer<double> own;      // of those before them
   Buffer<doubles> norms;
   Team(const Problem& c, long rows, long most, long members)
       : chunk(std::max(1L, std::min(c.T, CHUNK / most))),
@@ -141,11 +143,15 @@ struct Team {  // what its members share
         ring(chunk * most * RING),
         products(OUTER),
         earlier(rows * c.T > FEW * CHUNK ? OUTER : 0),
+        recent(OWN),
         own(OWN),
         norms(2 * members * most * STATES) {}
   double product(long at) const { return products[at] + (earlier ? earlier[at] : 0.0); }
   void put_away(Range some) {  // so that `products` stays a sum of few terms
     for (long i = some.begin; i < some.end; i++) earlier[i] += products[i], products[i] = 0;
+  }
+  void add_up(Range some) {
+    for (long i = some.begin; i < some.end; i++) own[i] += recent[i], recent[i] = 0;
   }
 };
 
@@ -174,7 +180,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       Team& team = *teams[me.team];
       const long n = groups[g].size(), b0 = groups[g].begin, chunk = team.chunk;
       std::vector<Row> at(n);
-      long since = 0;  // places whose products have not been put away
+      long since = 0, few = 0;  // places whose products have not been put away, whose vectors have not been added up
       auto carried = [&](long back, long row) { return team.carried + (back % 2 * n + row) * CARRIED; };
       auto arrive = [&](long back) {  // the gradient of the output
         const Range some = me.units(SIZE[0]);
@@ -214,9 +220,15 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                      tb};
         }
         if (norms) std::memset((void*)norm, 0, n * STATES * sizeof(doubles));
-        step_backward(c, me, at.data(), n, packed, own, team.own, norms ? norm : nullptr);
+        step_backward(c, me, at.data(), n, packed, own, team.recent, norms ? norm : nullptr);
         if (t > 0) arrive(back + 1);
         me.meet();
+        few += n;
+        if (OWN && (few >= SEVERAL || t == 0)) {
+          team.add_up(me.share(OWN));
+          few = 0;
+          me.meet();
+        }
         if (norms && me.member == 0)
           for (long i = 0; i < me.members * n * STATES; i++)
             for (int v = 0; v < WIDTH / 2; v++)

@@ -144,10 +144,11 @@ class Pass:
 
     def source(self, name: str) -> str:
         arguments = "const Problem& c, const Place& me, Row* at, long rows, const real* packed, const real* own"
-        arguments += ", double* sums, doubles* norms" if name == "backward" else ""
+        arguments += ", real* sums, doubles* norms" if name == "backward" else ""
         outer = "static void add_outers(const Place& me, real* products, const real* ring, long places) {\n"
         outer += f"  Deal deal{{me.share({self.outer_tiles})}};"
-        shares = [f"  const Range of_{width} = me.units({width});" for width in sorted(self.split)]
+        shares = ["  const Range of_rows = me.share(rows);"]
+        shares += [f"  const Range of_{width} = me.units({width});" for width in sorted(self.split)]
         lines = [f"static void step_{name}({arguments}) {{", *shares, "\n  me.meet();\n".join(self.sections), "}"]
         return "\n".join(lines + [outer, *self.outer_calls, "}"] * (name == "backward"))
 
@@ -213,7 +214,7 @@ class Pass:
         self.places[number] = Place("r.s", self.memory.take(result), result)
         function = {"sum": "sum_of", "amax": "largest_of"}[op]
         return (
-            f"  for (long row = me.share(rows).begin; row < me.share(rows).end; row++) {{ const Row& r = at[row];\n"
+            f"  for (long row = of_rows.begin; row < of_rows.end; row++) {{ const Row& r = at[row];\n"
             f"    reduce({function}, {source.address}, {self.places[number].address}, {width}, {segments}); }}"
         )
 
