@@ -256,8 +256,8 @@ class Pass:
                 before.append(f"if (of_1.size()) {{ {' '.join(stores)} }}")
             else:
                 body = "\n      ".join(loop + stores)
-                head = f"    for (long i = of_{width}.begin; i < of_{width}.end; i += WIDTH) {{"
-                loops.append(f"{head}\n      {body}\n    }}")
+                units = f"long i = of_{width}.begin; i < of_{width}.end; i += WIDTH"
+                loops.append(f"    for ({units}) {{\n      {body}\n    }}")
         head = "".join(f"\n    {line}" for line in before)
         body = "\n".join(loops)
         self.sections.append(f"  for (long row = 0; row < rows; row++) {{ const Row& r = at[row];{head}\n{body}\n  }}")
