@@ -1,13 +1,14 @@
 """Steps with any number of products, and with sums over the units: the kernel computes what the loop computes."""
 
 import copy
+from itertools import product
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from twins import Seeded, assert_same_with_gradients, fill, needs_compiler
+from twins import Seeded, assert_same_with_gradients, fill, needs_compiler, run_with_gradients
 
 import carousel
 from carousel import Regularization
@@ -159,18 +160,42 @@ def test_cells(name):
     assert_same_with_gradients(fused, eager, torch.randn(40, 5, 5, **F64), states(fused, 5), tolerance=1e-9)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("name", ["Cho", "Heads"])
-def test_however_the_work_is_split(monkeypatch, name, threads):
-    fused, eager = pair(CELLS[name][0], 5, 18, **F64)
-    x, before = torch.randn(12, 70, 5, **F64), torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for openmp in (True, False):
-            monkeypatch.setattr(op, "openmp", openmp)
-            assert_same_with_gradients(fused, eager, x, states(fused, 70), tolerance=1e-9)
-    finally:
-        torch.set_num_threads(before)
+@pytest.fixture
+def split(monkeypatch):
+    """Sets the threads, how many of them make a team, and whose they are."""
+    before = torch.get_num_threads()
+
+    def by(threads: int, team: int, openmp: bool = True) -> None:
+        torch.set_num_threads(threads)
+        monkeypatch.setattr(op, "team", team)
+        monkeypatch.setattr(op, "openmp", openmp)
+
+    yield by
+    torch.set_num_threads(before)
+
+
+SPLITS = [(1, 0), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)]
+"""Threads, and how many make a team."""
+
+
+@pytest.mark.parametrize("name", ["Cho", "Heads", "Sums", "layer_norm"])
+def test_however_the_work_is_split(split, name):
+    cell, options = CELLS[name]
+    fused, eager = pair(cell, 5, 18, **F64, **options)
+    with torch.no_grad():  # or rounding errors would grow from step to step
+        for parameter in (*fused.parameters(), *eager.parameters()):
+            parameter *= 0.3
+    for steps, batch in (160, 2), (12, 70):  # with threads that are left without a sequence, and with several groups
+        masks = {"reset": torch.rand(steps, batch) < 0.1, "lengths": [steps, 4] * (batch // 2)}
+        ours, loop = (Seeded(layer, **(masks if name == "Heads" else {})) for layer in (fused, eager))
+        x, before = torch.randn(steps, batch, 5, **F64), states(fused, batch)
+        expected = run_with_gradients(loop, x, before)
+        for (threads, team), openmp in product(SPLITS, (True, False)):
+            split(threads, team, openmp)
+            found = run_with_gradients(ours, x, before)
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+            if team > 1:  # and whoever comes first, in the same order
+                assert all(map(torch.equal, found, run_with_gradients(ours, x, before)))
 
 
 @pytest.mark.parametrize("name", ["Heads", "layer_norm", "projected"])
@@ -205,15 +230,16 @@ def test_second_derivatives():
     assert torch.autograd.gradgradcheck(run, [t.requires_grad_() for t in given])
 
 
-def test_gradients_norms_are_watched():
-    found = []
-    for layer in pair(LEM, 3, 4, **F64):
-        torch.manual_seed(0)
-        x = torch.randn(6, 2, 3, **F64, requires_grad=True)
+def test_gradients_norms_are_watched(split):
+    fused, eager = pair(LEM, 5, 18, **F64)
+    x, found = torch.randn(80, 2, 5, **F64), []
+    for layer, team in (eager, 1), (fused, 1), (fused, 2):
+        split(2, team)
         with carousel.gradients.watch(layer) as flows:
             layer(x)[0][-1].sum().backward()
         found.append([flow.log10_norm[name] for flow in flows for name in ("y", "z")])
-    torch.testing.assert_close(*found)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
 
 
 def test_float32_is_within_4_times_the_loops_own_error():

@@ -228,14 +228,13 @@ class Fused:
             self.state_sizes[0],
             *x.stride()[:2],
             torch.get_num_threads(),
-            team,
         ]
         self.hand_over(which, sizes, [t if t is x or t is None else t.contiguous() for t in arguments])
 
     def hand_over(self, which: str, sizes: list[int], arguments: list[Tensor | None]) -> None:
         """Call it with plain numbers and pointers."""
         pointers = [None if t is None or t.numel() == 0 else t.data_ptr() for t in arguments]
-        sizes = [*sizes, openmp]
+        sizes = [*sizes, team, openmp]
         function = self.libraries[which]["backward" if which == "backward" else "forward"]
         if function((ctypes.c_long * len(sizes))(*sizes), (ctypes.c_void_p * len(pointers))(*pointers)):
             raise MemoryError("no memory for the kernel's buffers")

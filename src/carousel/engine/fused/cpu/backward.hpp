@@ -9,7 +9,6 @@ struct Team {  // what its members share in a backward pass
   Buffer<double> earlier;  // of the chunks before them, in double: there are many
   Buffer<double> sums, own;
   Buffer<doubles> norms;
-  Barrier meeting;
   Team(const Problem& c, long rows, long chunk, long members, bool weights)
       : rows(rows),
         places(rows * chunk),
@@ -59,11 +58,12 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       w_x(d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
   Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), own(OWN * width);
   Barrier everyone;
+  std::vector<Barrier> meeting(c.threads);
   std::vector<std::unique_ptr<Team>> teams(c.threads);
 
   in_parallel(c.threads, c.openmp, [&](int thread, int all) {
     const Problem c = problem;
-    const Place me(c, thread, all);
+    const Place me(thread, all, c.members(all), c.B, meeting);
     const long rows = me.rows.size(), b0 = me.rows.begin;
     const long chunk = std::max(2L, std::min(T, CHUNK / std::max(1L, rows)));
     if (me.member == 0 && me.team < me.teams)
@@ -93,7 +93,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
             const long n = k ? H : P;
             std::memcpy(k ? carried(k, row) : carried_out(row), d_last[k] + (b0 + row) * n, n * sizeof(real));
           }
-      team.meeting.wait(me.members);
+      me.meet();
 
       long since = 0;  // places whose products have not been put away
       for (long back = 0; back <= T; back++) {  // the last round is for the first state alone
@@ -187,14 +187,14 @@ extern "C" int backward(const long* sizes, void** pointers) try {
             });
         if (arrived) break;
         if constexpr (PROJECTED) {
-          team.meeting.wait(me.members);
+          me.meet();
           for_products<BACKWARD, 1>(
               mine, H, {0, rows}, w_r, nullptr, WIDTH, out_blocks, places * WIDTH,
               [&](long row) INLINED { return team.d_out + (place + row) * WIDTH; },
               [&](long row, long block, const vec* d) INLINED { adjoin(*d, row, block); });
         }
         const bool last = slot == chunk - 1 || t == 0;  // of its chunk
-        if (GU || PROJECTED || norms || last) team.meeting.wait(me.members);
+        if (GU || PROJECTED || norms || last) me.meet();
         if (norms && me.member == 0)
           for (long i = 0; i < rows * STATES; i++)
             for (long m = 0; m < me.members; m++)
@@ -234,15 +234,15 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                 const long step = t + slot - i / rows, b = b0 + i % rows, column = block * WIDTH;
                 store(d_x + (step * B + b) * I + column, *d, I - column);
               });
-        team.meeting.wait(me.members);  // until all have read what the next steps will write over
+        me.meet();  // until all have read what the next steps will write over
         since += n;
         if (team.earlier && since >= FEW * CHUNK) {
           team.put_away(me.share(team.of_w_h + team.of_w_x + team.of_w_r));
-          team.meeting.wait(me.members);
+          me.meet();
           since = 0;
         }
       }
-      team.meeting.wait(me.members);
+      me.meet();
       for (long row = me.share(rows).begin; row < me.share(rows).end; row++)
         for (int k = 0; k < STATES; k++)
           if (d_state[k]) {

@@ -197,6 +197,40 @@ INLINE void for_products(Range tiles, long units, Range rows, const real* weight
     }
 }
 
+// How many of `all` threads make a team. Alone, a thread reads all bytes of the weights in every step; in a team a share
+// of them, but the team has to wait for its slowest member. With few sequences per thread, or weights beyond the cache,
+// that is the better way, if a member reads half of `least` or more.
+inline long members_for(long all, long B, long weights, long least) {
+  long cache = 1 << 20, m = 1;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  cache = std::max(cache, sysconf(_SC_LEVEL2_CACHE_SIZE) / 4 * 3);
+#endif
+  while (m * 2 <= all && all % (m * 2) == 0 && weights >= m * least && (B * m < 4 * all || weights > m * cache)) m *= 2;
+  return m;
+}
+
+struct Place {  // of a thread among the others
+  long thread, all, member, members, team, teams;
+  Range rows;  // the team's, of B
+  Barrier& meeting;
+  Place(int thread, int all, long members, long B, std::vector<Barrier>& meetings)
+      : thread(thread),
+        all(all),
+        member(thread % members),
+        members(members),
+        team(thread / members),
+        teams(all / members),
+        rows(team < teams ? part(B, team, teams) : Range{0, 0}),
+        meeting(meetings[team]) {}
+  Range share(long n) const { return part(n, member, members); }  // of a team's work
+  Range units(long n) const {                                     // of n of them, in whole blocks
+    const Range blocks = share((n + WIDTH - 1) / WIDTH);
+    return {blocks.begin * WIDTH, blocks.end * WIDTH};
+  }
+  Range job(long n) const { return part(n, thread, all); }  // of what all do together
+  void meet() const { meeting.wait(members); }
+};
+
 struct Pointers {
   void** next;
   template <class T>

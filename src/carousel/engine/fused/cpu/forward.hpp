@@ -32,7 +32,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
 
   in_parallel(c.threads, c.openmp, [&](int thread, int all) {
     const Problem c = problem;
-    const Place me(c, thread, all);
+    const Place me(thread, all, c.members(all), c.B, meeting);
     const Range packed = me.job(tiles);
     if (c.x) pack(w_x, c.w_x, H, c.I, GX, FORWARD, packed);
     if (c.x && c.b_x) pack(b_x, c.b_x, H, 1, GX, FORWARD, packed);
@@ -102,7 +102,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
             }
           });
       if constexpr (PROJECTED) {
-        meeting[me.team].wait(me.members);
+        me.meet();
         for_products<BACKWARD, 1>(
             out_mine, P, {0, rows}, w_r, nullptr, H, 1, 0, [&](long row) INLINED { return full + (b0 + row) * width; },
             [&](long row, long block, const vec* out) INLINED {
@@ -114,9 +114,9 @@ extern "C" int forward(const long* sizes, void** pointers) try {
               emit(b, block, projected(u));
             });
       }
-      if (GU || PROJECTED) meeting[me.team].wait(me.members);
+      if (GU || PROJECTED) me.meet();
     }
-    meeting[me.team].wait(me.members);
+    me.meet();
     for (long b = b0 + me.share(rows).begin; b < b0 + me.share(rows).end; b++) {
       std::memcpy(last[0] + b * P, h + (T % 2 * B + b) * out_width, P * sizeof(real));
       for (int k = 1; k < STATES; k++) std::memcpy(last[k] + b * H, rest + ((k - 1) * B + b) * width, H * sizeof(real));

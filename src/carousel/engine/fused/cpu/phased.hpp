@@ -1,17 +1,21 @@
 // A step of several phases, over a whole sequence: products and sums over the units, with elementwise arithmetic between.
 //
-// The batch is split among threads, and each thread's part into groups of a few sequences, which go through all steps by
-// themselves; so nothing waits for anything. Of each sequence a row of memory holds what passes from phase to phase, each
-// vector padded to whole blocks of WIDTH units; padding may hold anything, as long as nothing adds it up. The gradients of
-// weights are added up over some steps at a time (a chunk), of which a ring keeps what they are made of.
+// The batch is split among teams of threads, and each team's part into groups of a few sequences, which go through all
+// steps by themselves. A team's members split the tiles of the products, the sequences of the sums, and the units of the
+// arithmetic, and meet after each; a team of one never waits. Of each sequence a row of memory holds what passes from
+// phase to phase, each vector padded to whole blocks of WIDTH units; padding may hold anything, as long as nothing adds it
+// up. The gradients of weights are added up over some steps at a time (a chunk), of which a ring keeps what they are made
+// of.
 //
 // Needs, from the emitted part: PARAMETERS, STATES and SIZE of each, SHARE, INPUTS (the features that a step reads), OWN,
 // PACKED, OUTER (numbers in the packed vectors and matrices, and in the gradients of these), ROW, RING, SAVED (of a row),
 // WORK (multiply-adds in a step); the tables COPIES, PIECES and OUTERS; and the functions step_forward, step_backward and
 // add_outers.
 
-constexpr long GROUP = 64;  // sequences
-constexpr long FEW = 16;    // chunks whose products are added up in `real`
+constexpr long GROUP = 64;      // sequences
+constexpr long FEW = 16;        // chunks whose products are added up in `real`
+constexpr long SEVERAL = 16;    // places, or more in one step, whose gradients of vectors are
+constexpr long WORTH = 3 << 18;  // bytes of weights whose reading takes longer than a step's meetings, as measured
 
 constexpr long blocks_of(long n) { return (n + WIDTH - 1) / WIDTH; }
 
@@ -39,14 +43,14 @@ struct Row {  // of one sequence in one step
 };
 
 struct Problem {
-  long T, B, threads, openmp;
+  long T, B, threads, team, openmp;  // members of a team, 0 to choose
   const real* x;  // (T, B, INPUTS)
   const real *weights[PARAMETERS + 1] = {}, *state[STATES];
   const unsigned char *reset, *detach_gates, *detach_carousel;  // (T, B)
   const real *recurrent, *share[STATES];
   real *out, *saved;
 
-  Problem(const long* n, Pointers& p) : T(n[0]), B(n[1]), threads(std::min(n[2], n[1])), openmp(n[3]) {
+  Problem(const long* n, Pointers& p) : T(n[0]), B(n[1]), threads(n[2]), team(n[3]), openmp(n[4]) {
     x = p.take<const real>();
     for (int k = 0; k < PARAMETERS; k++) weights[k] = p.take<const real>();
     for (auto& s : state) s = p.take<const real>();
@@ -54,7 +58,10 @@ struct Problem {
     recurrent = p.take<const real>();
     for (auto& s : share) s = p.take<const real>();
     out = p.take<real>(), saved = p.take<real>();
-    if (double(T) * B * WORK < 2e5) threads = 1;
+    threads = double(T) * B * WORK < 2e5 ? 1 : std::min(threads, B * members(threads));
+  }
+  long members(long all) const {
+    return team ? std::min(team, all) : members_for(all, B, PACKED * sizeof(real), WORTH);
   }
   void pack(real* packed, real* own, long thread, long all) const {
     for (const Copy& c : COPIES)
@@ -68,11 +75,34 @@ struct Problem {
   }
 };
 
-// to(row) = from(row) times a matrix, for the columns below n, in tiles of F blocks.
+struct Deal {  // which of the next n tiles are mine
+  const Range mine;
+  long at = 0;
+  Range operator()(long n) {
+    const Range some{std::clamp(mine.begin - at, 0L, n), std::clamp(mine.end - at, 0L, n)};
+    at += n;
+    return some;
+  }
+};
+struct Groups {  // of a few sequences
+  const Range rows;
+  long count() const { return (rows.size() + GROUP - 1) / GROUP; }
+  long most() const { return (rows.size() + count() - 1) / count(); }
+  Range operator[](long k) const {
+    const Range some = part(rows.size(), k, count());
+    return {rows.begin + some.begin, rows.begin + some.end};
+  }
+};
+// to(row) = from(row) times some tiles, each of F blocks, of a matrix with n columns; there is room for as many or more.
 template <int F, class From, class To>
-INLINE void product(long rows, const real* weights, long n, long depth, long panels, long step, From from, To to) {
-  for_products<F, 1>({0, (blocks_of(n) + F - 1) / F}, n, {0, rows}, weights, nullptr, depth, panels, step, from,
-                     [&](long row, long block, const vec* sum) INLINED { store(to(row) + block * WIDTH, *sum); });
+INLINE void product(Range tiles, long rows, const real* weights, long n, long room, long depth, long panels, long step,
+                    From from, To to) {
+  for_products<F, 1>(tiles, n, {0, rows}, weights, nullptr, depth, panels, step, from,
+                     [&](long row, long block, const vec* sum) INLINED { store(to(row) + block * WIDTH, *sum, room - block * WIDTH); });
+}
+template <int F>
+INLINE void add_outer(Range tiles, real* to, const real* a, long K, const real* d, long places) {
+  add_products<1, F>(to, a, 0, RING, K, d, RING, WIDTH, {tiles.begin * F, tiles.end * F}, 1, places);
 }
 static real sum_of(const real* p, long n) {
   vec v{};
@@ -99,6 +129,33 @@ INLINE void put_one(real* p, vec v) { *p = v[0]; }
 INLINE void put_one(real* p, ivec v) { std::memcpy(p, &v, sizeof *p); }
 // [the steps]
 #ifdef BACKWARDS
+struct Team {  // what its members share
+  const long chunk;
+  Buffer<real> memory, carried, ring;
+  Buffer<real> products;   // the gradients of matrices of the last few chunks
+  Buffer<double> earlier;  // of the chunks before them, in double: there are many
+  Buffer<real> recent;     // the gradients of vectors of the last few places
+  Buffer<double> own;      // of those before them
+  Buffer<doubles> norms;
+  Team(const Problem& c, long rows, long most, long members)
+      : chunk(std::max(1L, std::min(c.T, CHUNK / most))),
+        memory(most * ROW),
+        carried(2 * most * CARRIED),
+        ring(chunk * most * RING),
+        products(OUTER),
+        earlier(rows * c.T > FEW * CHUNK ? OUTER : 0),
+        recent(OWN),
+        own(OWN),
+        norms(2 * members * most * STATES) {}
+  double product(long at) const { return products[at] + (earlier ? earlier[at] : 0.0); }
+  void put_away(Range some) {  // so that `products` stays a sum of few terms
+    for (long i = some.begin; i < some.end; i++) earlier[i] += products[i], products[i] = 0;
+  }
+  void add_up(Range some) {
+    for (long i = some.begin; i < some.end; i++) own[i] += recent[i], recent[i] = 0;
+  }
+};
+
 extern "C" int backward(const long* sizes, void** pointers) try {
   Pointers p{pointers};
   const Problem c(sizes, p);
@@ -110,75 +167,93 @@ extern "C" int backward(const long* sizes, void** pointers) try {
   double* const norms = p.take<double>();
   Buffer<real> packed(PACKED), own(OWN);
   Barrier everyone;
-  struct Sums {
-    Buffer<real> products;
-    Buffer<double> earlier, own;
-    explicit Sums(bool many) : products(OUTER), earlier(many ? OUTER : 0), own(OWN) {}
-    double product(long at) const { return products[at] + (earlier ? earlier[at] : 0.0); }
-    void put_away() {
-      for (long i = 0; earlier && i < OUTER; i++) earlier[i] += products[i], products[i] = 0;
-    }
-  };
-  std::vector<std::unique_ptr<Sums>> sums(c.threads);
+  std::vector<Barrier> meeting(c.threads);
+  std::vector<std::unique_ptr<Team>> teams(c.threads);
 
   in_parallel(c.threads, c.openmp, [&](int thread, int all) {
+    const Place me(thread, all, c.members(all), c.B, meeting);
+    const Groups groups{me.rows};
+    if (me.member == 0 && groups.count())
+      teams[me.team] = std::make_unique<Team>(c, me.rows.size(), groups.most(), me.members);
     c.pack(packed, own, thread, all);
-    const Range rows_of_mine = part(c.B, thread, all);
-    Sums& mine = *(sums[thread] = std::make_unique<Sums>(rows_of_mine.size() * c.T > FEW * CHUNK));
     everyone.wait(all);
-    const long groups = (rows_of_mine.size() + GROUP - 1) / GROUP;
-    for (long g = 0; g < groups; g++) {
-      Range rows = part(rows_of_mine.size(), g, groups);
-      const long n = rows.size(), b0 = rows_of_mine.begin + rows.begin;
-      const long chunk = std::max(1L, std::min(c.T, CHUNK / n));
-      Buffer<real> memory(n * ROW), carried(2 * n * CARRIED), ring(chunk * n * RING);
-      Buffer<doubles> norm(n * STATES);
+    for (long g = 0; g < groups.count(); g++) {
+      Team& team = *teams[me.team];
+      const long n = groups[g].size(), b0 = groups[g].begin, chunk = team.chunk;
       std::vector<Row> at(n);
-      long since = 0;
-      for (long row = 0; row < n; row++)
-        for (int k = 0; k < STATES; k++)
-          if (d_last[k])
-            std::memcpy(carried + row * CARRIED + STATE_AT[k], d_last[k] + (b0 + row) * SIZE[k], SIZE[k] * sizeof(real));
+      long since = 0, few = 0;  // places whose products have not been put away, whose vectors have not been added up
+      auto carried = [&](long back, long row) { return team.carried + (back % 2 * n + row) * CARRIED; };
+      auto arrive = [&](long back) {  // the gradient of the output
+        const Range some = me.units(SIZE[0]);
+        const long end = std::min<long>(some.end, SIZE[0]);
+        for (long row = 0; row < n && d_out; row++) {
+          const real* const from = d_out + ((c.T - 1 - back) * c.B + b0 + row) * SIZE[0];
+          real* const to = carried(back, row) + STATE_AT[0];
+          for (long i = some.begin; i < end; i++) to[i] += from[i];
+        }
+      };
+      me.meet();  // until all have done with the sequences before
+      for (long row = me.share(n).begin; row < me.share(n).end; row++)
+        for (int k = 0; k < STATES; k++) {
+          real* const to = carried(0, row) + STATE_AT[k];
+          std::fill_n(to, SIZE[k], real(0));
+          if (d_last[k]) std::copy_n(d_last[k] + (b0 + row) * SIZE[k], SIZE[k], to);
+        }
+      me.meet();
+      arrive(0);
+      me.meet();
       for (long back = 0; back < c.T; back++) {
         const long t = c.T - 1 - back, slot = back % chunk;
+        doubles* const all_norms = team.norms + back % 2 * me.members * n * STATES;
+        doubles* const norm = all_norms + me.member * n * STATES;
         for (long row = 0; row < n; row++) {
           const long b = b0 + row, tb = t * c.B + b;
-          real* const d = carried + (back % 2 * n + row) * CARRIED;
-          if (d_out)
-            for (long i = 0; i < SIZE[0]; i++) d[STATE_AT[0] + i] += d_out[tb * SIZE[0] + i];
           at[row] = {c.x + tb * INPUTS,
                      t ? c.out + (tb - c.B) * SIZE[0] : c.state[0] + b * SIZE[0],
-                     d,
-                     memory + row * ROW,
+                     carried(back, row),
+                     team.memory + row * ROW,
                      nullptr,
                      c.saved + tb * SAVED,
-                     ring + (slot * n + row) * RING,
-                     carried + ((back + 1) % 2 * n + row) * CARRIED,
+                     team.ring + (slot * n + row) * RING,
+                     carried(back + 1, row),
                      d_x ? d_x + tb * INPUTS : nullptr,
                      b,
                      tb};
         }
-        if (norms) std::memset((void*)norm.data, 0, n * STATES * sizeof(doubles));
-        step_backward(c, at.data(), n, packed, own, mine.own, norms ? norm.data : nullptr);
-        for (long i = 0; norms && i < n * STATES; i++)
-          for (int v = 0; v < WIDTH / 2; v++) norms[(t * c.B + b0) * STATES + i] += norm[i][v];
+        if (norms) std::memset((void*)norm, 0, n * STATES * sizeof(doubles));
+        step_backward(c, me, at.data(), n, packed, own, team.recent, norms ? norm : nullptr);
+        if (t > 0) arrive(back + 1);
+        me.meet();
+        few += n;
+        if (OWN && (few >= SEVERAL || t == 0)) {
+          team.add_up(me.share(OWN));
+          few = 0;
+          me.meet();
+        }
+        if (norms && me.member == 0)
+          for (long i = 0; i < me.members * n * STATES; i++)
+            for (int v = 0; v < WIDTH / 2; v++)
+              norms[(t * c.B + b0) * STATES + i % (n * STATES)] += all_norms[i][v];
         if (slot < chunk - 1 && t > 0) continue;
-        add_outers(mine.products, ring, (slot + 1) * n);
+        add_outers(me, team.products, team.ring, (slot + 1) * n);
         since += (slot + 1) * n;
-        if (since >= FEW * CHUNK) mine.put_away(), since = 0;
+        me.meet();  // until all have read what the next steps will write over
+        if (team.earlier && since >= FEW * CHUNK) {
+          team.put_away(me.share(OUTER));
+          me.meet();
+          since = 0;
+        }
       }
-      for (long row = 0; row < n; row++)
+      for (long row = me.share(n).begin; row < me.share(n).end; row++)
         for (int k = 0; k < STATES; k++)
-          if (d_state[k])
-            std::memcpy(d_state[k] + (b0 + row) * SIZE[k], carried + (c.T % 2 * n + row) * CARRIED + STATE_AT[k],
-                        SIZE[k] * sizeof(real));
+          if (d_state[k]) std::copy_n(carried(c.T, row) + STATE_AT[k], SIZE[k], d_state[k] + (b0 + row) * SIZE[k]);
     }
     everyone.wait(all);
-    // Add up the threads' parts. What several matrices share is added to one by one.
+    // Add up the teams' parts. What several matrices share is added to one by one.
     auto total = [&](auto of) {
       double sum = 0;
-      for (auto& s : sums)
-        if (s) sum += of(*s);
+      for (auto& team : teams)
+        if (team) sum += of(*team);
       return sum;
     };
     for (const Piece& p : OUTERS) {
@@ -186,16 +261,21 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       const Range some = SHARED ? Range{0, thread ? 0 : p.rows} : part(p.rows, thread, all);
       for (long j = some.begin; j < some.end && to; j++)
         for (long i = 0; i < p.columns; i++)
-          to[p.offset + j * p.row + i * p.column] += total([&](Sums& s) { return s.product(p.at(j, i)); });
+          to[p.offset + j * p.row + i * p.column] += total([&](Team& t) { return t.product(p.at(j, i)); });
     }
     if (SHARED) everyone.wait(all);
     for (const Copy& p : COPIES)
       for (long i = 0; thread == 0 && d_weights[p.parameter] && i < p.n; i++)
-        d_weights[p.parameter][p.from + i] += total([&](Sums& s) { return s.own[p.to + i]; });
+        d_weights[p.parameter][p.from + i] += total([&](Team& t) { return t.own[p.to + i]; });
   });
   return 0;
 } catch (const std::bad_alloc&) { return 1; }
 #else
+struct Team {  // what its members share
+  Buffer<real> memory, states;
+  explicit Team(long most) : memory(most * ROW), states(2 * most * CARRIED) {}
+};
+
 extern "C" int forward(const long* sizes, void** pointers) try {
   Pointers p{pointers};
   const Problem c(sizes, p);
@@ -205,27 +285,32 @@ extern "C" int forward(const long* sizes, void** pointers) try {
   Buffer<real>::advise(c.out, c.T * c.B * SIZE[0] * sizeof(real));
   if (c.saved) Buffer<real>::advise(c.saved, c.T * c.B * SAVED * sizeof(real));
   Barrier everyone;
+  std::vector<Barrier> meeting(c.threads);
+  std::vector<std::unique_ptr<Team>> teams(c.threads);
   in_parallel(c.threads, c.openmp, [&](int thread, int all) {
+    const Place me(thread, all, c.members(all), c.B, meeting);
+    const Groups groups{me.rows};
+    if (me.member == 0 && groups.count()) teams[me.team] = std::make_unique<Team>(groups.most());
     c.pack(packed, own, thread, all);
     everyone.wait(all);
-    const Range rows_of_mine = part(c.B, thread, all);
-    const long groups = (rows_of_mine.size() + GROUP - 1) / GROUP;
-    for (long g = 0; g < groups; g++) {
-      Range rows = part(rows_of_mine.size(), g, groups);
-      const long n = rows.size(), b0 = rows_of_mine.begin + rows.begin;
-      Buffer<real> memory(n * ROW), states(2 * n * CARRIED);
+    for (long g = 0; g < groups.count(); g++) {
+      Team& team = *teams[me.team];
+      const long n = groups[g].size(), b0 = groups[g].begin;
       std::vector<Row> at(n);
-      for (long row = 0; row < n; row++)
+      auto states = [&](long t, long row) { return team.states + (t % 2 * n + row) * CARRIED; };
+      me.meet();  // until all have done with the sequences before
+      for (long row = me.share(n).begin; row < me.share(n).end; row++)
         for (int k = 0; k < STATES; k++)
-          std::memcpy(states + row * CARRIED + STATE_AT[k], c.state[k] + (b0 + row) * SIZE[k], SIZE[k] * sizeof(real));
+          std::copy_n(c.state[k] + (b0 + row) * SIZE[k], SIZE[k], states(0, row) + STATE_AT[k]);
+      me.meet();
       for (long t = 0; t < c.T; t++) {
         for (long row = 0; row < n; row++) {
           const long b = b0 + row, tb = t * c.B + b;
           at[row] = {c.x + tb * INPUTS,
-                     states + (t % 2 * n + row) * CARRIED,
+                     states(t, row),
                      nullptr,
-                     memory + row * ROW,
-                     states + ((t + 1) % 2 * n + row) * CARRIED,
+                     team.memory + row * ROW,
+                     states(t + 1, row),
                      c.saved ? c.saved + tb * SAVED : nullptr,
                      nullptr,
                      nullptr,
@@ -233,12 +318,12 @@ extern "C" int forward(const long* sizes, void** pointers) try {
                      b,
                      tb};
         }
-        step_forward(c, at.data(), n, packed, own);
+        step_forward(c, me, at.data(), n, packed, own);
+        me.meet();
       }
-      for (long row = 0; row < n; row++)
+      for (long row = me.share(n).begin; row < me.share(n).end; row++)
         for (int k = 0; k < STATES; k++)
-          std::memcpy(last[k] + (b0 + row) * SIZE[k], states + (c.T % 2 * n + row) * CARRIED + STATE_AT[k],
-                      SIZE[k] * sizeof(real));
+          std::copy_n(states(c.T, row) + STATE_AT[k], SIZE[k], last[k] + (b0 + row) * SIZE[k]);
     }
   });
   return 0;

@@ -118,7 +118,7 @@ class PhasedKernel:
                 continue
             outputs.append(Output(n, place.width, f"if (r.d_x) {put(place._replace(base='r.d_x'))}"))
         for n, at, (_, _, size) in zip(step.d_own, own_at, step.own, strict=True):
-            add = f"sums[{at}] += {{v}}[0];" if size == 1 else f"add(sums + {at} + i, {{v}});"
+            add = f"sums[{at}] += {{v}}[0];" if size == 1 else f"put(sums + {at} + i, load(sums + {at} + i) + {{v}});"
             outputs.append(Output(n, size, add))
         for k, (n, size) in enumerate(zip(step.d_made, sizes, strict=True)):
             vector = "first({v}, 1)" if size == 1 else f"first({{v}}, {size} - i)"

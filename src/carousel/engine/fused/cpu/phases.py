@@ -49,7 +49,8 @@ class Pass:
     """One pass of a step: its phases, one after the other, as C++.
 
     A phase begins with the products and the sums of what the phases before have left in memory; then comes the
-    arithmetic unit by unit, which leaves what the later ones need.
+    arithmetic unit by unit, which leaves what the later ones need. Of each section a thread does its share, and meets
+    its team before the next.
     """
 
     def __init__(
@@ -68,9 +69,12 @@ class Pass:
                 self.places[number] = leaves[args]
         self.given = frozenset(self.places)
         self.pieces, self.outer_pieces, self.outer_calls = [], [], []
-        self.packed, self.outer_size, self.work = 0, 0, 0
+        self.packed, self.outer_size, self.outer_tiles, self.work = 0, 0, 0, 0
         self.outputs: list[Output] = []
-        self.lines: list[str] = []
+        self.sections: list[str] = []
+        """The products and sums of a phase, or its arithmetic."""
+        self.split: set[int] = set()
+        """Widths of what is computed unit by unit."""
 
     def outers(self, outers: Sequence[Outer]) -> None:
         """The gradients of matrices: have the ring keep what they are made of."""
@@ -89,9 +93,10 @@ class Pass:
                     to, at_a, at_d = self.outer_size, a.offset + head * K, d.offset + head * N
                     self.outer_pieces += self._pieces([block[1:] for block in rows], head, to, 1, K)
                     self.outer_calls.append(
-                        f"  add_products<1, {tile}>(products + {to}, ring + {at_a}, 0, RING, {K}, ring + {at_d}, RING,"
-                        f" WIDTH, {{0, {padded}}}, 1, places);"
+                        f"  add_outer<{tile}>(deal({padded // tile}), products + {to}, ring + {at_a}, {K},"
+                        f" ring + {at_d}, places);"
                     )
+                    self.outer_tiles += padded // tile
                     self.outer_size += padded * self.lanes * K
                     self.work += K * N
 
@@ -122,20 +127,29 @@ class Pass:
             key = (op, operands, what[0], tuple(w[5] for w in what[2])) if op == "product" else (op, n)
             groups.setdefault((self.level[n], *key), []).append(n)
         calls: dict[int, list[str]] = {}
+        tiles: dict[int, int] = {}
         for (level, op, *_), numbers in groups.items():
-            calls.setdefault(level, []).append(
-                self._product(numbers) if op == "product" else self._reduction(numbers[0])
-            )
+            if op == "product":
+                call, count = self._product(numbers)
+                tiles[level] = tiles.get(level, 0) + count
+            else:
+                call = self._reduction(numbers[0])
+            calls.setdefault(level, []).append(call)
         self._cross(needed)
         for level in range(1 + max([self.level[o.node] for o in self.outputs], default=0)):
-            self.lines += calls.get(level, [])
+            if level in calls:
+                deal = f"  Deal deal{{me.share({tiles.get(level, 0)})}};"
+                self.sections.append("\n".join(["  {", deal, *calls[level], "  }"]))
             self._arithmetic(level)
 
     def source(self, name: str) -> str:
-        arguments = "const Problem& c, Row* at, long rows, const real* packed, const real* own"
-        arguments += ", double* sums, doubles* norms" if name == "backward" else ""
-        outer = "static void add_outers(real* products, const real* ring, long places) {"
-        lines = [f"static void step_{name}({arguments}) {{", *self.lines, "}"]
+        arguments = "const Problem& c, const Place& me, Row* at, long rows, const real* packed, const real* own"
+        arguments += ", real* sums, doubles* norms" if name == "backward" else ""
+        outer = "static void add_outers(const Place& me, real* products, const real* ring, long places) {\n"
+        outer += f"  Deal deal{{me.share({self.outer_tiles})}};"
+        shares = ["  const Range of_rows = me.share(rows);"]
+        shares += [f"  const Range of_{width} = me.units({width});" for width in sorted(self.split)]
+        lines = [f"static void step_{name}({arguments}) {{", *shares, "\n  me.meet();\n".join(self.sections), "}"]
         return "\n".join(lines + [outer, *self.outer_calls, "}"] * (name == "backward"))
 
     def _area(self, vectors: tuple[tuple[int, int], ...], memory: Memory | None = None) -> Place:
@@ -156,8 +170,8 @@ class Pass:
                 at += width
         return self.areas[vectors]
 
-    def _product(self, numbers: list[int]) -> str:
-        """Those with the same operands."""
+    def _product(self, numbers: list[int]) -> tuple[str, int]:
+        """Those with the same operands, and in how many tiles."""
         graph = self.graph
         operands, (heads, _, weights) = graph.nodes[numbers[0]].args
         columns = [w[5] for w in weights]
@@ -165,27 +179,32 @@ class Pass:
             raise Unsupported("its heads multiply vectors of different widths together")
         source = self._area(tuple((e, n * heads) for e, n in zip(operands, columns, strict=True)))
         depth, rows = sum(columns), [graph.nodes[n].args[1][1] for n in numbers]
-        calls, at = [], self.memory.take(sum(rows) * heads, spare=4 * self.lanes)
+        calls, tiles, at = [], 0, self.memory.take(sum(rows) * heads, spare=4 * self.lanes)
         for n, size in zip(numbers, rows, strict=True):
             self.places[n] = Place("r.s", at, size * heads)
             at += size * heads
         for part in [numbers] if heads == 1 else [[n] for n in numbers]:
             N = sum(graph.nodes[n].args[1][1] for n in part)
             tile = _tile(-(-N // self.lanes))
+            count = -(-N // (tile * self.lanes))
             blocks = [graph.nodes[n].args[1][1:] for n in part]
             for head in range(heads):
                 self.pieces += self._pieces(blocks, head, self.packed, tile, depth)
                 panels, length, apart = (len(columns), columns[0], columns[0] * heads) if heads > 1 else (1, depth, 0)
                 start = source._replace(offset=source.offset + head * columns[0] * (heads > 1))
                 to = self.places[part[0]]
+                last = head == heads - 1 and part[-1] == numbers[-1]
+                room = -(-N // self.lanes) * self.lanes if last else N  # another thread may write what stands behind
                 calls.append(
-                    f"  product<{tile}>(rows, packed + {self.packed}, {N}, {length}, {panels}, {apart},\n"
+                    f"  product<{tile}>(deal({count}), rows, packed + {self.packed}, {N}, {room}, {length}, {panels},"
+                    f" {apart},\n"
                     f"    [&](long row) INLINED {{ const Row& r = at[row]; return (const real*)({start.address}); }},\n"
                     f"    [&](long row) INLINED {{ return at[row].s + {to.offset + head * N}; }});"
                 )
-                self.packed += -(-N // (tile * self.lanes)) * tile * self.lanes * depth
+                self.packed += count * tile * self.lanes * depth
                 self.work += N * depth
-        return "\n".join(calls)
+                tiles += count
+        return "\n".join(calls), tiles
 
     def _reduction(self, number: int) -> str:
         op, ((operand,), segments) = self.graph.nodes[number]
@@ -195,7 +214,7 @@ class Pass:
         self.places[number] = Place("r.s", self.memory.take(result), result)
         function = {"sum": "sum_of", "amax": "largest_of"}[op]
         return (
-            f"  for (long row = 0; row < rows; row++) {{ const Row& r = at[row];\n"
+            f"  for (long row = of_rows.begin; row < of_rows.end; row++) {{ const Row& r = at[row];\n"
             f"    reduce({function}, {source.address}, {self.places[number].address}, {width}, {segments}); }}"
         )
 
@@ -232,14 +251,16 @@ class Pass:
                 names[n] = f"v{n}"
                 (before if graph.widths[n] == 1 else loop).append(f"const auto v{n} = {self._value(n, known)};")
             stores = [o.statement.format(v=names[o.node]) for o in some]
+            self.split.add(width)
             if width == 1:
-                before += stores
+                before.append(f"if (of_1.size()) {{ {' '.join(stores)} }}")
             else:
                 body = "\n      ".join(loop + stores)
-                loops.append(f"    for (long i = 0; i < {width}; i += WIDTH) {{\n      {body}\n    }}")
+                units = f"long i = of_{width}.begin; i < of_{width}.end; i += WIDTH"
+                loops.append(f"    for ({units}) {{\n      {body}\n    }}")
         head = "".join(f"\n    {line}" for line in before)
         body = "\n".join(loops)
-        self.lines.append(f"  for (long row = 0; row < rows; row++) {{ const Row& r = at[row];{head}\n{body}\n  }}")
+        self.sections.append(f"  for (long row = 0; row < rows; row++) {{ const Row& r = at[row];{head}\n{body}\n  }}")
 
     def _order(self, roots: list[int], known: set[int]) -> list[int]:
         """What is to be loaded or computed for these, operands first."""

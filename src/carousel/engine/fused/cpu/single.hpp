@@ -46,18 +46,8 @@ struct Problem {
   long valid(long block) const { return H - block * WIDTH; }
   long out_valid(long block) const { return P - block * WIDTH; }
 
-  // How many threads make a team. Alone, a thread reads all of U in every step; in a team a share of it, but the team
-  // has to wait for its slowest member. With few sequences per thread, or a U beyond the cache, that is the better way.
   long members(long all) const {
-    if (team) return std::min(team, all);
-    long m = 1;
-    long cache = 1 << 20;
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    cache = std::max(cache, sysconf(_SC_LEVEL2_CACHE_SIZE) / 4 * 3);
-#endif
-    while (m * 2 <= all && all % (m * 2) == 0 && (B * m < 4 * all || long(GU * H * P * sizeof(real)) > m * cache))
-      m *= 2;
-    return m;
+    return team ? std::min(team, all) : members_for(all, B, GU * H * P * sizeof(real), 0);
   }
 
   // What a unit sees of the masks in step t; OUT if it is a unit of the output, which a projection tells apart.
@@ -103,14 +93,3 @@ void pack_transposed(real* to, const real* from, long H, long K, long blocks, in
         for (long k = 0; k < n; k++) line[k] += row[k];
       }
 }
-
-struct Place {  // of a thread among the others
-  long thread, all, member, members, team, teams;
-  Range rows;
-  Place(const Problem& c, int thread, int all) : thread(thread), all(all), members(c.members(all)) {
-    team = thread / members, teams = all / members, member = thread % members;
-    rows = team < teams ? part(c.B, team, teams) : Range{0, 0};
-  }
-  Range share(long n) const { return part(n, member, members); }  // of a team's work
-  Range job(long n) const { return part(n, thread, all); }        // of what all do together
-};
