@@ -26,7 +26,7 @@ class FusedPhases(Fused):
         self.whole = type(cell).forward is not Cell.forward
         self.kernel = self.emit()
         own = tuple(self.kernel.names)
-        self.maps_input, self.maps, self.own = False, (), step.own
+        self.maps_input, self.maps, self.own = False, {}, step.own
         self.elsewhere = tuple(name for name in step.early if name not in own) + (INPUT,) * self.whole
         self.names = own + self.elsewhere
         self.features, self.functions = sum(step.sizes), overloads(step)
@@ -51,13 +51,14 @@ class FusedPhases(Fused):
         out, last, _ = Loop(lend(self.cell, idle | given))(given[INPUT], tuple(state), self.masks(masks), norms=norms)
         return [out, *last]
 
-    def call(self, which: str, x: Tensor, state, weights, masks, *results: Tensor | None) -> None:
+    def call(self, which: str, x: Tensor, state, weights, masks, **results) -> None:
         tensors = dict(zip(self.names, weights, strict=True))
-        given = [x, *(tensors[name] for name in self.kernel.names), *state, *self.in_slots(masks)]
-        dense = [None if t is None else t.contiguous() for t in given]
-        self.hand_over(which, [*x.shape[:2], torch.get_num_threads()], [*dense, *results])
+        values = {"x": x.contiguous(), "weights": [tensors[name].contiguous() for name in self.kernel.names]}
+        self.hand_over(which, x, state, masks, values | results)
 
     def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
         """Fill in the gradients; what is empty is not wanted."""
-        found, arriving = [d_weights[name].zero_() for name in self.kernel.names], [d.contiguous() for d in arriving]
-        self.call("backward", x, state, weights, masks, out, saved, *arriving, d_x, *found, *d_state, norms)
+        found = {"d_x": d_x, "d_weights": [d_weights[name].zero_() for name in self.kernel.names]}
+        found |= {"d_state": d_state, "norms": norms}
+        d_out, *d_last = (d.contiguous() for d in arriving)
+        self.call("backward", x, state, weights, masks, out=out, saved=saved, d_out=d_out, d_last=d_last, **found)
