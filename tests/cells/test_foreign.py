@@ -62,6 +62,22 @@ class Detached(nn.Module):
         return torch.tanh(u * self.a.detach() / scale + inner * self.a + self.b * u.detach())
 
 
+class Overwritten(nn.Module):
+    """It writes over what it has made of the input, and over a product."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(input_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x, h):
+        u, product = self.of_x(x), self.of_h(h)
+        before = u + h
+        u *= 0.5
+        u.add_(product)
+        product *= u
+        return torch.tanh(before + product + u)
+
+
 class Sorted(nn.Module):
     def __init__(self, input_size, hidden_size):
         super().__init__()
@@ -94,7 +110,7 @@ def test_as_it_is_by_itself(kind):
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", [Concatenated, Gated, Detached, nn.GRUCell])
+@pytest.mark.parametrize("kind", [Concatenated, Gated, Detached, Overwritten, nn.GRUCell])
 def test_layers_of_a_class(kind):
     fused = fill(carousel.Recurrent(kind, 5, 6, 2, bidirectional=True, backend="fused", **F64))
     eager = copy.deepcopy(fused)
@@ -109,6 +125,24 @@ def test_layers_of_a_class(kind):
             return self.layer(x, lengths=[9, 4, 6])
 
     assert_same_with_gradients(Called(fused), Called(eager), torch.randn(9, 3, 5, **F64), tolerance=1e-9)
+
+
+class Activated(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.of_h = nn.Sequential(nn.Linear(5, 5), activation)
+
+    def forward(self, x, h):
+        return self.of_h(h) + x
+
+
+@needs_compiler
+def test_modules_that_differ_in_their_parts_alone():
+    x = torch.randn(3, 2, 5, **F64)
+    for activation in (nn.Tanh(), nn.ReLU()):
+        module = Activated(activation).double()
+        layer = carousel.Recurrent(module, 5, 5, backend="fused")
+        torch.testing.assert_close(layer(x)[0], unrolled(module, x, x.new_zeros(2, 5))[0])
 
 
 @needs_compiler

@@ -53,6 +53,12 @@ class Early:
             given = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, self.traced)]
             ages = [self.age(t) for t in given]
             if LATE in ages and EARLY in ages and func.__name__ not in WHOLE:
+                if _in_place(func) and self.age(args[0]) == EARLY:
+                    if args[0].shares_memory:
+                        raise Unsupported(f"it uses {func.__name__} in place on a part of a tensor")
+                    made = self._enter(args[0]).clone()  # the leaf itself is nothing to write to
+                    func(made, *pytree.tree_map_only(self.traced, self._enter, args[1:]), **kwargs)
+                    return args[0].detach_().copy_(made)
                 args, kwargs = pytree.tree_map_only(self.traced, self._enter, (args, kwargs))
         if func.__name__ in WHOLE and LATE in ages:
             return WHOLE[func.__name__](*args, **kwargs)
@@ -91,18 +97,19 @@ class Early:
     def _enter(self, tensor):
         if self.age(tensor) != EARLY:
             return tensor
-        if not hasattr(tensor, "as_input"):
+        if tensor.as_input is None or tensor.as_input[0] is not tensor.label:
             if _has_functions_of_its_own(tensor):
                 raise Unsupported("it has a derivative of its own in what it makes of the input")
             if tensor.dtype is torch.int64:
                 raise Unsupported("it makes integers of the input")
             label = self._mapped(self._number(tensor), self._input)
             if tensor.dtype is torch.bool:
-                tensor.as_input = self.traced(self._combine("ne", [label, self.label(0)]), torch.bool)
+                entered = self.traced(self._combine("ne", [label, self.label(0)]), torch.bool)
             else:
-                tensor.as_input = self.traced(label, self.dtype).requires_grad_()
-                self.entered.append(tensor.as_input)
-        return tensor.as_input
+                entered = self.traced(label, self.dtype).requires_grad_()
+                self.entered.append(entered)
+            tensor.as_input = tensor.label, entered
+        return tensor.as_input[1]
 
     def _input(self, expression: int) -> int:
         if not self._reads(expression):
@@ -145,6 +152,11 @@ class Early:
                 found[self.graph.nodes[e].args[1]].append(numbers[0].item())
         zero = self.graph.const(0)
         return [self._folded("sum", [n for n in numbers if n != zero]) for numbers in found]
+
+
+def _in_place(func) -> bool:
+    name = func.__name__
+    return name.startswith("__i") or name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
 
 
 def _has_functions_of_its_own(tensor: Tensor) -> bool:

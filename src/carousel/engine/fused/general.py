@@ -39,7 +39,7 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
 
         tracer.backward = True
         learnt = {name: t for name, t in own.items() if isinstance(t, Traced) and t.requires_grad}
-        calls = [call for call in tracer.calls if call.result.requires_grad]
+        calls = [call for call in tracer.calls if not isinstance(call.result, Tensor) or call.result.requires_grad]
         entered = [] if not whole else tracer.entered
         wanted = [row, *state, *learnt.values(), *entered, *(call.result for call in calls)]
         found = iter(tracer.gradients(new, wanted, d_new))

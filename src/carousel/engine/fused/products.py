@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .graph import Outer, Unsupported
 from .labels import segments_of, units_of
@@ -69,7 +70,7 @@ class Call(NamedTuple):
     """A product in the forward pass: its result, how to lay out a gradient of that as it is read here, and the rest of
     an `Outer` but for the gradients, of which the blocks have so many rows each."""
 
-    result: Tensor
+    result: Tensor | GradientEdge
     arranged: object
     heads: int
     operands: tuple[tuple[int, int], ...]
@@ -154,6 +155,13 @@ class Across:
             call = self.calls.pop()
             self.calls.append(call._replace(result=result, arranged=lambda label: call.arranged(label.unsqueeze(-1))))
         return result
+
+    def keep_result(self, tensor: Tensor) -> None:
+        """Before a tensor is written to: if it is a product, the gradient of that is that of what it was."""
+        for k in [k for k, call in enumerate(self.calls) if call.result is tensor]:
+            call = self.calls.pop(k)
+            if tensor.requires_grad:
+                self.calls.insert(k, call._replace(result=get_gradient_edge(tensor)))
 
     def _product(self, label: Tensor, index: Tensor, name: str, flat: bool):
         """(3, n, rows, columns) and (n, columns, columns of the result) to (3, n, rows, columns of the result)."""

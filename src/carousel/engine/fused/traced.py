@@ -14,6 +14,8 @@ class Traced(Tensor):
 
     product: tuple | None = None
     """The matrix and the bias of the one product that a step may have, and its result."""
+    as_input: tuple | None = None
+    """If it is made of the input alone and has met the state: its label then, and what it entered as."""
 
     @staticmethod
     def __new__(cls, label: Tensor, dtype: torch.dtype, view: bool = False) -> "Traced":

@@ -140,6 +140,8 @@ class Tracer(Across, Early, TorchDispatchMode):
             return func(*args, **kwargs)
         if op in MOVES:
             return self._move(func, args, kwargs)
+        if name == "copy_" and isinstance(args[1], Traced) and args[0].dtype == args[1].dtype:
+            return self._write(func, args[0], args[1].label)
         if op in ("slice_backward", "select_backward"):
             return self._part(func, *args)
         if op in ("_to_copy", "convert_element_type"):
@@ -216,6 +218,7 @@ class Tracer(Across, Early, TorchDispatchMode):
     def _write(self, func, tensor: Tensor, label: Tensor) -> Tensor:
         if not isinstance(tensor, Traced) or tensor.shares_memory:
             raise Unsupported(f"it uses {func} in place on a part of a tensor")
+        self.keep_result(tensor)
         tensor.label = label.expand_as(tensor.label)
         return tensor
 
