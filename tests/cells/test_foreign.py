@@ -62,6 +62,27 @@ class Detached(nn.Module):
         return torch.tanh(u * self.a.detach() / scale + inner * self.a + self.b * u.detach())
 
 
+class Computed(nn.Module):
+    """Its matrices and vectors are made of parameters and buffers."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(input_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.weight = nn.Parameter(torch.empty(hidden_size, hidden_size))
+        self.register_buffer("mask", torch.ones(hidden_size, hidden_size).tril().bool())
+        self.scales = torch.arange(1.0, hidden_size + 1)
+        nn.utils.parametrizations.weight_norm(self.of_x)
+
+    def forward(self, x, h):
+        rotation = torch.matrix_exp(self.weight - self.weight.T)
+        masked = self.of_h.weight.masked_fill(~self.mask, 0) + torch.eye(h.size(1), dtype=h.dtype)
+        with torch.no_grad():
+            norm = torch.linalg.matrix_norm(self.weight, 2)
+        made = torch.addmm(self.of_x(x) * self.of_h.bias.exp(), h, rotation, alpha=0.5)
+        made = made + h @ nn.functional.normalize(masked) + h @ self.weight.detach() / norm
+        return torch.tanh(made * torch.softmax(self.weight, 0)[1] + h / self.scales)
+
+
 class Overwritten(nn.Module):
     """It writes over what it has made of the input, and over a product."""
 
@@ -110,9 +131,13 @@ def test_as_it_is_by_itself(kind):
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", [Concatenated, Gated, Detached, Overwritten, nn.GRUCell])
+@pytest.mark.parametrize("kind", [Concatenated, Gated, Detached, Computed, Overwritten, nn.GRUCell])
 def test_layers_of_a_class(kind):
-    fused = fill(carousel.Recurrent(kind, 5, 6, 2, bidirectional=True, backend="fused", **F64))
+    fused = fill(
+        carousel.Recurrent(
+            kind, 5, 6, 2, states=2 if kind is Concatenated else 1, bidirectional=True, backend="fused", **F64
+        )
+    )
     eager = copy.deepcopy(fused)
     eager.backend = "eager"
 
@@ -146,20 +171,23 @@ def test_modules_that_differ_in_their_parts_alone():
 
 
 @needs_compiler
-def test_second_derivatives_and_compiling():
-    layer = fill(carousel.Recurrent(Concatenated, 2, 3, backend="fused", **F64))
-    names, x = [name for name, _ in layer.named_parameters()], torch.randn(3, 2, 2, **F64)
+@pytest.mark.parametrize(("kind", "states"), [(Concatenated, 2), (Computed, 1)])
+def test_second_derivatives_and_compiling(kind, states):
+    layer = fill(carousel.Recurrent(kind, 2, 3, states=states, backend="fused", **F64))
+    x, weights = torch.randn(3, 2, 2, **F64, requires_grad=True), list(layer.parameters())
 
-    def run(x, *weights):
-        return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (x,))[0]
+    def second(backend):
+        layer.backend = backend
+        (first,) = torch.autograd.grad(layer(x)[0].sin().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), [x, *weights])
 
-    given = [x, *(p.detach().clone() for p in layer.parameters())]
-    assert torch.autograd.gradgradcheck(run, [t.requires_grad_() for t in given])
+    torch.testing.assert_close(second("fused"), second("eager"), rtol=1e-9, atol=1e-9)
+    layer.backend = "fused"
     torch._dynamo.reset()
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     for a, b in zip(compiled(x), layer(x), strict=True):
         torch.testing.assert_close(a, b)
-    found = [torch.autograd.grad(m(x)[0].sin().sum(), list(layer.parameters())) for m in (compiled, layer)]
+    found = [torch.autograd.grad(m(x)[0].sin().sum(), weights) for m in (compiled, layer)]
     torch.testing.assert_close(*found)
 
 
@@ -228,7 +256,13 @@ class Straight(Sorted):
         return torch.tanh(Rounded.apply(self.of_x(x)) + h)
 
 
-@pytest.mark.parametrize("kind", [Frozen, Straight])
+class Quantized(Sorted):
+    def forward(self, x, h):
+        scale = Rounded.apply(self.of_x.bias.exp() * 3)
+        return torch.tanh(x @ (Rounded.apply(self.of_x.weight * 3) / 3).T + h * scale)
+
+
+@pytest.mark.parametrize("kind", [Frozen, Straight, Quantized])
 def test_gradients_of_its_own_are_left_to_the_loop(kind):
     layer = carousel.Recurrent(kind, 5, 6, **F64)
     x = torch.randn(3, 2, 5, **F64, requires_grad=True)
@@ -238,6 +272,29 @@ def test_gradients_of_its_own_are_left_to_the_loop(kind):
         wanted = [x, *layer.parameters()]
         found.append(torch.autograd.grad(layer(x)[0].sum(), wanted, allow_unused=True, materialize_grads=True))
     torch.testing.assert_close(*found)
+
+
+class Written(Sorted):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.register_buffer("decay", torch.full((hidden_size, hidden_size), 0.9))
+
+    def forward(self, x, h):
+        self.decay = self.decay * 0.9
+        return self.of_x(x) + h @ self.decay
+
+
+class Dropped(Sorted):
+    def forward(self, x, h):
+        return self.of_x(x) + h @ nn.functional.dropout(self.of_x.weight)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("kind", "why"), [(Written, "it writes to itself.decay"), (Dropped, "it uses aten.bernoulli")])
+def test_what_has_to_be_done_in_each_step_is_left_to_the_loop(kind, why):
+    (choice,) = carousel.explain(carousel.Recurrent(kind, 6, 6, states=1), torch.randn(3, 2, 6))
+    assert choice.engine == "eager"
+    assert why in choice.reason
 
 
 @needs_compiler

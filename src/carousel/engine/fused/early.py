@@ -3,10 +3,11 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
 from torch.utils import _pytree as pytree
 
 from .graph import ACROSS, Graph, Phases, Unsupported
+from .once import has_functions_of_its_own, in_place
+from .products import Matrix
 
 NEUTRAL, EARLY, LATE = range(3)
 LINEAR = {F.linear: True, torch.matmul: False, Tensor.matmul: False, Tensor.__matmul__: False, torch.mm: False}
@@ -47,13 +48,16 @@ class Early:
         """The tensors that consist of such leaves."""
         self.ages: list[int] = []
 
-    def called(self, func, types, args: tuple, kwargs: dict):
+    def called(self, func, args: tuple, kwargs: dict):
         """A function of torch's, as `Tensor.__torch_function__` is asked for it."""
         with torch._C.DisableTorchFunctionSubclass():
-            given = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, self.traced)]
+            given = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, (self.traced, Matrix))]
             ages = [self.age(t) for t in given]
+            if not any(ages):
+                return self._without_gradients(self.of_parameters(func, args, kwargs), given)
+            args, kwargs = pytree.tree_map_only(Tensor, self.settled, (args, kwargs))
             if LATE in ages and EARLY in ages and func.__name__ not in WHOLE:
-                if _in_place(func) and self.age(args[0]) == EARLY:
+                if in_place(func) and self.age(args[0]) == EARLY:
                     if args[0].shares_memory:
                         raise Unsupported(f"it uses {func.__name__} in place on a part of a tensor")
                     made = self._enter(args[0]).clone()  # the leaf itself is nothing to write to
@@ -65,12 +69,21 @@ class Early:
         if func in LINEAR and not kwargs and (apart := self._taken_apart(func, *args)) is not None:
             return apart
         with torch._C.DisableTorchFunctionSubclass():
-            result = Tensor.__torch_function__.__func__(self.traced, func, types, args, kwargs)
-            if LATE not in ages and any(t.requires_grad for t in given):
-                for made in pytree.tree_leaves(result):
-                    if isinstance(made, self.traced) and made.is_floating_point() and not made.requires_grad:
-                        made.label = self._mapped(made.label, self._detached)
-            return result
+            try:
+                result = func(*args, **kwargs)
+            except Unsupported:
+                if (others := self.as_parameters(args, kwargs)) is None:
+                    raise
+                result = func(*others[0], **others[1])
+            return result if LATE in ages else self._without_gradients(result, given)
+
+    def _without_gradients(self, result, given: list):
+        """A result, of which the labels say so if no gradient goes back through it."""
+        if any(t.requires_grad for t in given):
+            for made in pytree.tree_leaves(result):
+                if isinstance(made, self.traced) and made.is_floating_point() and not made.requires_grad:
+                    made.label = self._mapped(made.label, self._detached)
+        return result
 
     def _reads(self, expression: int) -> bool:
         """Whether it is more than constants."""
@@ -81,6 +94,8 @@ class Early:
         return self.graph.add("detach", expression, width=self.graph.widths[expression]) if reads else expression
 
     def age(self, tensor) -> int:
+        if isinstance(tensor, Matrix):
+            return NEUTRAL
         for number in range(len(self.ages), len(self.graph.nodes)):
             op, args = self.graph.nodes[number]
             if op == "leaf":
@@ -98,7 +113,7 @@ class Early:
         if self.age(tensor) != EARLY:
             return tensor
         if tensor.as_input is None or tensor.as_input[0] is not tensor.label:
-            if _has_functions_of_its_own(tensor):
+            if has_functions_of_its_own(tensor):
                 raise Unsupported("it has a derivative of its own in what it makes of the input")
             if tensor.dtype is torch.int64:
                 raise Unsupported("it makes integers of the input")
@@ -152,21 +167,6 @@ class Early:
                 found[self.graph.nodes[e].args[1]].append(numbers[0].item())
         zero = self.graph.const(0)
         return [self._folded("sum", [n for n in numbers if n != zero]) for numbers in found]
-
-
-def _in_place(func) -> bool:
-    name = func.__name__
-    return name.startswith("__i") or name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
-
-
-def _has_functions_of_its_own(tensor: Tensor) -> bool:
-    seen, stack = set(), [tensor.grad_fn]
-    while stack:
-        function = stack.pop()
-        if function is not None and function not in seen:
-            seen.add(function)
-            stack += [f for f, _ in function.next_functions]
-    return any(isinstance(function, BackwardCFunction) for function in seen)
 
 
 def overloads(step: Phases) -> dict[int, tuple]:

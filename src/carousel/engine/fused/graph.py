@@ -96,6 +96,8 @@ class Phases:
     """The parameters and buffers that take part in products within a step."""
     early: tuple[str, ...]
     """Those that take part in what is done for all steps at once."""
+    once: tuple = ()
+    """What is made of parameters and buffers alone, and counts as one of them above: of each a name and a call."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .graph import Outer, Unsupported
 from .labels import segments_of, units_of
@@ -43,8 +44,11 @@ DECOMPOSED = {
 """Reductions as others, where torch's own decompositions end in operations of another kind."""
 
 
-class AsMatrix(Exception):
-    """A parameter that was taken for numbers of the units has turned out to be a matrix; `args` has its name."""
+MATRIX, UNITS = "a matrix", "unit by unit"
+
+
+class Other(Exception):
+    """A parameter has turned out to be of another form than it was taken for; `args` has its name and that form."""
 
 
 class Matrix(Tensor):
@@ -56,7 +60,15 @@ class Matrix(Tensor):
         made.parameter, made.index = name, index
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    known_as: str | None = None
+    """As of a `Traced`."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        mode = _get_current_dispatch_mode()
+        if getattr(mode, "across", False) and not mode.backward:
+            return mode.called(func, args, kwargs or {})
+        return torch._C._disabled_torch_function_impl(func, types, args, kwargs or {})
 
     def __repr__(self, *, tensor_contents=None) -> str:
         return f"Matrix({self.parameter})"
@@ -75,6 +87,8 @@ class Call(NamedTuple):
     heads: int
     operands: tuple[tuple[int, int], ...]
     blocks: tuple[tuple[int, tuple], ...]
+    factor: float = 1.0
+    """By which the product is multiplied in the result."""
 
 
 class Affine(NamedTuple):
@@ -110,11 +124,15 @@ class Across:
     def product(self, func, args: tuple, kwargs: dict):
         op = func.overloadpacket.__name__
         bias, a, b = (None, *args[:2]) if op in ("mm", "bmm", "mv") else args[:3]
+        if self.alone:
+            raise Unsupported("it multiplies parameters by each other")
         if op == "mv":
             return self._of_vector(a, b)
         for t in (a, b):
             if not isinstance(t, Matrix) and self._is_own(t):
-                raise AsMatrix(self._own_name(t))
+                raise Other(self._own_name(t), MATRIX)
+        if isinstance(bias, Matrix):
+            raise Other(bias.parameter, UNITS)
         if isinstance(a, Matrix) == isinstance(b, Matrix):
             what = "two matrices by each other" if isinstance(a, Matrix) else "by what is no parameter of the cell"
             raise Unsupported(f"it multiplies {what}")
@@ -140,7 +158,8 @@ class Across:
         result = self.traced(made, self.dtype)
         if not self.backward:
             order = call[0]
-            self.calls.append(Call(result, lambda label: order(arranged(label)), *call[1:]))
+            factor = 1.0 if bias is None else float(kwargs.get("alpha", 1))
+            self.calls.append(Call(result, lambda label: order(arranged(label)), *call[1:], factor))
         return result
 
     def _of_vector(self, a, b):
@@ -228,6 +247,8 @@ class Across:
         if gradient is None:
             return None
         label, at, found = call.arranged(self.label(gradient)), 0, []
+        if call.factor != 1:
+            label = self._combine("mul", [label, self.label(call.factor)])
         for length, weights in call.blocks:
             ((expression, _),), _, _ = self._runs(label[..., at : at + length])
             if self.graph.nodes[expression] != self.graph.nodes[self.graph.const(0)]:
