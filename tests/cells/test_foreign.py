@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from foreign_cells import CELLS
 from torch import nn
 from twins import assert_same_with_gradients, fill, needs_compiler
 
@@ -97,6 +98,60 @@ class Overwritten(nn.Module):
         u.add_(product)
         product *= u
         return torch.tanh(before + product + u)
+
+
+ENGINES = dict.fromkeys(CELLS, "fused") | {
+    "hyper_lstm": "eager",  # products by heads, each of which makes a whole vector
+    "liquid": "eager",  # arithmetic with a matrix of synapses for each sequence
+    "eunn": "eager",  # rotations of neighbours: units in another order
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_of_others(name):
+    """With lengths, states carried on, two layers in both directions, and a parameter frozen."""
+    kind, states = CELLS[name]
+    bidirectional = name != "mogrifier_lstm"  # which the kernel takes up to as many features as units
+    torch.manual_seed(0)
+    layer = carousel.Recurrent(kind, 8 + 8 * bidirectional, 8, 2, bidirectional=bidirectional, states=states, **F64)
+    next(layer.eval().parameters()).requires_grad_(False)
+    x = torch.randn(5, 3, layer.input_size, **F64, requires_grad=True)
+    sizes = layer.cell().state_sizes
+    hx = [torch.rand(2 + 2 * bidirectional, 3, size, **F64, requires_grad=True) for size in sizes]
+    wanted = [x, *hx, *(p for p in layer.parameters() if p.requires_grad)]
+
+    def run(backend):
+        layer.backend = backend
+        y, last = layer(x, tuple(hx) if len(hx) > 1 else hx[0], lengths=[5, 2, 4])
+        last = last if isinstance(last, tuple) else (last,)
+        loss = sum(s.square().sum() for s in (y.sin(), *last))
+        given = {"allow_unused": True, "materialize_grads": True}
+        first = torch.autograd.grad(loss, wanted, retain_graph=True, **given)
+        if name == "nested_lstm":  # torch has no second derivative of hardsigmoid
+            return [y, *last, *first]
+        (again,) = torch.autograd.grad(loss, x, create_graph=True)
+        return [y, *last, *first, *torch.autograd.grad(again.square().sum(), wanted, **given)]
+
+    assert {choice.engine for choice in carousel.explain(layer, x, lengths=[5, 2, 4])} == {ENGINES[name]}
+    if ENGINES[name] == "fused":
+        torch.testing.assert_close(run("fused"), run("eager"), rtol=1e-9, atol=1e-9)
+
+
+def test_states_of_several_widths():
+    kind, sizes = CELLS["hyper_lstm"]
+    layer = carousel.Recurrent(kind, 6, 8, 2, states=sizes, regularization=carousel.Regularization(zoneout=0.1)).eval()
+    assert layer.cell().states == ("h", "c", "h_hat", "c_hat")
+    output, last = layer(torch.randn(3, 2, 6), lengths=[3, 1])
+    assert output.shape == (3, 2, 8)
+    assert [tuple(s.shape) for s in last] == [(2, 2, 8), (2, 2, 8), (2, 2, 5), (2, 2, 5)]
+    assert "'h_hat': 5" in repr(layer.cell())
+    with pytest.raises(RuntimeError, match=r"Expected hidden\[2\] size \(2, 2, 5\), got \[2, 2, 8\]"):
+        layer(torch.randn(3, 2, 6), tuple(torch.zeros(2, 2, 8) for _ in sizes))
+    with pytest.raises(TypeError, match="or their features if these differ"):
+        carousel.Recurrent(kind, 6, 8)
+    with pytest.raises(ValueError, match="the first state is the output, of 4 features"):
+        carousel.Recurrent(kind, 6, [8, 4], 2, states=sizes)
 
 
 class Sorted(nn.Module):
