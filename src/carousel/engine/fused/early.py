@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from .graph import ACROSS, Graph, Phases, Unsupported
+from .labels import units_of
 from .once import has_functions_of_its_own, in_place
 from .products import Matrix
 
@@ -161,7 +162,13 @@ class Early:
             for e in here[0].unique().tolist():
                 if self.graph.nodes[e].op != "leaf":
                     continue
-                numbers, unit, right = label[0][here[0] == e], label[1][here[0] == e], here[1][here[0] == e]
+                arriving, right, width = label[:, here[0] == e], here[1][here[0] == e], self.graph.widths[e]
+                order = right[:width].argsort()
+                ordered = units_of(width)[order.argsort()]
+                if width > 1 and torch.equal(right, ordered.repeat(len(right) // width)):
+                    arriving = self.vector_of(arriving.view(3, -1, width)[..., order]).flatten(1)
+                    right = right.view(-1, width)[:, order].flatten()
+                numbers, unit, _ = arriving
                 if not (numbers == numbers[0]).all() or not ((unit == right) | (unit == -1)).all():
                     raise Unsupported("it does not treat all hidden units alike")
                 found[self.graph.nodes[e].args[1]].append(numbers[0].item())
@@ -210,6 +217,10 @@ def _evaluated(
         made = given[0].unflatten(-1, (args[1], -1))
         made = (made.sum(-1, keepdim=True) if op == "sum" else made.amax(-1, keepdim=True)).expand_as(made).flatten(-2)
         return {number: made if args[1] > 1 else made[..., :1]}
+    if op == "gather":
+        parts = zip(args[0], given, strict=True)
+        wide = [torch.as_tensor(v, dtype=x.dtype).expand(*x.shape[:-1], graph.widths[n]) for n, v in parts]
+        return {number: torch.cat(wide, -1)[..., list(args[1])]}
     if op in ("float", "detach"):
         return {number: given[0].to(x.dtype) if op == "float" else given[0].detach()}
     return {number: _call(*function, given, x)}

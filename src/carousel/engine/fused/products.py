@@ -196,7 +196,7 @@ class Across:
             return label.reshape(3, n, -1, label.size(-1))
 
         place = Affine.of(name, index[[firsts.index(h) for h in heads]])
-        operands, lengths, sequence = self._runs(by_heads(label))
+        operands, lengths, sequence = self.runs(by_heads(label))
         size = index.size(-1)
         key = (n, columns, size, *place)
         known = self.layouts.get((n, size, columns, name, place.offset, place.column, place.row, place.head))
@@ -220,28 +220,6 @@ class Across:
         made = torch.cat(parts, -1).view(3, len(order), rows, size)[:, torch.tensor(order).argsort()]
         return made, (by_heads, n, operands, tuple(blocks))
 
-    def _runs(self, label: Tensor) -> tuple[tuple, list[int], Tensor]:
-        """(3, heads, rows, columns) to the expressions along the columns, each with its units; for how many columns of
-        a head each stands; and the sequences of the rows."""
-        expression, unit, sequence = label
-        heads, _, columns = expression.shape
-        rows = sequence.amax(-1)
-        if not (expression == expression[:1, :1]).all() or not (unit == unit[:, :1]).all():
-            raise Unsupported("it multiplies different expressions by one matrix")
-        if ((sequence != rows.unsqueeze(-1)) & (sequence != -1)).any():
-            raise Unsupported("it mixes the sequences of a batch other than by the hidden map")
-        e, u = expression[0, 0].tolist(), unit[:, 0]
-        first = u[0].tolist()
-        starts = [k for k in range(columns) if k == 0 or e[k] != e[k - 1] or first[k] != first[k - 1] + (first[k] >= 0)]
-        operands, lengths = [], []
-        for at, end in zip(starts, [*starts[1:], columns], strict=True):
-            width, part = (end - at) * heads, u[:, at:end]
-            if not ((part == -1).all() or (part == units_of(width).view(heads, -1)).all()):
-                raise Unsupported("it multiplies a part of the units by a matrix")
-            operands.append((e[at], width))
-            lengths.append(end - at)
-        return tuple(operands), lengths, rows
-
     def outer(self, call: Call, gradient: Tensor | None) -> Outer | None:
         """What a product's matrices get, from the gradient of its result."""
         if gradient is None:
@@ -250,7 +228,7 @@ class Across:
         if call.factor != 1:
             label = self._combine("mul", [label, self.label(call.factor)])
         for length, weights in call.blocks:
-            ((expression, _),), _, _ = self._runs(label[..., at : at + length])
+            expression = self.run(label[..., at : at + length])
             if self.graph.nodes[expression] != self.graph.nodes[self.graph.const(0)]:
                 found.append((expression, length, weights))
             at += length

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .early import Early
+from .gather import Gathers
 from .graph import Graph, Unsupported
 from .labels import holds, units_of
 from .once import Once
@@ -36,11 +37,12 @@ MOVES = {
         "detach",
         "repeat",
         "flip",
+        "roll",
         "lift_fresh",
     ),
 }
 """Operations that move elements about and do nothing to them."""
-COPIES = {"cat", "stack", "clone", "repeat", "flip", "unsafe_split", "unsafe_split_with_sizes"}
+COPIES = {"cat", "stack", "clone", "repeat", "flip", "roll", "unsafe_split", "unsafe_split_with_sizes"}
 """Of these, the ones whose result is no view."""
 FILLS = dict.fromkeys(("zeros", "zeros_like", "new_zeros", "zero", "_efficientzerotensor"), 0)
 FILLS |= dict.fromkeys(("ones", "ones_like", "new_ones"), 1)
@@ -52,7 +54,7 @@ OF_INTEGERS = {"add", "sub", "rsub", "mul", "neg", "abs", "sign", "maximum", "mi
 """What floating-point numbers do as integers do, if these are small."""
 
 
-class Tracer(Across, Early, Once, TorchDispatchMode):
+class Tracer(Across, Early, Gathers, Once, TorchDispatchMode):
     """Writes down the operations on traced tensors of `dtype`: those of the `vocabulary` as they are, and of the rest
     those that torch can decompose."""
 
@@ -304,6 +306,8 @@ class Tracer(Across, Early, Once, TorchDispatchMode):
             together = torch.stack(parts)
             result.append(together.amax(0))
             if ((together != result[-1]) & (together != -1) & ~holds(together, result[-1])).any():
+                if self.across and len(result) == 1 and (vectors := self.aligned(labels)):
+                    return self._combine(op, vectors)
                 raise Unsupported(f"it mixes {what} other than by the hidden map")
         if all(e.max() == e.min() for e in expressions):
             number = self.graph.add(op, *(int(e.max()) for e in expressions))
@@ -322,7 +326,10 @@ class Tracer(Across, Early, Once, TorchDispatchMode):
         label = self.label(tensor)
         if label.size(-1) not in (1, blocks * units):
             raise Unsupported(f"it makes {label.size(-1)} features of {blocks * units}")
-        numbers, unit, _ = label.expand(*label.shape[:-1], blocks * units).reshape(3, -1, blocks, units)
+        label = label.expand(*label.shape[:-1], blocks * units).reshape(3, -1, blocks, units)
+        if self.across:
+            label = torch.stack([self.vector_of(label[:, :, k]) for k in range(blocks)], 2) if blocks else label
+        numbers, unit, _ = label
         if not (numbers == numbers[:1, :, :1]).all() or not ((unit == units_of(units)) | (unit == -1)).all():
             raise Unsupported("it does not treat all hidden units alike")
         return tuple(numbers[0, :, 0].tolist())

@@ -123,9 +123,8 @@ class Pass:
             groups.setdefault((self.level[n], *key), []).append(n)
         calls: dict[int, list[str]] = {}
         for (level, op, *_), numbers in groups.items():
-            calls.setdefault(level, []).append(
-                self._product(numbers) if op == "product" else self._reduction(numbers[0])
-            )
+            call = {"product": self._product, "gather": self._gather}.get(op, self._reduction)
+            calls.setdefault(level, []).append(call(numbers))
         self._cross(needed)
         for level in range(1 + max([self.level[o.node] for o in self.outputs], default=0)):
             self.lines += calls.get(level, [])
@@ -187,7 +186,22 @@ class Pass:
                 self.work += N * depth
         return "\n".join(calls)
 
-    def _reduction(self, number: int) -> str:
+    def _gather(self, numbers: list[int]) -> str:
+        (number,), graph = numbers, self.graph
+        operands, index = graph.nodes[number].args
+        if any(is_truth(graph, n) for n in operands):
+            raise Unsupported("it moves truth values from unit to unit")
+        source = self._area(tuple((n, graph.widths[n]) for n in operands))
+        self.places[number] = place = Place("r.s", self.memory.take(len(index)), len(index))
+        return (
+            f"  static const int from{number}[] = {{{', '.join(map(str, index))}}};\n"
+            f"  for (long row = 0; row < rows; row++) {{ const Row& r = at[row];\n"
+            f"    const real* source = {source.address}; real* to = {place.address};\n"
+            f"    for (long i = 0; i < {len(index)}; i++) to[i] = source[from{number}[i]]; }}"
+        )
+
+    def _reduction(self, numbers: list[int]) -> str:
+        (number,) = numbers
         op, ((operand,), segments) = self.graph.nodes[number]
         width = self.graph.widths[operand]
         source = self._area(((operand, width),))
