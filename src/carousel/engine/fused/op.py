@@ -102,7 +102,7 @@ class Fused:
         shapes = [(name, tensors[name], shape) for name, shape in self.shapes.items()]
         shapes += [("the state", s, (x.size(1), n)) for s, n in zip(state, self.state_sizes, strict=True)]
         for name, tensor, shape in shapes:
-            if tensor.dtype != x.dtype:
+            if tensor.is_floating_point() and tensor.dtype != x.dtype:
                 return f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
             if tensor.shape != shape:
                 return f"{name} has shape {list(tensor.shape)}, not {list(shape)}"

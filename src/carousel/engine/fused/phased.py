@@ -12,6 +12,7 @@ from ..eager import Kinds, Loop
 from .cpu import PhasedKernel
 from .early import evaluate, overloads
 from .graph import Phases
+from .once import compute, names_in
 from .op import Fused
 
 INPUT = "the input itself"
@@ -20,14 +21,15 @@ INPUT = "the input itself"
 
 class FusedPhases(Fused):
     """As `Fused`, for any step. A kernel reads what the step takes of its input; what is made of that alone is done by
-    torch before, for all steps at once."""
+    torch before, for all steps at once, and so is what is made of parameters alone."""
 
     def prepare(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Phases) -> tuple:
         self.whole = type(cell).forward is not Cell.forward
         self.kernel = self.emit()
-        own = tuple(self.kernel.names)
+        own, made = tuple(self.kernel.names), dict(step.once)
         self.maps_input, self.maps, self.own = False, {}, step.own
-        self.elsewhere = tuple(name for name in step.early if name not in own) + (INPUT,) * self.whole
+        elsewhere = dict.fromkeys([*step.early, *(name for call in made.values() for name in names_in(call))])
+        self.elsewhere = tuple(n for n in elsewhere if n not in own and n not in made) + (INPUT,) * self.whole
         self.names = own + self.elsewhere
         self.features, self.functions = sum(step.sizes), overloads(step)
         return self.kernel.sources, step
@@ -38,6 +40,7 @@ class FusedPhases(Fused):
         return PhasedKernel(step, self.dtype, self.state_sizes, share, list(own), keep)
 
     def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        tensors = compute(self.step.once, tensors)
         if not self.whole:
             return super().reads(cell, x, tensors)
         given = tensors | {INPUT: x}
