@@ -27,13 +27,14 @@ class Signature:
 
     def __init__(self, arguments: Sequence[Argument]) -> None:
         self.arguments = sorted(arguments, key=lambda a: a.count is not None)  # single ones first
-        self.nothing = {a.name: None if a.count is None else [None] * a.count for a in arguments}
+        self.nothing: dict = {a.name: [None] * max(1, a.count) for a in arguments if a.count is not None}
+        self.nothing |= {a.name: 0 if a.type == "long" else None for a in arguments if a.count is None}
         self.singles = itemgetter(*(a.name for a in arguments if a.count is None))
         self.arrays = [a.name for a in arguments if a.count is not None]
         fields = [
             (f"{a.name}{k}", ctypes.c_long if a.type == "long" else ctypes.c_void_p)
             for a in self.arguments
-            for k in range(1 if a.count is None else a.count)
+            for k in range(max(1, a.count or 0))
         ]
         self.structure = type("Arguments", (ctypes.Structure,), {"_fields_": fields})
 
@@ -41,7 +42,8 @@ class Signature:
     def source(self) -> str:
         """The struct, as C++."""
         lines = [
-            f"  {a.type} {a.name}{'' if a.count is None else f'[{a.count}]'};  // {a.what}" for a in self.arguments
+            f"  {a.type} {a.name}{'' if a.count is None else f'[{max(1, a.count)}]'};  // {a.what}"
+            for a in self.arguments
         ]
         return "\n".join(["struct Arguments {", *lines, "};"])
 
@@ -49,7 +51,9 @@ class Signature:
         """The structure with these values, dense tensors and numbers, by name; a tensor that is None, missing or empty
         is a null pointer. The caller keeps the tensors for as long as the call takes."""
         values = self.nothing | values
-        flat = [*self.singles(values), *chain.from_iterable(values[name] for name in self.arrays)]
+        flat = [*self.singles(values), *chain.from_iterable(values[name] or [None] for name in self.arrays)]
+        if len(flat) != len(self.structure._fields_):
+            raise TypeError(f"the kernel takes {len(self.structure._fields_)} numbers and tensors, got {len(flat)}")
         return self.structure(*[v if v is None or type(v) is int else v.data_ptr() for v in flat])
 
 
