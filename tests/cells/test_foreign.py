@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from foreign_cells import CELLS
 from torch import nn
 from twins import assert_same_with_gradients, fill, needs_compiler
 
@@ -62,6 +63,107 @@ class Detached(nn.Module):
         return torch.tanh(u * self.a.detach() / scale + inner * self.a + self.b * u.detach())
 
 
+class Computed(nn.Module):
+    """Its matrices and vectors are made of parameters and buffers."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(input_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.weight = nn.Parameter(torch.empty(hidden_size, hidden_size))
+        self.register_buffer("mask", torch.ones(hidden_size, hidden_size).tril().bool())
+        self.scales = torch.arange(1.0, hidden_size + 1)
+        nn.utils.parametrizations.weight_norm(self.of_x)
+
+    def forward(self, x, h):
+        rotation = torch.matrix_exp(self.weight - self.weight.T)
+        masked = self.of_h.weight.masked_fill(~self.mask, 0) + torch.eye(h.size(1), dtype=h.dtype)
+        with torch.no_grad():
+            norm = torch.linalg.matrix_norm(self.weight, 2)
+        made = torch.addmm(self.of_x(x) * self.of_h.bias.exp(), h, rotation, alpha=0.5)
+        made = made + h @ nn.functional.normalize(masked) + h @ self.weight.detach() / norm
+        return torch.tanh(made * torch.softmax(self.weight, 0)[1] + h / self.scales)
+
+
+class Rotated(nn.Module):
+    """Its units change places, alone and in pairs, before products and after."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(input_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.angles = nn.Parameter(torch.empty(2, hidden_size // 2))
+
+    def forward(self, x, h):
+        a, b = h.view(-1, h.size(1) // 2, 2).unbind(-1)
+        cos, sin = self.angles[1].cos(), self.angles[1].sin()
+        pairs = torch.stack([cos * a - sin * b, self.angles[0] * a + cos * b], -1).flatten(1)
+        swapped = torch.cat([b, a], -1)
+        return torch.tanh(self.of_x(x).roll(1, -1) + self.of_h(swapped) * h[:, 1:2] + pairs.flip(-1))
+
+
+class Overwritten(nn.Module):
+    """It writes over what it has made of the input, and over a product."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(input_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x, h):
+        u, product = self.of_x(x), self.of_h(h)
+        before = u + h
+        u *= 0.5
+        u.add_(product)
+        product *= u
+        return torch.tanh(before + product + u)
+
+
+ENGINES = dict.fromkeys(CELLS, "fused") | {"liquid": "eager"}  # arithmetic with a matrix of synapses for each sequence
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_of_others(name):
+    """With lengths, states carried on, two layers in both directions, and a parameter frozen."""
+    kind, states = CELLS[name]
+    torch.manual_seed(0)
+    layer = carousel.Recurrent(kind, 16, 8, 2, bidirectional=True, states=states, **F64)
+    next(layer.eval().parameters()).requires_grad_(False)
+    x = torch.randn(5, 3, 16, **F64, requires_grad=True)
+    hx = [torch.rand(4, 3, size, **F64, requires_grad=True) for size in layer.cell().state_sizes]
+    wanted = [x, *hx, *(p for p in layer.parameters() if p.requires_grad)]
+
+    def run(backend):
+        layer.backend = backend
+        y, last = layer(x, tuple(hx) if len(hx) > 1 else hx[0], lengths=[5, 2, 4])
+        last = last if isinstance(last, tuple) else (last,)
+        loss = sum(s.square().sum() for s in (y.sin(), *last))
+        given = {"allow_unused": True, "materialize_grads": True}
+        first = torch.autograd.grad(loss, wanted, retain_graph=True, **given)
+        if name == "nested_lstm":  # torch has no second derivative of hardsigmoid
+            return [y, *last, *first]
+        (again,) = torch.autograd.grad(loss, x, create_graph=True)
+        return [y, *last, *first, *torch.autograd.grad(again.square().sum(), wanted, **given)]
+
+    assert {choice.engine for choice in carousel.explain(layer, x, lengths=[5, 2, 4])} == {ENGINES[name]}
+    if ENGINES[name] == "fused":
+        torch.testing.assert_close(run("fused"), run("eager"), rtol=1e-9, atol=1e-9)
+
+
+def test_states_of_several_widths():
+    kind, sizes = CELLS["hyper_lstm"]
+    layer = carousel.Recurrent(kind, 6, 8, 2, states=sizes, backend="eager")
+    assert layer.cell().states == ("h", "c", "h_hat", "c_hat")
+    output, last = layer(torch.randn(3, 2, 6), lengths=[3, 1])
+    assert output.shape == (3, 2, 8)
+    assert [tuple(s.shape) for s in last] == [(2, 2, 8), (2, 2, 8), (2, 2, 5), (2, 2, 5)]
+    assert "'h_hat': 5" in repr(layer.cell())
+    with pytest.raises(RuntimeError, match=r"Expected hidden\[2\] size \(2, 2, 5\), got \[2, 2, 8\]"):
+        layer(torch.randn(3, 2, 6), tuple(torch.zeros(2, 2, 8) for _ in sizes))
+    with pytest.raises(TypeError, match="or their features if these differ"):
+        carousel.Recurrent(kind, 6, 8)
+    with pytest.raises(ValueError, match="the first state is the output, of 4 features"):
+        carousel.Recurrent(kind, 6, [8, 4], 2, states=sizes)
+
+
 class Sorted(nn.Module):
     def __init__(self, input_size, hidden_size):
         super().__init__()
@@ -94,9 +196,13 @@ def test_as_it_is_by_itself(kind):
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", [Concatenated, Gated, Detached, nn.GRUCell])
+@pytest.mark.parametrize("kind", [Concatenated, Gated, Detached, Computed, Rotated, Overwritten, nn.GRUCell])
 def test_layers_of_a_class(kind):
-    fused = fill(carousel.Recurrent(kind, 5, 6, 2, bidirectional=True, backend="fused", **F64))
+    fused = fill(
+        carousel.Recurrent(
+            kind, 5, 6, 2, states=2 if kind is Concatenated else 1, bidirectional=True, backend="fused", **F64
+        )
+    )
     eager = copy.deepcopy(fused)
     eager.backend = "eager"
 
@@ -111,21 +217,42 @@ def test_layers_of_a_class(kind):
     assert_same_with_gradients(Called(fused), Called(eager), torch.randn(9, 3, 5, **F64), tolerance=1e-9)
 
 
+class Activated(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.of_h = nn.Sequential(nn.Linear(5, 5), activation)
+
+    def forward(self, x, h):
+        return self.of_h(h) + x
+
+
 @needs_compiler
-def test_second_derivatives_and_compiling():
-    layer = fill(carousel.Recurrent(Concatenated, 2, 3, backend="fused", **F64))
-    names, x = [name for name, _ in layer.named_parameters()], torch.randn(3, 2, 2, **F64)
+def test_modules_that_differ_in_their_parts_alone():
+    x = torch.randn(3, 2, 5, **F64)
+    for activation in (nn.Tanh(), nn.ReLU()):
+        module = Activated(activation).double()
+        layer = carousel.Recurrent(module, 5, 5, backend="fused")
+        torch.testing.assert_close(layer(x)[0], unrolled(module, x, x.new_zeros(2, 5))[0])
 
-    def run(x, *weights):
-        return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (x,))[0]
 
-    given = [x, *(p.detach().clone() for p in layer.parameters())]
-    assert torch.autograd.gradgradcheck(run, [t.requires_grad_() for t in given])
+@needs_compiler
+@pytest.mark.parametrize(("kind", "states"), [(Concatenated, 2), (Computed, 1)])
+def test_second_derivatives_and_compiling(kind, states):
+    layer = fill(carousel.Recurrent(kind, 2, 3, states=states, backend="fused", **F64))
+    x, weights = torch.randn(3, 2, 2, **F64, requires_grad=True), list(layer.parameters())
+
+    def second(backend):
+        layer.backend = backend
+        (first,) = torch.autograd.grad(layer(x)[0].sin().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), [x, *weights])
+
+    torch.testing.assert_close(second("fused"), second("eager"), rtol=1e-9, atol=1e-9)
+    layer.backend = "fused"
     torch._dynamo.reset()
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     for a, b in zip(compiled(x), layer(x), strict=True):
         torch.testing.assert_close(a, b)
-    found = [torch.autograd.grad(m(x)[0].sin().sum(), list(layer.parameters())) for m in (compiled, layer)]
+    found = [torch.autograd.grad(m(x)[0].sin().sum(), weights) for m in (compiled, layer)]
     torch.testing.assert_close(*found)
 
 
@@ -194,7 +321,13 @@ class Straight(Sorted):
         return torch.tanh(Rounded.apply(self.of_x(x)) + h)
 
 
-@pytest.mark.parametrize("kind", [Frozen, Straight])
+class Quantized(Sorted):
+    def forward(self, x, h):
+        scale = Rounded.apply(self.of_x.bias.exp() * 3)
+        return torch.tanh(x @ (Rounded.apply(self.of_x.weight * 3) / 3).T + h * scale)
+
+
+@pytest.mark.parametrize("kind", [Frozen, Straight, Quantized])
 def test_gradients_of_its_own_are_left_to_the_loop(kind):
     layer = carousel.Recurrent(kind, 5, 6, **F64)
     x = torch.randn(3, 2, 5, **F64, requires_grad=True)
@@ -204,6 +337,29 @@ def test_gradients_of_its_own_are_left_to_the_loop(kind):
         wanted = [x, *layer.parameters()]
         found.append(torch.autograd.grad(layer(x)[0].sum(), wanted, allow_unused=True, materialize_grads=True))
     torch.testing.assert_close(*found)
+
+
+class Written(Sorted):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.register_buffer("decay", torch.full((hidden_size, hidden_size), 0.9))
+
+    def forward(self, x, h):
+        self.decay = self.decay * 0.9
+        return self.of_x(x) + h @ self.decay
+
+
+class Dropped(Sorted):
+    def forward(self, x, h):
+        return self.of_x(x) + h @ nn.functional.dropout(self.of_x.weight)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("kind", "why"), [(Written, "it writes to itself.decay"), (Dropped, "it uses aten.bernoulli")])
+def test_what_has_to_be_done_in_each_step_is_left_to_the_loop(kind, why):
+    (choice,) = carousel.explain(carousel.Recurrent(kind, 6, 6, states=1), torch.randn(3, 2, 6))
+    assert choice.engine == "eager"
+    assert why in choice.reason
 
 
 @needs_compiler

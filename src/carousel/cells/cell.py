@@ -64,9 +64,9 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
     A new cell names its `gates` (and its `states`, if it has more than `h`) and writes `update`, in plain
     PyTorch; autograd supplies the derivative. Override the maps only where they are not the usual linear ones, and
     `shapes` to have more of them. `update` should be pure. The kernel takes it where it is elementwise over the hidden
-    units but for products with the cell's matrices, by heads too, and sums, means or maxima over the units of all or of
-    each head; any other code still runs, eagerly. A cell whose step does not fit into the three parts overrides
-    `forward`, of which the same holds.
+    units but for products with the cell's matrices, or with what is made of these alone, by heads too, sums, means or
+    maxima over the units of all or of each head, and units that change places; any other code still runs, eagerly. A
+    cell whose step does not fit into the three parts overrides `forward`, of which the same holds.
 
     Called as a module, a cell takes one step with the interface of `torch.nn.LSTMCell` and its siblings, and it is an
     `nn.RNNCellBase` as they are.

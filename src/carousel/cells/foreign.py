@@ -1,7 +1,7 @@
 """Cells of others: any module that takes one step, as a cell."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 
 import torch
@@ -13,27 +13,34 @@ MOST_STATES = 8
 
 
 class ModuleCell(Cell):
-    """A module whose `forward(x, state)` returns the new state, as `torch.nn.LSTMCell`'s does: each state (B, H), and
-    the state one tensor, or a tuple of several.
+    """A module whose `forward(x, state)` returns the new state, as `torch.nn.LSTMCell`'s does: one tensor (B, H), or a
+    tuple of several, of which the first is the output, (B, H), and the others are of any width.
 
     The whole step is the module's own: it has no gates by name, no projection, and no hidden map that could be told
-    apart, for recurrent dropout or detaching.
+    apart, for recurrent dropout or detaching. The kernel takes it as it takes other cells' steps; what is made of the
+    input alone, or of parameters alone, is done before, by torch.
 
     Args:
         module: takes one step; its parameters keep their names.
         input_size: features of x_t.
         hidden_size: units, H.
-        states: the states' names, or how many there are. If not given, the module is tried out on "meta", where nothing
-            is computed.
+        states: the states' names, or how many there are, if each has H features; or a dictionary of their names and
+            features, as {"h": 32, "clock": 1}. If not given, the module is tried out on "meta", where nothing is
+            computed, with states of H features.
 
     Raises:
         TypeError: that does not tell how many states it takes.
+        ValueError: the first state does not have H features, or another has none.
     """
 
     gates = ()
 
     def __init__(
-        self, module: nn.Module, input_size: int, hidden_size: int, states: int | Sequence[str] | None = None
+        self,
+        module: nn.Module,
+        input_size: int,
+        hidden_size: int,
+        states: int | Sequence[str] | Mapping[str, int] | None = None,
     ) -> None:
         nn.Module.__init__(self)
         self.itself = module
@@ -43,6 +50,13 @@ class ModuleCell(Cell):
             names = ("h", "c") if states < 3 else tuple(f"s{k}" for k in range(states))
             states = names[:states]
         self.states = tuple(states)
+        self.sizes = tuple(states.values()) if isinstance(states, Mapping) else (hidden_size,) * len(self.states)
+        if self.sizes[:1] != (hidden_size,) or not all(isinstance(n, int) and n > 0 for n in self.sizes):
+            raise ValueError(f"the first state is the output, of {hidden_size} features; got states={states}")
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        return self.sizes
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {}
@@ -57,7 +71,9 @@ class ModuleCell(Cell):
         return self.itself(input, hx)
 
     def extra_repr(self) -> str:
-        return ", ".join([f"{self.input_size}, {self.hidden_size}", f"states={self.states}"])
+        alike = set(self.sizes) == {self.hidden_size}
+        states = self.states if alike else dict(zip(self.states, self.sizes, strict=True))
+        return f"{self.input_size}, {self.hidden_size}, states={states}"
 
     def _count(self) -> int:
         given = [torch.empty(3, size, device="meta") for size in (self.input_size, self.hidden_size)]
@@ -65,7 +81,7 @@ class ModuleCell(Cell):
         x, h = (t.to(dtypes[0]) if dtypes else t for t in given)
         for count in range(1, MOST_STATES + 1):
             try:
-                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                with torch.no_grad(), torch.device("meta"), torch.random.fork_rng(devices=[]):
                     new = copy.deepcopy(self.itself).to("meta")(x, h if count == 1 else (h,) * count)
             except Exception:  # whatever the module's own code raises
                 continue
@@ -76,7 +92,8 @@ class ModuleCell(Cell):
         kind, sizes = type(self.itself).__name__, f"{self.input_size} features and {self.hidden_size} units"
         raise TypeError(
             f"{kind}.forward(x, state) does not return states like those that it is given, with {sizes}; if it does, "
-            "say how many there are: states=2, or their names"
+            "say how many there are: states=2, or their names, or their features if these differ: "
+            'states={"h": 8, "clock": 1}'
         )
 
 

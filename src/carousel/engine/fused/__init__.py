@@ -49,7 +49,7 @@ def _plan(cell: Cell, kinds: Kinds, dtype: torch.dtype, values: tuple) -> tuple[
         tensors = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
         numbers: dict[int, int] = {}
         _tensors[cell] = tuple((name, t.shape, numbers.setdefault(id(t), len(numbers))) for name, t in tensors)
-    key = (type(cell), _tensors[cell], dtype, kinds, values)
+    key = (tuple(map(type, cell.modules())), _tensors[cell], dtype, kinds, values)
     if key not in _plans:
         known = _values.setdefault(cell, [])
         if values not in known:

@@ -3,10 +3,12 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
 from torch.utils import _pytree as pytree
 
 from .graph import ACROSS, Graph, Phases, Unsupported
+from .labels import units_of
+from .once import has_functions_of_its_own, in_place
+from .products import Matrix
 
 NEUTRAL, EARLY, LATE = range(3)
 LINEAR = {F.linear: True, torch.matmul: False, Tensor.matmul: False, Tensor.__matmul__: False, torch.mm: False}
@@ -47,24 +49,42 @@ class Early:
         """The tensors that consist of such leaves."""
         self.ages: list[int] = []
 
-    def called(self, func, types, args: tuple, kwargs: dict):
+    def called(self, func, args: tuple, kwargs: dict):
         """A function of torch's, as `Tensor.__torch_function__` is asked for it."""
         with torch._C.DisableTorchFunctionSubclass():
-            given = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, self.traced)]
+            given = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, (self.traced, Matrix))]
             ages = [self.age(t) for t in given]
+            if not any(ages):
+                return self._without_gradients(self.of_parameters(func, args, kwargs), given)
+            args, kwargs = pytree.tree_map_only(Tensor, self.settled, (args, kwargs))
             if LATE in ages and EARLY in ages and func.__name__ not in WHOLE:
+                if in_place(func) and self.age(args[0]) == EARLY:
+                    if args[0].shares_memory:
+                        raise Unsupported(f"it uses {func.__name__} in place on a part of a tensor")
+                    made = self._enter(args[0]).clone()  # the leaf itself is nothing to write to
+                    func(made, *pytree.tree_map_only(self.traced, self._enter, args[1:]), **kwargs)
+                    return args[0].detach_().copy_(made)
                 args, kwargs = pytree.tree_map_only(self.traced, self._enter, (args, kwargs))
         if func.__name__ in WHOLE and LATE in ages:
             return WHOLE[func.__name__](*args, **kwargs)
         if func in LINEAR and not kwargs and (apart := self._taken_apart(func, *args)) is not None:
             return apart
         with torch._C.DisableTorchFunctionSubclass():
-            result = Tensor.__torch_function__.__func__(self.traced, func, types, args, kwargs)
-            if LATE not in ages and any(t.requires_grad for t in given):
-                for made in pytree.tree_leaves(result):
-                    if isinstance(made, self.traced) and made.is_floating_point() and not made.requires_grad:
-                        made.label = self._mapped(made.label, self._detached)
-            return result
+            try:
+                result = func(*args, **kwargs)
+            except Unsupported:
+                if (others := self.as_parameters(args, kwargs)) is None:
+                    raise
+                result = func(*others[0], **others[1])
+            return result if LATE in ages else self._without_gradients(result, given)
+
+    def _without_gradients(self, result, given: list):
+        """A result, of which the labels say so if no gradient goes back through it."""
+        if any(t.requires_grad for t in given):
+            for made in pytree.tree_leaves(result):
+                if isinstance(made, self.traced) and made.is_floating_point() and not made.requires_grad:
+                    made.label = self._mapped(made.label, self._detached)
+        return result
 
     def _reads(self, expression: int) -> bool:
         """Whether it is more than constants."""
@@ -75,6 +95,8 @@ class Early:
         return self.graph.add("detach", expression, width=self.graph.widths[expression]) if reads else expression
 
     def age(self, tensor) -> int:
+        if isinstance(tensor, Matrix):
+            return NEUTRAL
         for number in range(len(self.ages), len(self.graph.nodes)):
             op, args = self.graph.nodes[number]
             if op == "leaf":
@@ -91,18 +113,19 @@ class Early:
     def _enter(self, tensor):
         if self.age(tensor) != EARLY:
             return tensor
-        if not hasattr(tensor, "as_input"):
-            if _has_functions_of_its_own(tensor):
+        if tensor.as_input is None or tensor.as_input[0] is not tensor.label:
+            if has_functions_of_its_own(tensor):
                 raise Unsupported("it has a derivative of its own in what it makes of the input")
             if tensor.dtype is torch.int64:
                 raise Unsupported("it makes integers of the input")
             label = self._mapped(self._number(tensor), self._input)
             if tensor.dtype is torch.bool:
-                tensor.as_input = self.traced(self._combine("ne", [label, self.label(0)]), torch.bool)
+                entered = self.traced(self._combine("ne", [label, self.label(0)]), torch.bool)
             else:
-                tensor.as_input = self.traced(label, self.dtype).requires_grad_()
-                self.entered.append(tensor.as_input)
-        return tensor.as_input
+                entered = self.traced(label, self.dtype).requires_grad_()
+                self.entered.append(entered)
+            tensor.as_input = tensor.label, entered
+        return tensor.as_input[1]
 
     def _input(self, expression: int) -> int:
         if not self._reads(expression):
@@ -139,22 +162,18 @@ class Early:
             for e in here[0].unique().tolist():
                 if self.graph.nodes[e].op != "leaf":
                     continue
-                numbers, unit, right = label[0][here[0] == e], label[1][here[0] == e], here[1][here[0] == e]
+                arriving, right, width = label[:, here[0] == e], here[1][here[0] == e], self.graph.widths[e]
+                order = right[:width].argsort()
+                ordered = units_of(width)[order.argsort()]
+                if width > 1 and torch.equal(right, ordered.repeat(len(right) // width)):
+                    arriving = self.vector_of(arriving.view(3, -1, width)[..., order]).flatten(1)
+                    right = right.view(-1, width)[:, order].flatten()
+                numbers, unit, _ = arriving
                 if not (numbers == numbers[0]).all() or not ((unit == right) | (unit == -1)).all():
                     raise Unsupported("it does not treat all hidden units alike")
                 found[self.graph.nodes[e].args[1]].append(numbers[0].item())
         zero = self.graph.const(0)
         return [self._folded("sum", [n for n in numbers if n != zero]) for numbers in found]
-
-
-def _has_functions_of_its_own(tensor: Tensor) -> bool:
-    seen, stack = set(), [tensor.grad_fn]
-    while stack:
-        function = stack.pop()
-        if function is not None and function not in seen:
-            seen.add(function)
-            stack += [f for f, _ in function.next_functions]
-    return any(isinstance(function, BackwardCFunction) for function in seen)
 
 
 def overloads(step: Phases) -> dict[int, tuple]:
@@ -198,6 +217,10 @@ def _evaluated(
         made = given[0].unflatten(-1, (args[1], -1))
         made = (made.sum(-1, keepdim=True) if op == "sum" else made.amax(-1, keepdim=True)).expand_as(made).flatten(-2)
         return {number: made if args[1] > 1 else made[..., :1]}
+    if op == "gather":
+        parts = zip(args[0], given, strict=True)
+        wide = [torch.as_tensor(v, dtype=x.dtype).expand(*x.shape[:-1], graph.widths[n]) for n, v in parts]
+        return {number: torch.cat(wide, -1)[..., list(args[1])]}
     if op in ("float", "detach"):
         return {number: given[0].to(x.dtype) if op == "float" else given[0].detach()}
     return {number: _call(*function, given, x)}

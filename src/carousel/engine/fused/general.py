@@ -15,7 +15,7 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
 
     Raises:
         Unsupported: it cannot be expressed.
-        AsMatrix: a parameter is to be left as a matrix.
+        Other: a parameter is to be taken for what it is.
     """
     sizes = cell.state_sizes
     own = {name: tracer.own(name, t, cell.hidden_size) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
@@ -34,12 +34,13 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         lent.__dict__.pop("_checked", None)
         if [tuple(s.shape) for s in made] != [tuple(s.shape) for s in state]:
             raise Unsupported(f"it makes {[list(s.shape[1:]) for s in made]} of states {[list(sizes)]}")
-        refuse_writes(cell, lent, labels)
+        refuse_writes(cell, lent, own, labels)
         new = masks.after(begun, made, 0)
 
         tracer.backward = True
+        own |= tracer.computed
         learnt = {name: t for name, t in own.items() if isinstance(t, Traced) and t.requires_grad}
-        calls = [call for call in tracer.calls if call.result.requires_grad]
+        calls = [call for call in tracer.calls if not isinstance(call.result, Tensor) or call.result.requires_grad]
         entered = [] if not whole else tracer.entered
         wanted = [row, *state, *learnt.values(), *entered, *(call.result for call in calls)]
         found = iter(tracer.gradients(new, wanted, d_new))
@@ -70,6 +71,8 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         gradient = d_learnt[list(learnt).index(name)] if name in learnt else None
         flat = None if gradient is None else Traced(gradient.label.reshape(3, -1), gradient.dtype)
         d_own.append(tracer.expressions(flat, units, own[name].numel() // units)[block])
+    early = _names(graph, graph.reach([inputs[j] for j in sorted(read)])) if whole else ()
+    matrices = _matrices(graph, reached, outers)
     return Phases(
         graph,
         inputs=inputs,
@@ -81,9 +84,10 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         own=used,
         d_own=tuple(d_own),
         outers=tuple(outers),
-        matrices=_matrices(graph, reached, outers),
-        early=_names(graph, graph.reach([inputs[j] for j in sorted(read)])) if whole else (),
+        matrices=matrices,
+        early=early,
         gates=tracer.shown(gates, cell.hidden_size, graph.reach(roots)),
+        once=tracer.once({name for name, *_ in used}.union(matrices, early)),
     )
 
 

@@ -9,10 +9,11 @@ class Unsupported(Exception):
     """A step that cannot be expressed, and why."""
 
 
-ACROSS = ("product", "sum", "amax")
+ACROSS = ("product", "sum", "amax", "gather")
 """Operations whose results read many units of their operands. Their arguments are (operands, what): of a product the
 heads, the rows of each, and of each operand's matrix `(name, offset, row stride, column stride, head stride, columns)`,
-in numbers of the parameter's; of a reduction into how many segments the units fall, each reduced by itself."""
+in numbers of the parameter's; of a reduction into how many segments the units fall, each reduced by itself; of a
+"gather" for each unit where it stands in the operands, one after the other."""
 
 
 class Node(NamedTuple):
@@ -100,6 +101,8 @@ class Phases:
     """Those that take part in what is done for all steps at once."""
     gates: tuple[tuple[str, int], ...] | None
     """What the step shows, by name; None if not all of it is H numbers for each sequence, of what the state is made."""
+    once: tuple = ()
+    """What is made of parameters and buffers alone, and counts as one of them above: of each a name and a call."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from . import build
 from .cpu import Kernel
 from .graph import Step, Unsupported
 
-INPUT_MAP, HIDDEN_MAP, PROJECTION = ("weight_ih", "bias_ih"), ("weight_hh", "bias_hh"), ("weight_hr",)
+INPUT_MAP = {"weight_ih": "w_x", "bias_ih": "b_x"}
+HIDDEN_MAP = {"weight_hh": "w_h", "bias_hh": "b_h"}
+PROJECTION = {"weight_hr": "w_r"}
+"""A cell's parameters, and what the kernel calls them."""
 
 team = 0
 """Threads that share the hidden units of the same sequences; 0 leaves it to the kernel."""
@@ -70,7 +73,7 @@ class Fused:
         """Make the kernel, and say what of the cell's it reads; return what it depends on."""
         self.kernel = self.emit()
         self.maps_input = step.maps_input
-        self.maps = INPUT_MAP * self.maps_input + HIDDEN_MAP * bool(step.d_uh) + PROJECTION
+        self.maps = (INPUT_MAP if self.maps_input else {}) | (HIDDEN_MAP if step.d_uh else {}) | PROJECTION
         self.own = step.own
         there = [name for name in self.maps if cell._parameters.get(name) is not None]
         self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.own)]))
@@ -99,7 +102,7 @@ class Fused:
         shapes = [(name, tensors[name], shape) for name, shape in self.shapes.items()]
         shapes += [("the state", s, (x.size(1), n)) for s, n in zip(state, self.state_sizes, strict=True)]
         for name, tensor, shape in shapes:
-            if tensor.dtype != x.dtype:
+            if tensor.is_floating_point() and tensor.dtype != x.dtype:
                 return f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
             if tensor.shape != shape:
                 return f"{name} has shape {list(tensor.shape)}, not {list(shape)}"
@@ -135,7 +138,7 @@ class Fused:
         given, places = self.listed(masks, x.size(1)), x.shape[:2]
         out, *last, _ = _results(self.key, x, state, weights, given, False, 0)
         kept = x.new_empty(*places, self.recorder.kept)
-        self.call("record", x, state, weights, given, out, kept, *last)
+        self.call("record", x, state, weights, given, out=out, saved=kept, last=last)
         gates, H = [name for name, _ in self.step.gates], self.hidden_size
         pairs = zip(self.recorder.unpack(kept), [*[H] * len(gates), *self.state_sizes[1:]], strict=True)
         found = [part.expand(*places, size).contiguous() for part, size in pairs]
@@ -186,13 +189,13 @@ class Fused:
 
     def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
         """Fill in the gradients; what is empty is not wanted."""
-        maps = [d_weights.get(name) if name in self.maps else None for name in INPUT_MAP + HIDDEN_MAP + PROJECTION]
         read = {name for name, _ in self.own}
         like = {n: t for n, t in zip(self.names, weights, strict=True) if n in read and d_weights[n].numel()}
         rows = x.new_empty(len(self.own) if like else 0, self.hidden_size)
-        d_input = (d_x, None) if self.maps_input else (None, d_x)
-        results = (out, saved, *arriving, *d_input, *maps, rows, *d_state, norms)
-        self.call("backward", x, state, weights, masks, *results)
+        found = {f"d_{called}": d_weights.get(name) for name, called in self.maps.items()}
+        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_own": rows, "d_state": d_state, "norms": norms}
+        d_out, *d_last = (d.contiguous() for d in arriving)
+        self.call("backward", x, state, weights, masks, out=out, saved=saved, d_out=d_out, d_last=d_last, **found)
         for name, d in self.own_gradients(rows, like).items() if like else ():
             d_weights[name] = d_weights[name] + d if name in self.maps else d  # `update` may read a map's bias, too
 
@@ -209,34 +212,28 @@ class Fused:
                 part.copy_(row if part.numel() == row.numel() else row.sum())
         return gradients
 
-    def call(self, which: str, x: Tensor, state, weights, masks, *results: Tensor | None) -> None:
-        """Call the C function of a pass; the tensors are in the order in which it takes them."""
+    def call(self, which: str, x: Tensor, state, weights, masks, **results) -> None:
+        """Call the C function of a pass, with results by the names of its signature."""
         tensors = dict(zip(self.names, weights, strict=True))
         x = x if self.maps_input and x.stride(-1) == 1 else x.contiguous()
         own = [self.blocks(tensors[name])[block].expand(self.hidden_size) for name, block in self.own]
-        arguments = [
-            *((x, None) if self.maps_input else (None, x)),
-            *(tensors.get(name) if name in self.maps else None for name in INPUT_MAP + HIDDEN_MAP + PROJECTION),
-            torch.stack(own) if own else None,
-            *state,
-            *self.in_slots(masks),
-            *results,
-        ]
-        sizes = [
-            *x.shape,
-            self.hidden_size,
-            self.state_sizes[0],
-            *x.stride()[:2],
-            torch.get_num_threads(),
-        ]
-        self.hand_over(which, sizes, [t if t is x or t is None else t.contiguous() for t in arguments])
+        values = {called: tensors[name].contiguous() for name, called in self.maps.items() if name in tensors}
+        values |= {"x" if self.maps_input else "wx": x, "own": torch.stack(own) if own else None}
+        values |= {"I": x.size(2), "H": self.hidden_size, "P": self.state_sizes[0]}
+        values["x_t"], values["x_b"], _ = x.stride()
+        self.hand_over(which, x, state, masks, values | results)
 
-    def hand_over(self, which: str, sizes: list[int], arguments: list[Tensor | None]) -> None:
-        """Call it with plain numbers and pointers."""
-        pointers = [None if t is None or t.numel() == 0 else t.data_ptr() for t in arguments]
-        sizes = [*sizes, team, openmp]
-        function = self.libraries[which]["backward" if which == "backward" else "forward"]
-        if function((ctypes.c_long * len(sizes))(*sizes), (ctypes.c_void_p * len(pointers))(*pointers)):
+    def hand_over(self, which: str, x: Tensor, state, masks, values: dict) -> None:
+        """Call it with these and what every kernel takes."""
+        (steps, batch, _), given = x.shape, self.in_slots(masks)
+        reset, detach_gates, detach_carousel, recurrent, *share = [m if m is None else m.contiguous() for m in given]
+        values |= {
+            **{"T": steps, "B": batch, "threads": torch.get_num_threads(), "team": team, "openmp": int(openmp)},
+            **{"state": [s.contiguous() for s in state], "share": share, "recurrent": recurrent},
+            **{"reset": reset, "detach_gates": detach_gates, "detach_carousel": detach_carousel},
+        }
+        which, library = "backward" if which == "backward" else "forward", self.libraries[which]
+        if library[which](ctypes.byref(self.kernel.signatures[which].fill(values))):
             raise MemoryError("no memory for the kernel's buffers")
 
 
@@ -266,7 +263,7 @@ def forward(
     """The output (T, B, H), the last states (B, H), and what the adjoint needs: nothing, unless it is to be saved.
     `watch` is for the backward pass."""
     out, *last, saved = results = _results(key, x, state, weights, masks, save, watch)
-    KERNELS[key].call("forward", x, state, weights, masks, out, saved, *last)
+    KERNELS[key].call("forward", x, state, weights, masks, out=out, saved=saved, last=last)
     return results
 
 

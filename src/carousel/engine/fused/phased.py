@@ -12,6 +12,7 @@ from ..eager import Kinds, Loop
 from .cpu import PhasedKernel
 from .early import evaluate, overloads
 from .graph import Phases
+from .once import compute, names_in
 from .op import Fused
 
 INPUT = "the input itself"
@@ -20,14 +21,15 @@ INPUT = "the input itself"
 
 class FusedPhases(Fused):
     """As `Fused`, for any step. A kernel reads what the step takes of its input; what is made of that alone is done by
-    torch before, for all steps at once."""
+    torch before, for all steps at once, and so is what is made of parameters alone."""
 
     def prepare(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Phases) -> tuple:
         self.whole = type(cell).forward is not Cell.forward
         self.kernel = self.emit()
-        own = tuple(self.kernel.names)
-        self.maps_input, self.maps, self.own = False, (), step.own
-        self.elsewhere = tuple(name for name in step.early if name not in own) + (INPUT,) * self.whole
+        own, made = tuple(self.kernel.names), dict(step.once)
+        self.maps_input, self.maps, self.own = False, {}, step.own
+        elsewhere = dict.fromkeys([*step.early, *(name for call in made.values() for name in names_in(call))])
+        self.elsewhere = tuple(n for n in elsewhere if n not in own and n not in made) + (INPUT,) * self.whole
         self.names = own + self.elsewhere
         self.features, self.functions = sum(step.sizes), overloads(step)
         return self.kernel.sources, step
@@ -38,6 +40,7 @@ class FusedPhases(Fused):
         return PhasedKernel(step, self.dtype, self.state_sizes, share, list(own), keep)
 
     def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        tensors = compute(self.step.once, tensors)
         if not self.whole:
             return super().reads(cell, x, tensors)
         given = tensors | {INPUT: x}
@@ -51,13 +54,14 @@ class FusedPhases(Fused):
         out, last, _ = Loop(lend(self.cell, idle | given))(given[INPUT], tuple(state), self.masks(masks), norms=norms)
         return [out, *last]
 
-    def call(self, which: str, x: Tensor, state, weights, masks, *results: Tensor | None) -> None:
+    def call(self, which: str, x: Tensor, state, weights, masks, **results) -> None:
         tensors = dict(zip(self.names, weights, strict=True))
-        given = [x, *(tensors[name] for name in self.kernel.names), *state, *self.in_slots(masks)]
-        dense = [None if t is None else t.contiguous() for t in given]
-        self.hand_over(which, [*x.shape[:2], torch.get_num_threads()], [*dense, *results])
+        values = {"x": x.contiguous(), "weights": [tensors[name].contiguous() for name in self.kernel.names]}
+        self.hand_over(which, x, state, masks, values | results)
 
     def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
         """Fill in the gradients; what is empty is not wanted."""
-        found, arriving = [d_weights[name].zero_() for name in self.kernel.names], [d.contiguous() for d in arriving]
-        self.call("backward", x, state, weights, masks, out, saved, *arriving, d_x, *found, *d_state, norms)
+        found = {"d_x": d_x, "d_weights": [d_weights[name].zero_() for name in self.kernel.names]}
+        found |= {"d_state": d_state, "norms": norms}
+        d_out, *d_last = (d.contiguous() for d in arriving)
+        self.call("backward", x, state, weights, masks, out=out, saved=saved, d_out=d_out, d_last=d_last, **found)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .graph import Outer, Unsupported
 from .labels import segments_of, units_of
@@ -42,8 +44,11 @@ DECOMPOSED = {
 """Reductions as others, where torch's own decompositions end in operations of another kind."""
 
 
-class AsMatrix(Exception):
-    """A parameter that was taken for numbers of the units has turned out to be a matrix; `args` has its name."""
+MATRIX, UNITS = "a matrix", "unit by unit"
+
+
+class Other(Exception):
+    """A parameter has turned out to be of another form than it was taken for; `args` has its name and that form."""
 
 
 class Matrix(Tensor):
@@ -55,7 +60,15 @@ class Matrix(Tensor):
         made.parameter, made.index = name, index
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    known_as: str | None = None
+    """As of a `Traced`."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        mode = _get_current_dispatch_mode()
+        if getattr(mode, "across", False) and not mode.backward:
+            return mode.called(func, args, kwargs or {})
+        return torch._C._disabled_torch_function_impl(func, types, args, kwargs or {})
 
     def __repr__(self, *, tensor_contents=None) -> str:
         return f"Matrix({self.parameter})"
@@ -69,11 +82,13 @@ class Call(NamedTuple):
     """A product in the forward pass: its result, how to lay out a gradient of that as it is read here, and the rest of
     an `Outer` but for the gradients, of which the blocks have so many rows each."""
 
-    result: Tensor
+    result: Tensor | GradientEdge
     arranged: object
     heads: int
     operands: tuple[tuple[int, int], ...]
     blocks: tuple[tuple[int, tuple], ...]
+    factor: float = 1.0
+    """By which the product is multiplied in the result."""
 
 
 class Affine(NamedTuple):
@@ -109,11 +124,15 @@ class Across:
     def product(self, func, args: tuple, kwargs: dict):
         op = func.overloadpacket.__name__
         bias, a, b = (None, *args[:2]) if op in ("mm", "bmm", "mv") else args[:3]
+        if self.alone:
+            raise Unsupported("it multiplies parameters by each other")
         if op == "mv":
             return self._of_vector(a, b)
         for t in (a, b):
             if not isinstance(t, Matrix) and self._is_own(t):
-                raise AsMatrix(self._own_name(t))
+                raise Other(self._own_name(t), MATRIX)
+        if isinstance(bias, Matrix):
+            raise Other(bias.parameter, UNITS)
         if isinstance(a, Matrix) == isinstance(b, Matrix):
             what = "two matrices by each other" if isinstance(a, Matrix) else "by what is no parameter of the cell"
             raise Unsupported(f"it multiplies {what}")
@@ -139,7 +158,8 @@ class Across:
         result = self.traced(made, self.dtype)
         if not self.backward:
             order = call[0]
-            self.calls.append(Call(result, lambda label: order(arranged(label)), *call[1:]))
+            factor = 1.0 if bias is None else float(kwargs.get("alpha", 1))
+            self.calls.append(Call(result, lambda label: order(arranged(label)), *call[1:], factor))
         return result
 
     def _of_vector(self, a, b):
@@ -155,6 +175,13 @@ class Across:
             self.calls.append(call._replace(result=result, arranged=lambda label: call.arranged(label.unsqueeze(-1))))
         return result
 
+    def keep_result(self, tensor: Tensor) -> None:
+        """Before a tensor is written to: if it is a product, the gradient of that is that of what it was."""
+        for k in [k for k, call in enumerate(self.calls) if call.result is tensor]:
+            call = self.calls.pop(k)
+            if tensor.requires_grad:
+                self.calls.insert(k, call._replace(result=get_gradient_edge(tensor)))
+
     def _product(self, label: Tensor, index: Tensor, name: str, flat: bool):
         """(3, n, rows, columns) and (n, columns, columns of the result) to (3, n, rows, columns of the result)."""
         firsts = index[:, 0, 0].tolist()
@@ -169,7 +196,7 @@ class Across:
             return label.reshape(3, n, -1, label.size(-1))
 
         place = Affine.of(name, index[[firsts.index(h) for h in heads]])
-        operands, lengths, sequence = self._runs(by_heads(label))
+        operands, lengths, sequence = self.runs(by_heads(label))
         size = index.size(-1)
         key = (n, columns, size, *place)
         known = self.layouts.get((n, size, columns, name, place.offset, place.column, place.row, place.head))
@@ -193,35 +220,15 @@ class Across:
         made = torch.cat(parts, -1).view(3, len(order), rows, size)[:, torch.tensor(order).argsort()]
         return made, (by_heads, n, operands, tuple(blocks))
 
-    def _runs(self, label: Tensor) -> tuple[tuple, list[int], Tensor]:
-        """(3, heads, rows, columns) to the expressions along the columns, each with its units; for how many columns of
-        a head each stands; and the sequences of the rows."""
-        expression, unit, sequence = label
-        heads, _, columns = expression.shape
-        rows = sequence.amax(-1)
-        if not (expression == expression[:1, :1]).all() or not (unit == unit[:, :1]).all():
-            raise Unsupported("it multiplies different expressions by one matrix")
-        if ((sequence != rows.unsqueeze(-1)) & (sequence != -1)).any():
-            raise Unsupported("it mixes the sequences of a batch other than by the hidden map")
-        e, u = expression[0, 0].tolist(), unit[:, 0]
-        first = u[0].tolist()
-        starts = [k for k in range(columns) if k == 0 or e[k] != e[k - 1] or first[k] != first[k - 1] + (first[k] >= 0)]
-        operands, lengths = [], []
-        for at, end in zip(starts, [*starts[1:], columns], strict=True):
-            width, part = (end - at) * heads, u[:, at:end]
-            if not ((part == -1).all() or (part == units_of(width).view(heads, -1)).all()):
-                raise Unsupported("it multiplies a part of the units by a matrix")
-            operands.append((e[at], width))
-            lengths.append(end - at)
-        return tuple(operands), lengths, rows
-
     def outer(self, call: Call, gradient: Tensor | None) -> Outer | None:
         """What a product's matrices get, from the gradient of its result."""
         if gradient is None:
             return None
         label, at, found = call.arranged(self.label(gradient)), 0, []
+        if call.factor != 1:
+            label = self._combine("mul", [label, self.label(call.factor)])
         for length, weights in call.blocks:
-            ((expression, _),), _, _ = self._runs(label[..., at : at + length])
+            expression = self.run(label[..., at : at + length])
             if self.graph.nodes[expression] != self.graph.nodes[self.graph.const(0)]:
                 found.append((expression, length, weights))
             at += length

@@ -15,7 +15,7 @@ from ...cells.cell import Cell, lend
 from ..eager import Kinds
 from .general import masks_of, trace_phases
 from .graph import Node, Phases, Step, Unsupported
-from .products import AsMatrix
+from .products import Other
 from .tracer import Traced, Tracer
 from .written import refuse_writes
 
@@ -43,18 +43,19 @@ def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[s
             if kind.forward is Cell.forward and kind.step is Cell.step and kind.project is Cell.project:
                 with contextlib.suppress(Exception):
                     return _twice(lambda batch: _trace(cell, kinds, Tracer(vocabulary, dtype, batch)))
-            matrices: set[str] = set()
+            forms: dict[str, str] = {}
             while True:
                 try:
                     return _twice(
                         lambda batch: trace_phases(
-                            cell, kinds, Tracer(vocabulary, dtype, batch, cell.hidden_size, matrices)
+                            cell, kinds, Tracer(vocabulary, dtype, batch, cell.hidden_size, forms)
                         )
                     )
-                except AsMatrix as found:
-                    if found.args[0] in matrices:
-                        raise Unsupported(f"it uses {found.args[0]} as a matrix and unit by unit") from None
-                    matrices.add(found.args[0])
+                except Other as found:
+                    name, form = found.args
+                    if name in forms:
+                        raise Unsupported(f"it uses {name} as a matrix and unit by unit") from None
+                    forms[name] = form
     except Unsupported as error:
         raise Unsupported(f"{error}{_where(error)}") from error
     except Exception as error:  # whatever the cell's own code raises
@@ -103,7 +104,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         returned = lent.update(mapped, lent.hidden_map(seen), held)
         lent.check_update(returned, held)
         made, gates = returned
-        refuse_writes(cell, lent, labels)
+        refuse_writes(cell, lent, own, labels)
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
         new = (made[0] if cell.proj_size else moved[0], *moved[1:])
 

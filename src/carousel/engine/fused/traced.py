@@ -14,6 +14,10 @@ class Traced(Tensor):
 
     product: tuple | None = None
     """The matrix and the bias of the one product that a step may have, and its result."""
+    known_as: str | None = None
+    """The name of the parameter that it is, or of the result of functions of parameters alone."""
+    as_input: tuple | None = None
+    """If it is made of the input alone and has met the state: its label then, and what it entered as."""
 
     @staticmethod
     def __new__(cls, label: Tensor, dtype: torch.dtype, view: bool = False) -> "Traced":
@@ -32,7 +36,7 @@ class Traced(Tensor):
                 return result
         mode = _get_current_dispatch_mode()
         if getattr(mode, "across", False) and not mode.backward:
-            return mode.called(func, types, args, kwargs or {})
+            return mode.called(func, args, kwargs or {})
         return super().__torch_function__(func, types, args, kwargs or {})
 
     @classmethod

@@ -7,17 +7,19 @@ to these labels themselves. Autograd runs through such tensors as through any. N
 
 import contextlib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .early import Early
+from .gather import Gathers
 from .graph import Graph, Unsupported
 from .labels import holds, units_of
-from .products import DECOMPOSED, PRODUCTS, REDUCTIONS, Across, Matrix
+from .once import Once
+from .products import DECOMPOSED, PRODUCTS, REDUCTIONS, UNITS, Across, Matrix, Other
 from .traced import Traced
 
 MOVES = {
@@ -35,11 +37,12 @@ MOVES = {
         "detach",
         "repeat",
         "flip",
+        "roll",
         "lift_fresh",
     ),
 }
 """Operations that move elements about and do nothing to them."""
-COPIES = {"cat", "stack", "clone", "repeat", "flip", "unsafe_split", "unsafe_split_with_sizes"}
+COPIES = {"cat", "stack", "clone", "repeat", "flip", "roll", "unsafe_split", "unsafe_split_with_sizes"}
 """Of these, the ones whose result is no view."""
 FILLS = dict.fromkeys(("zeros", "zeros_like", "new_zeros", "zero", "_efficientzerotensor"), 0)
 FILLS |= dict.fromkeys(("ones", "ones_like", "new_ones"), 1)
@@ -51,7 +54,7 @@ OF_INTEGERS = {"add", "sub", "rsub", "mul", "neg", "abs", "sign", "maximum", "mi
 """What floating-point numbers do as integers do, if these are small."""
 
 
-class Tracer(Across, Early, TorchDispatchMode):
+class Tracer(Across, Early, Gathers, Once, TorchDispatchMode):
     """Writes down the operations on traced tensors of `dtype`: those of the `vocabulary` as they are, and of the rest
     those that torch can decompose."""
 
@@ -63,15 +66,16 @@ class Tracer(Across, Early, TorchDispatchMode):
         dtype: torch.dtype,
         batch: int,
         units: int = 0,
-        matrices: Collection[str] = (),
+        forms: Mapping[str, str] | None = None,
     ) -> None:
-        """With the `units` of a hidden vector, products and reductions are written down as well; `matrices` are the
-        parameters of few elements that are taken for matrices, as those of many are."""
+        """With the `units` of a hidden vector, products and reductions are written down as well; `forms` are those of
+        parameters that do not have the one that their size suggests."""
         super().__init__()
         self.graph, self.vocabulary, self.dtype, self.batch = Graph(), frozenset(vocabulary), dtype, batch
-        self.backward, self.across, self.matrices = False, units > 0, matrices
+        self.backward, self.across, self.forms = False, units > 0, forms or {}
         self.start(units)
         self.start_early()
+        self.start_once()
 
     def leaf(self, *name, units: int, dtype: torch.dtype | None = None) -> Traced:
         """(batch, units), one expression for all; with one unit, the same for each unit that it meets."""
@@ -86,26 +90,6 @@ class Tracer(Across, Early, TorchDispatchMode):
         parts = [self.leaf(name, k, units=units).label for k in range(blocks)]
         none = torch.empty(3, self.batch, 0, dtype=torch.long)
         return Traced(torch.cat([none, *parts], -1), self.dtype)
-
-    def own(self, name: str, tensor: Tensor, units: int) -> Tensor:
-        """A parameter or buffer of the cell: blocks of `units` elements, or one element for all units. A larger one
-        and one of integers or truth values stay as they are: no elementwise operation can read them."""
-        blocks = max(1, tensor.numel() // units)
-        if self.across and tensor.is_floating_point():
-            if tensor.dim() > 1 and (name in self.matrices or tensor.numel() != blocks * units or blocks > 64):
-                index = torch.arange(tensor.numel()).view(tensor.shape)
-                return Matrix(name, index, self.dtype).requires_grad_()
-            if tensor.dim() == 1 and tensor.numel() % units:  # such as the bias of another product than the hidden map
-                blocks, units = 1, tensor.numel()
-        if tensor.numel() not in (1, blocks * units) or blocks > 64 or not tensor.is_floating_point():
-            return tensor
-        width = tensor.numel() // blocks
-        what = (width,) if self.across else ()
-        leaves = [self.graph.add("leaf", "own", name, k, *what, width=width) for k in range(blocks)]
-        label = torch.full((3, tensor.numel()), -1)
-        label[0] = torch.tensor(leaves).repeat_interleave(width)
-        label[1] = units_of(width).repeat(blocks)
-        return Traced(label.view(3, *tensor.shape), self.dtype).requires_grad_(isinstance(tensor, nn.Parameter))
 
     def constant(self, value: float, shape=(), dtype: torch.dtype | None = None) -> Traced:
         dtype = dtype or self.dtype
@@ -129,6 +113,8 @@ class Tracer(Across, Early, TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, func.overloadpacket.__name__
         op = name if name.startswith("_") else name.rstrip("_")
+        if self.computing:
+            return self.on_meta_alone(func, args, kwargs)
         if op in FILLS:
             return self._fill(func, args, kwargs)
         given = pytree.tree_leaves((args, kwargs))
@@ -140,6 +126,8 @@ class Tracer(Across, Early, TorchDispatchMode):
             return func(*args, **kwargs)
         if op in MOVES:
             return self._move(func, args, kwargs)
+        if name == "copy_" and isinstance(args[1], Traced) and args[0].dtype == args[1].dtype:
+            return self._write(func, args[0], args[1].label)
         if op in ("slice_backward", "select_backward"):
             return self._part(func, *args)
         if op in ("_to_copy", "convert_element_type"):
@@ -181,8 +169,14 @@ class Tracer(Across, Early, TorchDispatchMode):
             return self.product(func, args, kwargs)
         names = {t.parameter for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Matrix)}
         (name, *more) = sorted(names)
+        if not args[0].is_floating_point():
+            raise Unsupported(f"it reads a tensor of {args[0].dtype}")
+        if op in self.vocabulary and not self.alone:
+            raise Other(name, UNITS)
         if op not in MOVES or more:
             raise Unsupported(f"it uses {func} on {name}, which it may only multiply by")
+        if any(isinstance(t, Traced) for t in pytree.tree_leaves((args, kwargs))):
+            raise Unsupported(f"it puts {name} together with others")
         args, kwargs = pytree.tree_map(lambda t: t.index if isinstance(t, Matrix) else t, (args, kwargs))
         return pytree.tree_map_only(Tensor, lambda index: Matrix(name, index, self.dtype), func(*args, **kwargs))
 
@@ -216,6 +210,7 @@ class Tracer(Across, Early, TorchDispatchMode):
     def _write(self, func, tensor: Tensor, label: Tensor) -> Tensor:
         if not isinstance(tensor, Traced) or tensor.shares_memory:
             raise Unsupported(f"it uses {func} in place on a part of a tensor")
+        self.keep_result(tensor)
         tensor.label = label.expand_as(tensor.label)
         return tensor
 
@@ -311,6 +306,8 @@ class Tracer(Across, Early, TorchDispatchMode):
             together = torch.stack(parts)
             result.append(together.amax(0))
             if ((together != result[-1]) & (together != -1) & ~holds(together, result[-1])).any():
+                if self.across and len(result) == 1 and (vectors := self.aligned(labels)):
+                    return self._combine(op, vectors)
                 raise Unsupported(f"it mixes {what} other than by the hidden map")
         if all(e.max() == e.min() for e in expressions):
             number = self.graph.add(op, *(int(e.max()) for e in expressions))
@@ -329,7 +326,10 @@ class Tracer(Across, Early, TorchDispatchMode):
         label = self.label(tensor)
         if label.size(-1) not in (1, blocks * units):
             raise Unsupported(f"it makes {label.size(-1)} features of {blocks * units}")
-        numbers, unit, _ = label.expand(*label.shape[:-1], blocks * units).reshape(3, -1, blocks, units)
+        label = label.expand(*label.shape[:-1], blocks * units).reshape(3, -1, blocks, units)
+        if self.across:
+            label = torch.stack([self.vector_of(label[:, :, k]) for k in range(blocks)], 2) if blocks else label
+        numbers, unit, _ = label
         if not (numbers == numbers[:1, :, :1]).all() or not ((unit == units_of(units)) | (unit == -1)).all():
             raise Unsupported("it does not treat all hidden units alike")
         return tuple(numbers[0, :, 0].tolist())

@@ -5,6 +5,7 @@ from math import lcm
 import torch
 from torch import Tensor
 
+from ..arguments import Argument, signatures
 from ..graph import Graph, Step
 from ..storage import choose
 from .emit import CHUNK, FLAGS, OPERATIONS, constants, cost, header, is_truth, machine, statement, template
@@ -20,7 +21,23 @@ LEAVES = {
     "d_new": "u.d_new[{0}]",
     **{name: f"u.{name}" for name in (*FLAGS, "recurrent", "d_seen", "out", "d_out")},
 }
-PASSES = ("forward", "backward")
+SIZES = (
+    Argument("I", "features of x", "long"),
+    Argument("H", "units", "long"),
+    Argument("P", "features of h: H without a projection", "long"),
+    Argument("x_t", "from one step of x to the next", "long"),
+    Argument("x_b", "from one sequence of x to the next", "long"),
+)
+READ = {
+    "x": "(T, B, I); or instead",
+    "wx": "(T, B, GX * H), the result of the input map",
+    "w_x": "(GX * H, I)",
+    "b_x": "(GX * H,)",
+    "w_h": "(GU * H, P)",
+    "b_h": "(GU * H,)",
+    "w_r": "(P, H)",
+    "own": "(OWN, H), further parameters",
+}
 
 
 class Kernel:
@@ -85,11 +102,13 @@ class Kernel:
             "U_AT": [gradients.index(d) for d in step.d_uh] or [0],
             "SHARE": share,
         }
-        text = {name: template(name) for name in ("common", "single", "outer", *PASSES)}
+        given = [*SIZES, *(Argument(name, what) for name, what in READ.items())]
+        wanted = [Argument(f"d_{name}", what, "real*") for name, what in READ.items()]
+        self.signatures = signatures(len(step.new), given, wanted)
+        text = {name: template(name) for name in ("common", "single", "outer", *self.signatures)}
         before, after = text["single"].split("// [the cell]\n")
         shared = "\n".join(
             [
-                header(dtype, lanes),
                 constants(numbers, flags, arrays),
                 text["common"],
                 before,
@@ -97,8 +116,9 @@ class Kernel:
                 after,
             ]
         )
-        self.sources = {"forward": f"{shared}\n{text['forward']}"}
-        self.sources["backward"] = f"{shared}\n{text['outer']}\n{text['backward']}"
+        heads = {name: f"{header(dtype, lanes)}\n{s.source}\n{shared}" for name, s in self.signatures.items()}
+        self.sources = {"forward": f"{heads['forward']}\n{text['forward']}"}
+        self.sources["backward"] = f"{heads['backward']}\n{text['outer']}\n{text['backward']}"
 
     def unpack(self, kept: Tensor) -> list[Tensor]:
         """What a forward pass has kept of each node, (T, B, H), from (T, B, kept)."""

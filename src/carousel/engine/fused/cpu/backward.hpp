@@ -36,26 +36,17 @@ struct Team {  // what its members share in a backward pass
   static long stride(long blocks) { return blocks * WIDTH + 16; }  // not a power of two: lines would share cache sets
 };
 
-extern "C" int backward(const long* sizes, void** pointers) try {
-  Pointers p{pointers};
-  const Problem problem(sizes, p);
+extern "C" int backward(const Arguments& given) try {
+  const Problem problem(given);
   const Problem& c = problem;
-  const real *d_out = p.take<const real>(), *d_last[STATES];
-  for (auto& d : d_last) d = p.take<const real>();
-  real *const d_x = p.take<real>(), *const d_wx = p.take<real>();
-  real *const d_w_x = p.take<real>(), *const d_b_x = p.take<real>(), *const d_w_h = p.take<real>(),
-              *const d_b_h = p.take<real>();
-  real *const d_w_r = p.take<real>(), *const d_own = p.take<real>(), *d_state[STATES];
-  for (auto& d : d_state) d = p.take<real>();
-  double* const norms = p.take<double>();
   const long T = c.T, B = c.B, H = c.H, P = c.P, I = c.I, blocks = c.blocks(), out_blocks = c.out_blocks();
   const long width = blocks * WIDTH, out_width = out_blocks * WIDTH;
   const long columns = (PROJECTED ? out_blocks : blocks) / BACKWARD,
              x_columns = (I + BACKWARD * WIDTH - 1) / (BACKWARD * WIDTH);
   constexpr long TILE = BACKWARD * WIDTH, DX = D - D_X;
-  const bool weights = d_w_x || d_w_h || d_w_r, first_state = d_state[0];
+  const bool weights = c.d_w_x || c.d_w_h || c.d_w_r, first_state = c.d_state[0];
   Buffer<real> w_h(GU ? columns * blocks * DU * WIDTH * TILE : 0),
-      w_x(d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
+      w_x(c.d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
   Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), own(OWN * width);
   Barrier everyone;
   std::vector<Barrier> meeting(c.threads);
@@ -69,7 +60,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
     if (me.member == 0 && me.team < me.teams)
       teams[me.team] = std::make_unique<Team>(c, rows, chunk, me.members, weights);
     if (GU) pack_transposed(w_h, c.w_h, H, P, blocks, GU, DU, BACKWARD, me.job(columns), [](int g) { return U_AT[g]; });
-    if (d_x)
+    if (c.d_x)
       pack_transposed(w_x, c.w_x, H, I, blocks, GX, DX, BACKWARD, me.job(x_columns),
                       [](int g) { return X_AT[g] - D_X; });
     if (PROJECTED)
@@ -89,9 +80,9 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                              INLINED { return PROJECTED ? team.carried_out + row * out_width : carried(0, row); };
       for (long row = me.share(rows).begin; row < me.share(rows).end; row++)
         for (int k = 0; k < STATES; k++)
-          if (d_last[k]) {
+          if (c.d_last[k]) {
             const long n = k ? H : P;
-            std::memcpy(k ? carried(k, row) : carried_out(row), d_last[k] + (b0 + row) * n, n * sizeof(real));
+            std::memcpy(k ? carried(k, row) : carried_out(row), c.d_last[k] + (b0 + row) * n, n * sizeof(real));
           }
       me.meet();
 
@@ -102,13 +93,13 @@ extern "C" int backward(const long* sizes, void** pointers) try {
         const bool arrived = t < 0;
         if (arrived && !first_state) break;
         doubles* const norm = team.norms + (back % 2 * me.members + me.member) * rows * STATES;
-        if (norms) std::memset((void*)norm, 0, rows * STATES * sizeof(doubles));
+        if (c.norms) std::memset((void*)norm, 0, rows * STATES * sizeof(doubles));
 
         // The gradient of the output of step t: carried, from the loss, and through the hidden map of step t + 1.
         auto gather = [&](vec through, long row, long block) INLINED {
           const long b = b0 + row, n = c.out_valid(block), at = block * WIDTH;
           vec d = load(carried_out(row) + at);
-          if (!arrived && d_out) d += load(d_out + (t * B + b) * P + at, n);
+          if (!arrived && c.d_out) d += load(c.d_out + (t * B + b) * P + at, n);
           if (GU && back > 0) {
             Unit u{};
             if (SEEN || DETACH_GATES) c.masks<true>(c, u, t + 1, b, block);
@@ -123,7 +114,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
         };
         // What the hidden map saw, for its weights' gradient.
         auto remember = [&](Unit& u, long row, long block) INLINED {
-          if (GU && d_w_h)
+          if (GU && c.d_w_h)
             store(team.seen + (place + row) * seen_step + block * WIDTH, first(seen(u), c.out_valid(block)));
         };
         auto adjoin = [&](vec d, long row, long block) INLINED {  // a step of one unit
@@ -142,7 +133,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           for (int k = 0; k < SAVED; k++) kept[k] = load(from + k * WIDTH);
           vec made;
           adjoint(u, kept, made, gradients, before, totals, d_parameters);
-          for (int k = PROJECTED; k < STATES && norms; k++) norm[row * STATES + k] += squares(first(totals[k], n));
+          for (int k = PROJECTED; k < STATES && c.norms; k++) norm[row * STATES + k] += squares(first(totals[k], n));
           if (n < WIDTH) {  // padding is to stay zero, whatever the cell makes of zeros
             UNROLL
             for (int k = 0; k < D; k++) gradients[k] = first(gradients[k], n);
@@ -155,8 +146,8 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           for (int k = 0; k < D; k++) store(to + k * WIDTH, gradients[k]);
           UNROLL
           for (int k = PROJECTED; k < STATES; k++) store(carried(k, row) + unit, before[k]);
-          for (int k = 0; k < OWN && d_own; k++) add(team.own + k * width + unit, d_parameters[k]);
-          for (int g = 0; g < GX && d_wx; g++) store(d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
+          for (int k = 0; k < OWN && c.d_own; k++) add(team.own + k * width + unit, d_parameters[k]);
+          for (int g = 0; g < GX && c.d_wx; g++) store(c.d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
           if (PROJECTED)
             store(team.full + (place + row) * full_step + unit, made);
           else
@@ -177,7 +168,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                 u.state[0] = state_before(row, block);
                 vec to_product, held;
                 d_projected(u, to_product, held);
-                if (norms) norm[row * STATES] += squares(first(to_product, c.out_valid(block)));
+                if (c.norms) norm[row * STATES] += squares(first(to_product, c.out_valid(block)));
                 store(team.d_out + (block * places + place + row) * WIDTH, first(to_product, c.out_valid(block)));
                 store(carried_out(row) + block * WIDTH, first(held, c.out_valid(block)));
                 remember(u, row, block);
@@ -194,26 +185,26 @@ extern "C" int backward(const long* sizes, void** pointers) try {
               [&](long row, long block, const vec* d) INLINED { adjoin(*d, row, block); });
         }
         const bool last = slot == chunk - 1 || t == 0;  // of its chunk
-        if (GU || PROJECTED || norms || last) me.meet();
-        if (norms && me.member == 0)
+        if (GU || PROJECTED || c.norms || last) me.meet();
+        if (c.norms && me.member == 0)
           for (long i = 0; i < rows * STATES; i++)
             for (long m = 0; m < me.members; m++)
               for (int v = 0; v < WIDTH / 2; v++)
-                norms[(t * B + b0) * STATES + i] += team.norms[(back % 2 * me.members + m) * rows * STATES + i][v];
+                c.norms[(t * B + b0) * STATES + i] += team.norms[(back % 2 * me.members + m) * rows * STATES + i][v];
 
         if (!last) continue;
         const long n = (slot + 1) * rows;
         if constexpr (GU > 0)
-          if (d_w_h)
+          if (c.d_w_h)
             add_products<DU, FORWARD>(team.w_h(), team.seen, rows * seen_step, seen_step, P, ring, D * WIDTH, panel,
                                       my_blocks, slot + 1, rows);
-        if (d_w_x)  // the ring has the last step first
+        if (c.d_w_x)  // the ring has the last step first
           add_products<DX, FORWARD>(team.w_x(), c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I,
                                     ring + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
-        if (PROJECTED && d_w_r)
+        if (PROJECTED && c.d_w_r)
           add_products<1, BACKWARD>(team.w_r(), team.full, rows * full_step, full_step, H, team.d_out, WIDTH,
                                     places * WIDTH, my_out_blocks, slot + 1, rows);
-        if (d_b_x || d_b_h)
+        if (c.d_b_x || c.d_b_h)
           for (long block = my_blocks.begin; block < my_blocks.end; block++) {
             const real* from = ring + block * panel;
             for (long i = 0; i < n;) {
@@ -226,13 +217,13 @@ extern "C" int backward(const long* sizes, void** pointers) try {
               for (int k = 0; k < D; k++) add(team.sums + (block * D + k) * WIDTH, sums[k]);
             }
           }
-        if (d_x)
+        if (c.d_x)
           for_products<BACKWARD, 1>(
               {0, x_columns}, I, me.share(n), w_x, nullptr, DX * WIDTH, blocks, panel,
               [&](long i) INLINED { return ring + (i * D + D_X) * WIDTH; },
               [&](long i, long block, const vec* d) INLINED {
                 const long step = t + slot - i / rows, b = b0 + i % rows, column = block * WIDTH;
-                store(d_x + (step * B + b) * I + column, *d, I - column);
+                store(c.d_x + (step * B + b) * I + column, *d, I - column);
               });
         me.meet();  // until all have read what the next steps will write over
         since += n;
@@ -245,9 +236,9 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       me.meet();
       for (long row = me.share(rows).begin; row < me.share(rows).end; row++)
         for (int k = 0; k < STATES; k++)
-          if (d_state[k]) {
+          if (c.d_state[k]) {
             const long size = k ? H : P;
-            std::memcpy(d_state[k] + (b0 + row) * size, k ? carried(k, row) : carried_out(row), size * sizeof(real));
+            std::memcpy(c.d_state[k] + (b0 + row) * size, k ? carried(k, row) : carried_out(row), size * sizeof(real));
           }
     }
     everyone.wait(all);
@@ -261,23 +252,23 @@ extern "C" int backward(const long* sizes, void** pointers) try {
     };
     for (long unit = me.job(H).begin; unit < me.job(H).end; unit++) {
       const long block = unit / WIDTH, v = unit % WIDTH;
-      for (int g = 0; g < GU && d_w_h; g++)
+      for (int g = 0; g < GU && c.d_w_h; g++)
         for (long k = 0; k < P; k++)
-          d_w_h[(g * H + unit) * P + k] =
+          c.d_w_h[(g * H + unit) * P + k] =
               total([&](Team& t) { return t.product(t.w_h() + ((block * P + k) * DU + U_AT[g]) * WIDTH + v); });
-      for (int g = 0; g < GX && d_w_x; g++)
+      for (int g = 0; g < GX && c.d_w_x; g++)
         for (long k = 0; k < I; k++)
-          d_w_x[(g * H + unit) * I + k] =
+          c.d_w_x[(g * H + unit) * I + k] =
               total([&](Team& t) { return t.product(t.w_x() + ((block * I + k) * DX + X_AT[g] - D_X) * WIDTH + v); });
       auto sum = [&](int k) { return total([&](Team& t) { return t.sums[(block * D + k) * WIDTH + v]; }); };
-      for (int g = 0; g < GX && d_b_x; g++) d_b_x[g * H + unit] = sum(X_AT[g]);
-      for (int g = 0; g < GU && d_b_h; g++) d_b_h[g * H + unit] = sum(U_AT[g]);
-      for (int k = 0; k < OWN && d_own; k++)
-        d_own[k * H + unit] = total([&](Team& t) { return t.own[k * width + unit]; });
+      for (int g = 0; g < GX && c.d_b_x; g++) c.d_b_x[g * H + unit] = sum(X_AT[g]);
+      for (int g = 0; g < GU && c.d_b_h; g++) c.d_b_h[g * H + unit] = sum(U_AT[g]);
+      for (int k = 0; k < OWN && c.d_own; k++)
+        c.d_own[k * H + unit] = total([&](Team& t) { return t.own[k * width + unit]; });
     }
-    for (long unit = me.job(P).begin; unit < me.job(P).end && PROJECTED && d_w_r; unit++)
+    for (long unit = me.job(P).begin; unit < me.job(P).end && PROJECTED && c.d_w_r; unit++)
       for (long k = 0; k < H; k++)
-        d_w_r[unit * H + k] =
+        c.d_w_r[unit * H + k] =
             total([&](Team& t) { return t.product(t.w_r() + (unit / WIDTH * H + k) * WIDTH + unit % WIDTH); });
   });
   return 0;

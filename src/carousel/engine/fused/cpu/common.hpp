@@ -230,11 +230,3 @@ struct Place {  // of a thread among the others
   Range job(long n) const { return part(n, thread, all); }  // of what all do together
   void meet() const { meeting.wait(members); }
 };
-
-struct Pointers {
-  void** next;
-  template <class T>
-  T* take() {
-    return (T*)*next++;
-  }
-};

@@ -1,11 +1,8 @@
 // A sequence forwards.
 
-extern "C" int forward(const long* sizes, void** pointers) try {
-  Pointers p{pointers};
-  const Problem problem(sizes, p);
+extern "C" int forward(const Arguments& given) try {
+  const Problem problem(given);
   const Problem& c = problem;
-  real* last[STATES];
-  for (auto& s : last) s = p.take<real>();
   const long T = c.T, B = c.B, H = c.H, P = c.P, width = c.blocks() * WIDTH, out_width = c.out_blocks() * WIDTH;
   const long tiles = c.blocks() / FORWARD, out_tiles = c.out_blocks() / BACKWARD;
   const long inputs = c.x ? c.I : 0;
@@ -14,7 +11,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
   Buffer<real> w_r(PROJECTED ? out_tiles * BACKWARD * WIDTH * H : 0), full(PROJECTED ? B * width : 0);
   Buffer<real> h(2 * B * out_width), seen_by(SEEN ? 2 * B * out_width : 0), rest((STATES - 1) * B * width),
       own(OWN * width);
-  real* const given = SEEN ? seen_by : h;  // to the hidden map
+  real* const shown = SEEN ? seen_by : h;  // to the hidden map
   Buffer<real>::advise(c.out, T * B * P * sizeof(real));
   if (c.saved) Buffer<real>::advise(c.saved, T * B * width * SAVED * sizeof(real));
   Barrier everyone;
@@ -64,7 +61,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
               for (int g = 0; g < GX; g++)
                 store(wx(i, block) + g * WIDTH, c.wx ? load(c.wx + at + g * H, c.valid(block)) : sums[g]);
             });
-      const real *before = h + t % 2 * B * out_width, *input = given + t % 2 * B * out_width;
+      const real *before = h + t % 2 * B * out_width, *input = shown + t % 2 * B * out_width;
       real* const after = h + (t + 1) % 2 * B * out_width;
       auto emit = [&](long b, long block, vec value) INLINED {
         store(after + b * out_width + block * WIDTH, first(value, c.out_valid(block)));
@@ -118,8 +115,8 @@ extern "C" int forward(const long* sizes, void** pointers) try {
     }
     me.meet();
     for (long b = b0 + me.share(rows).begin; b < b0 + me.share(rows).end; b++) {
-      std::memcpy(last[0] + b * P, h + (T % 2 * B + b) * out_width, P * sizeof(real));
-      for (int k = 1; k < STATES; k++) std::memcpy(last[k] + b * H, rest + ((k - 1) * B + b) * width, H * sizeof(real));
+      std::memcpy(c.last[0] + b * P, h + (T % 2 * B + b) * out_width, P * sizeof(real));
+      for (int k = 1; k < STATES; k++) std::memcpy(c.last[k] + b * H, rest + ((k - 1) * B + b) * width, H * sizeof(real));
     }
   });
   return 0;

@@ -42,22 +42,8 @@ struct Row {  // of one sequence in one step
   long b, tb;
 };
 
-struct Problem {
-  long T, B, threads, team, openmp;  // members of a team, 0 to choose
-  const real* x;  // (T, B, INPUTS)
-  const real *weights[PARAMETERS + 1] = {}, *state[STATES];
-  const unsigned char *reset, *detach_gates, *detach_carousel;  // (T, B)
-  const real *recurrent, *share[STATES];
-  real *out, *saved;
-
-  Problem(const long* n, Pointers& p) : T(n[0]), B(n[1]), threads(n[2]), team(n[3]), openmp(n[4]) {
-    x = p.take<const real>();
-    for (int k = 0; k < PARAMETERS; k++) weights[k] = p.take<const real>();
-    for (auto& s : state) s = p.take<const real>();
-    for (auto flags : {&reset, &detach_gates, &detach_carousel}) *flags = p.take<const unsigned char>();
-    recurrent = p.take<const real>();
-    for (auto& s : share) s = p.take<const real>();
-    out = p.take<real>(), saved = p.take<real>();
+struct Problem : Arguments {
+  explicit Problem(const Arguments& given) : Arguments(given) {
     threads = double(T) * B * WORK < 2e5 ? 1 : std::min(threads, B * members(threads));
   }
   long members(long all) const {
@@ -156,15 +142,8 @@ struct Team {  // what its members share
   }
 };
 
-extern "C" int backward(const long* sizes, void** pointers) try {
-  Pointers p{pointers};
-  const Problem c(sizes, p);
-  const real *const d_out = p.take<const real>(), *d_last[STATES];
-  for (auto& d : d_last) d = p.take<const real>();
-  real *const d_x = p.take<real>(), *d_weights[PARAMETERS + 1] = {}, *d_state[STATES];
-  for (int k = 0; k < PARAMETERS; k++) d_weights[k] = p.take<real>();
-  for (auto& d : d_state) d = p.take<real>();
-  double* const norms = p.take<double>();
+extern "C" int backward(const Arguments& given) try {
+  const Problem c(given);
   Buffer<real> packed(PACKED), own(OWN);
   Barrier everyone;
   std::vector<Barrier> meeting(c.threads);
@@ -186,8 +165,8 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       auto arrive = [&](long back) {  // the gradient of the output
         const Range some = me.units(SIZE[0]);
         const long end = std::min<long>(some.end, SIZE[0]);
-        for (long row = 0; row < n && d_out; row++) {
-          const real* const from = d_out + ((c.T - 1 - back) * c.B + b0 + row) * SIZE[0];
+        for (long row = 0; row < n && c.d_out; row++) {
+          const real* const from = c.d_out + ((c.T - 1 - back) * c.B + b0 + row) * SIZE[0];
           real* const to = carried(back, row) + STATE_AT[0];
           for (long i = some.begin; i < end; i++) to[i] += from[i];
         }
@@ -197,7 +176,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
         for (int k = 0; k < STATES; k++) {
           real* const to = carried(0, row) + STATE_AT[k];
           std::fill_n(to, SIZE[k], real(0));
-          if (d_last[k]) std::copy_n(d_last[k] + (b0 + row) * SIZE[k], SIZE[k], to);
+          if (c.d_last[k]) std::copy_n(c.d_last[k] + (b0 + row) * SIZE[k], SIZE[k], to);
         }
       me.meet();
       arrive(0);
@@ -213,15 +192,15 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                      carried(back, row),
                      team.memory + row * ROW,
                      nullptr,
-                     c.saved + tb * SAVED,
+                     const_cast<real*>(c.saved) + tb * SAVED,
                      team.ring + (slot * n + row) * RING,
                      carried(back + 1, row),
-                     d_x ? d_x + tb * INPUTS : nullptr,
+                     c.d_x ? c.d_x + tb * INPUTS : nullptr,
                      b,
                      tb};
         }
-        if (norms) std::memset((void*)norm, 0, n * STATES * sizeof(doubles));
-        step_backward(c, me, at.data(), n, packed, own, team.recent, norms ? norm : nullptr);
+        if (c.norms) std::memset((void*)norm, 0, n * STATES * sizeof(doubles));
+        step_backward(c, me, at.data(), n, packed, own, team.recent, c.norms ? norm : nullptr);
         if (t > 0) arrive(back + 1);
         me.meet();
         few += n;
@@ -230,10 +209,10 @@ extern "C" int backward(const long* sizes, void** pointers) try {
           few = 0;
           me.meet();
         }
-        if (norms && me.member == 0)
+        if (c.norms && me.member == 0)
           for (long i = 0; i < me.members * n * STATES; i++)
             for (int v = 0; v < WIDTH / 2; v++)
-              norms[(t * c.B + b0) * STATES + i % (n * STATES)] += all_norms[i][v];
+              c.norms[(t * c.B + b0) * STATES + i % (n * STATES)] += all_norms[i][v];
         if (slot < chunk - 1 && t > 0) continue;
         add_outers(me, team.products, team.ring, (slot + 1) * n);
         since += (slot + 1) * n;
@@ -246,7 +225,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       }
       for (long row = me.share(n).begin; row < me.share(n).end; row++)
         for (int k = 0; k < STATES; k++)
-          if (d_state[k]) std::copy_n(carried(c.T, row) + STATE_AT[k], SIZE[k], d_state[k] + (b0 + row) * SIZE[k]);
+          if (c.d_state[k]) std::copy_n(carried(c.T, row) + STATE_AT[k], SIZE[k], c.d_state[k] + (b0 + row) * SIZE[k]);
     }
     everyone.wait(all);
     // Add up the teams' parts. What several matrices share is added to one by one.
@@ -257,7 +236,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       return sum;
     };
     for (const Piece& p : OUTERS) {
-      real* const to = d_weights[p.parameter];
+      real* const to = c.d_weights[p.parameter];
       const Range some = SHARED ? Range{0, thread ? 0 : p.rows} : part(p.rows, thread, all);
       for (long j = some.begin; j < some.end && to; j++)
         for (long i = 0; i < p.columns; i++)
@@ -265,8 +244,8 @@ extern "C" int backward(const long* sizes, void** pointers) try {
     }
     if (SHARED) everyone.wait(all);
     for (const Copy& p : COPIES)
-      for (long i = 0; thread == 0 && d_weights[p.parameter] && i < p.n; i++)
-        d_weights[p.parameter][p.from + i] += total([&](Team& t) { return t.own[p.to + i]; });
+      for (long i = 0; thread == 0 && c.d_weights[p.parameter] && i < p.n; i++)
+        c.d_weights[p.parameter][p.from + i] += total([&](Team& t) { return t.own[p.to + i]; });
   });
   return 0;
 } catch (const std::bad_alloc&) { return 1; }
@@ -276,11 +255,8 @@ struct Team {  // what its members share
   explicit Team(long most) : memory(most * ROW), states(2 * most * CARRIED) {}
 };
 
-extern "C" int forward(const long* sizes, void** pointers) try {
-  Pointers p{pointers};
-  const Problem c(sizes, p);
-  real* last[STATES];
-  for (auto& s : last) s = p.take<real>();
+extern "C" int forward(const Arguments& given) try {
+  const Problem c(given);
   Buffer<real> packed(PACKED), own(OWN);
   Buffer<real>::advise(c.out, c.T * c.B * SIZE[0] * sizeof(real));
   if (c.saved) Buffer<real>::advise(c.saved, c.T * c.B * SAVED * sizeof(real));
@@ -323,7 +299,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
       }
       for (long row = me.share(n).begin; row < me.share(n).end; row++)
         for (int k = 0; k < STATES; k++)
-          std::copy_n(states(c.T, row) + STATE_AT[k], SIZE[k], last[k] + (b0 + row) * SIZE[k]);
+          std::copy_n(states(c.T, row) + STATE_AT[k], SIZE[k], c.last[k] + (b0 + row) * SIZE[k]);
     }
   });
   return 0;

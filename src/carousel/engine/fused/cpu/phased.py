@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..arguments import Argument, signatures
 from ..graph import ACROSS, Phases
 from ..storage import choose
 from .emit import CHUNK, constants, cost, header, machine, template
@@ -72,6 +73,11 @@ class PhasedKernel:
             (self.names.index(name), block * n, n, at) for (name, block, n), at in zip(step.own, own_at, strict=True)
         ]
 
+        count = max(1, len(self.names))
+        given = [Argument("x", "(T, B, INPUTS)"), Argument("weights", "the parameters that take part", count=count)]
+        wanted = [Argument("d_x", "(T, B, INPUTS)", "real*"), Argument("d_weights", "added to", "real*", count)]
+        self.signatures = signatures(len(sizes), given, wanted)
+
         def source(which: Pass, name: str) -> str:
             before, after = template("phased").split("// [the steps]\n")
             numbers = {
@@ -83,6 +89,7 @@ class PhasedKernel:
             return "\n".join(
                 [
                     header(dtype, self.lanes),
+                    self.signatures[name].source,
                     constants(numbers, {}, places),
                     template("common"),
                     template("outer"),

@@ -133,7 +133,7 @@ class Pass:
                 call, count = self._product(numbers)
                 tiles[level] = tiles.get(level, 0) + count
             else:
-                call = self._reduction(numbers[0])
+                call = (self._gather if op == "gather" else self._reduction)(numbers[0])
             calls.setdefault(level, []).append(call)
         self._cross(needed)
         for level in range(1 + max([self.level[o.node] for o in self.outputs], default=0)):
@@ -205,6 +205,20 @@ class Pass:
                 self.work += N * depth
                 tiles += count
         return "\n".join(calls), tiles
+
+    def _gather(self, number: int) -> str:
+        graph = self.graph
+        operands, index = graph.nodes[number].args
+        if any(is_truth(graph, n) for n in operands):
+            raise Unsupported("it moves truth values from unit to unit")
+        source = self._area(tuple((n, graph.widths[n]) for n in operands))
+        self.places[number] = place = Place("r.s", self.memory.take(len(index)), len(index))
+        return (
+            f"  static const int from{number}[] = {{{', '.join(map(str, index))}}};\n"
+            f"  for (long row = of_rows.begin; row < of_rows.end; row++) {{ const Row& r = at[row];\n"
+            f"    const real* source = {source.address}; real* to = {place.address};\n"
+            f"    for (long i = 0; i < {len(index)}; i++) to[i] = source[from{number}[i]]; }}"
+        )
 
     def _reduction(self, number: int) -> str:
         op, ((operand,), segments) = self.graph.nodes[number]

@@ -18,25 +18,8 @@ struct Unit {  // what the elementwise functions read: one block of units of one
 
 // [the cell]
 
-struct Problem {
-  long T, B, I, H, P;                    // P features of h: H without a projection
-  long x_t, x_b, threads, team, openmp;  // strides of x; members of a team, 0 to choose
-  const real *x, *wx;                    // (T, B, I), or instead the input map's result (T, B, GX * H)
-  const real *w_x, *b_x, *w_h, *b_h, *w_r, *own, *state[STATES];
-  const unsigned char *reset, *detach_gates, *detach_carousel;  // (T, B)
-  const real *recurrent, *share[STATES];
-  real *out, *saved;
-
-  explicit Problem(const long* n, Pointers& p)
-      : T(n[0]), B(n[1]), I(n[2]), H(n[3]), P(n[4]), x_t(n[5]), x_b(n[6]), threads(n[7]), team(n[8]), openmp(n[9]) {
-    x = p.take<const real>(), wx = p.take<const real>();
-    w_x = p.take<const real>(), b_x = p.take<const real>(), w_h = p.take<const real>(), b_h = p.take<const real>();
-    w_r = p.take<const real>(), own = p.take<const real>();
-    for (auto& s : state) s = p.take<const real>();
-    for (auto flags : {&reset, &detach_gates, &detach_carousel}) *flags = p.take<const unsigned char>();
-    recurrent = p.take<const real>();
-    for (auto& s : share) s = p.take<const real>();
-    out = p.take<real>(), saved = p.take<real>();
+struct Problem : Arguments {
+  explicit Problem(const Arguments& given) : Arguments(given) {
     if (double(T) * B * H * (GX * I + GU * P) < 2e5) threads = 1;
   }
 
