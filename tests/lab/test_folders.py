@@ -92,6 +92,16 @@ def test_another_attempt_removes_what_the_last_one_measured_and_nothing_else(tmp
     assert left == {"events.out.tfevents.1.mine", "notes.txt", "elsewhere", "metrics.csv"}
 
 
+def test_of_a_run_that_goes_on_only_what_it_has_begun_since_is_removed(tmp_path):
+    own = folders.process()
+    old, new = (f"events.out.tfevents.{k}.{own['host']}.{own['pid']}.{k}" for k in range(2))
+    for name in (old, new, "flow.csv", f".{own['pid']}-progress.ckpt"):
+        (tmp_path / name).write_text("x")
+    write_record(tmp_path, BARE | {"status": "running"} | own)
+    folders.clear(claim(tmp_path), kept={old: 1, "flow.csv": 1})
+    assert {p.name for p in tmp_path.iterdir()} == {".lock", "result.json", old, "flow.csv"}
+
+
 def test_what_is_no_folder_or_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="file is no folder"):

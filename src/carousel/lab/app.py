@@ -18,11 +18,12 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig, OmegaConf
 
-from . import dashboard, folders, options, records
+from . import dashboard, folders, options, progress, records
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
+from .progress import Progress
 from .saved import CHECKPOINTS, build_model, settle, weights
 from .tasks import Task
 
@@ -184,14 +185,19 @@ def run(cfg: DictConfig) -> float:
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
     }
+    keeper = next((callback for callback in trainer.callbacks if isinstance(callback, Progress)), None)
+    begun, written = None, {}
     if trainer.is_global_zero:  # of several processes, one keeps the books
-        folders.clear(folder)
+        if keeper and progress.under_way(folder):
+            folders.check_configuration(folder, record["config"], name)
+            begun, written = progress.take_up(folder)
+        folders.clear(folder, kept=written if begun else None)
         records.write_record(folder, record)
         report_on = Path(hydra_cfg.sweep.dir) if sweep else folder
         launched.setdefault(report_on, []).append(folder)
     begin = time.perf_counter()
     try:
-        trainer.fit(module, data)
+        trainer.fit(module, data, ckpt_path=begun, weights_only=True if begun else None)
         record["steps"] = trainer.global_step
         record["metrics"] = {k: float(v) for k, v in trainer.callback_metrics.items()}
         if trainer.is_global_zero:
@@ -230,9 +236,11 @@ def run(cfg: DictConfig) -> float:
             raise
     finally:
         record["baseline_loss"] = module.baseline_loss
-        record["wall_time_s"] = round(time.perf_counter() - begin, 2)
+        record["wall_time_s"] = round(time.perf_counter() - begin + (keeper.earlier if keeper else 0), 2)
         if trainer.is_global_zero:
             records.write_record(folder, record)
+            if record["status"] in folders.ENDED:
+                progress.forget(folder)
     try:
         if trainer.is_global_zero:
             dashboard.log_run(trainer, record, _gradient_horizon(folder))
@@ -281,6 +289,9 @@ def silence() -> None:
     """Keep Lightning's hints and what Hydra says twice off the terminal; real warnings stay, one line each."""
     for name, level in (("lightning.pytorch", "WARNING"), ("lightning.fabric", "WARNING"), ("hydra", "CRITICAL")):
         logging.getLogger(name).setLevel(level)
-    hints = ("does not have many workers", "exists and is not empty", "litlogger", "LeafSpec", "has `__len__` defined")
+    hints = [
+        *("does not have many workers", "your dataloader is not resumable", "exists and is not empty"),
+        *("litlogger", "LeafSpec", "has `__len__` defined"),
+    ]
     for hint in hints:
         warnings.filterwarnings("ignore", f".*{hint}.*")

@@ -7,7 +7,7 @@ import re
 import textwrap
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -121,8 +121,15 @@ class Probe(L.Callback):
         if tags:
             log(trainer, tags)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": {step: list(map(tuple, rows)) for step, rows in self.values.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.values = {step: [Row(*row) for row in rows] for step, rows in state["values"].items()}
+
     def on_train_start(self, trainer, module) -> None:
-        self._measure(trainer, module)
+        if not self.values:  # of a run that goes on, the beginning is long measured
+            self._measure(trainer, module)
 
     def on_train_batch_end(self, trainer, module, *_) -> None:
         if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
@@ -149,6 +156,13 @@ class GradientFlow(Probe):
         super().__init__(every_n_steps, num_sequences)
         self.path, self.predict = Path(path), predict
         self.history: dict[tuple[int, str, str], dict[int, Tensor]] = {}  # layer, direction, state -> step -> (T,)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.history = state["history"]
 
     def measure(self, trainer, module, batch) -> list[Row]:
         flows = zip(places(module.recurrent), flow(module.recurrent, lambda: module.last_loss(batch)), strict=True)

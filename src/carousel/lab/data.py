@@ -176,6 +176,7 @@ class SequenceData(L.LightningDataModule):
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
         self.task, self.batch_size, self.eval_size, self.data_seed = task, batch_size, eval_size, data_seed
         self.train_size = train_size
+        self._taken = 0  # training batches, by the run that this one goes on from
         self._training()  # so that what is wrong is said before work starts
 
     def _training(self) -> Batches:
@@ -207,8 +208,16 @@ class SequenceData(L.LightningDataModule):
             )
         return once(task.series(split), task.chunk, self.eval_size or 8)
 
+    def state_dict(self) -> dict[str, int]:
+        return {"taken": self.trainer.fit_loop.epoch_loop.batch_progress.total.completed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._taken = state["taken"]
+
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(self._training(), batch_size=None)
+        batches = self._training()
+        batches.taken = self._taken
+        return DataLoader(batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self._evaluation("val"), batch_size=None)

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +19,7 @@ from .records import COLUMNS, RECORD, Unreadable, read_record
 
 LONGEST = 200  # bytes of a name; file systems take 255, and the time of day stands before it
 BEFORE = {".hydra", ".lock", "output.log"}  # what may stand in a run's folder before its record does
+CHECKPOINTS = [f"checkpoints/{name}.ckpt" for name in ("best", "last", "progress", "progress.before")]
 ENDED = ("finished", "diverged")  # what taking a sweep up again has nothing to add to
 
 _locks: dict[Path, int] = {}  # open to the end of the process, for with it the lock ends
@@ -129,16 +130,32 @@ def of_a_sweep(folder: Path) -> None:
         )
 
 
-def clear(folder: Path) -> None:
-    """Remove what an earlier attempt at the run measured, and no file of anybody else's."""
+def check_configuration(folder: Path, config: dict[str, object], name: str) -> dict:
+    """The record of the run in `folder`, which has to have this configuration.
+
+    Raises:
+        OptionError: it has another one; `name` is the option that gives the folder.
+    """
+    record = read_record(folder)
+    for key in sorted(record["config"].keys() | config.keys()):
+        was, now = record["config"].get(key), config.get(key)
+        if was != now and not (was != was and now != now):
+            raise OptionError(f"{name}: {folder} was run with {key}={was}, not {now}; choose another folder")
+    return record
+
+
+def clear(folder: Path, kept: Collection[str] | None = None) -> None:
+    """Remove what an earlier attempt at the run measured, and no file of anybody else's; of one that goes on, what it
+    has begun since then: all but what is `kept`."""
     if not (folder / RECORD).exists():
         return
     record = read_record(folder)
-    mine = [folder / name for name in (*COLUMNS, "checkpoints/best.ckpt", "checkpoints/last.ckpt")]
+    mine = [folder / name for name in (*COLUMNS, *CHECKPOINTS)] if kept is None else []
     if "pid" in record:
         mine += folder.glob(f"events.out.tfevents.*.{record['host']}.{record['pid']}.*")
+        mine += folder.rglob(f".{record['pid']}-*")  # what was being written when the process was killed
     for path in mine:
-        if path.is_file() and not path.is_symlink():
+        if path.name not in (kept or ()) and path.is_file() and not path.is_symlink():
             path.unlink()
 
 

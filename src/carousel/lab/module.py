@@ -91,6 +91,7 @@ class SequenceModule(L.LightningModule):
         return self.task.loss(prediction, target)
 
     def on_fit_start(self) -> None:
+        self._states = move_data_to_device(self._states, self.device)
         losses = {}
         for name, predict in self.task.baselines().items():
             batches = part(self.trainer.datamodule.val_dataloader(), self.trainer.limit_val_batches)
@@ -110,6 +111,10 @@ class SequenceModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = self.task.fitted()
+        checkpoint["carried"] = self._states.get("train")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._states["train"] = checkpoint["carried"]
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch, "train")

@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
-from . import folders, options, records
+from . import folders, options, progress, records
 from .app import build, configuration, new_record
 from .options import OptionError
 
@@ -42,7 +42,7 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
                 built.add(but_seeds)
             configs.append(config)
             callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
-            files += [str(node[option]) for node in callbacks for option in ("path", "dirpath") if node.get(option)]
+            files += {str(node[option]) for node in callbacks for option in ("path", "dirpath") if node.get(option)}
         else:
             with read_write(job.hydra), open_dict(job.hydra):
                 job.hydra.sweep.subdir = twin.hydra.sweep.subdir
@@ -72,19 +72,16 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
     if not (folder / records.RECORD).exists():
         folders.of_a_run(folder, "hydra.sweep.dir")
         return False
-    record = records.read_record(folder)
-    if record["status"] not in folders.ENDED:
+    ended = records.read_record(folder)["status"] in folders.ENDED
+    if not ended and not progress.under_way(folder):
         return False
-    for key in sorted(record["config"].keys() | config.keys()):
-        was, now = record["config"].get(key), config.get(key)
-        if was != now and not (was != was and now != now):
-            raise OptionError(f"hydra.sweep.dir: {folder} was run with {key}={was}, not {now}; choose another folder")
+    record = folders.check_configuration(folder, config, "hydra.sweep.dir")
     for key, was in record.get("versions", {}).items():
         if was != (now := records.environment().get(key)):  # in the same words for each run: said once
             warnings.warn(
                 f"some of the results that are there already were made with {key} {was}, not {now}", stacklevel=1
             )
-    return True
+    return ended
 
 
 def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
