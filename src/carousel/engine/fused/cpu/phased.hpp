@@ -46,7 +46,7 @@ struct Problem {
   const real *recurrent, *share[STATES];
   real *out, *saved;
 
-  Problem(const long* n, Pointers& p) : T(n[0]), B(n[1]), threads(std::min(n[2], n[1])), openmp(n[3]) {
+  Problem(const long* n, Pointers& p) : T(n[0]), B(n[1]), threads(min(n[2], n[1])), openmp(n[3]) {
     x = p.take<const real>();
     for (int k = 0; k < PARAMETERS; k++) weights[k] = p.take<const real>();
     for (auto& s : state) s = p.take<const real>();
@@ -88,7 +88,10 @@ static real largest_of(const real* p, long n) {  // nan if one is
 template <class F>
 INLINE void reduce(F f, const real* from, real* to, long n, long segments) {
   if (segments == 1) return void(*to = f(from, n));
-  for (long k = 0, size = n / segments; k < segments; k++) std::fill_n(to + k * size, size, f(from + k * size, size));
+  for (long k = 0, size = n / segments; k < segments; k++, from += size) {
+    const real value = f(from, size);
+    for (long i = 0; i < size; i++) *to++ = value;
+  }
 }
 INLINE void put(real* p, vec v) { store(p, v); }
 INLINE void put(real* p, ivec v) { store(p, bits(v)); }
@@ -118,21 +121,21 @@ extern "C" int backward(const long* sizes, void** pointers) try {
       for (long i = 0; earlier && i < OUTER; i++) earlier[i] += products[i], products[i] = 0;
     }
   };
-  std::vector<std::unique_ptr<Sums>> sums(c.threads);
+  Slots<Sums> sums(c.threads);
 
   in_parallel(c.threads, c.openmp, [&](int thread, int all) {
     c.pack(packed, own, thread, all);
     const Range rows_of_mine = part(c.B, thread, all);
-    Sums& mine = *(sums[thread] = std::make_unique<Sums>(rows_of_mine.size() * c.T > FEW * CHUNK));
+    Sums& mine = *(sums[thread] = new Sums(rows_of_mine.size() * c.T > FEW * CHUNK));
     everyone.wait(all);
     const long groups = (rows_of_mine.size() + GROUP - 1) / GROUP;
     for (long g = 0; g < groups; g++) {
       Range rows = part(rows_of_mine.size(), g, groups);
       const long n = rows.size(), b0 = rows_of_mine.begin + rows.begin;
-      const long chunk = std::max(1L, std::min(c.T, CHUNK / n));
+      const long chunk = max(1, min(c.T, CHUNK / n));
       Buffer<real> memory(n * ROW), carried(2 * n * CARRIED), ring(chunk * n * RING);
       Buffer<doubles> norm(n * STATES);
-      std::vector<Row> at(n);
+      Buffer<Row> at(n);
       long since = 0;
       for (long row = 0; row < n; row++)
         for (int k = 0; k < STATES; k++)
@@ -158,7 +161,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
                      tb};
         }
         if (norms) std::memset((void*)norm.data, 0, n * STATES * sizeof(doubles));
-        step_backward(c, at.data(), n, packed, own, mine.own, norms ? norm.data : nullptr);
+        step_backward(c, at, n, packed, own, mine.own, norms ? norm.data : nullptr);
         for (long i = 0; norms && i < n * STATES; i++)
           for (int v = 0; v < WIDTH / 2; v++) norms[(t * c.B + b0) * STATES + i] += norm[i][v];
         if (slot < chunk - 1 && t > 0) continue;
@@ -176,7 +179,7 @@ extern "C" int backward(const long* sizes, void** pointers) try {
     // Add up the threads' parts. What several matrices share is added to one by one.
     auto total = [&](auto of) {
       double sum = 0;
-      for (auto& s : sums)
+      for (Sums* s : sums)
         if (s) sum += of(*s);
       return sum;
     };
@@ -213,7 +216,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
       Range rows = part(rows_of_mine.size(), g, groups);
       const long n = rows.size(), b0 = rows_of_mine.begin + rows.begin;
       Buffer<real> memory(n * ROW), states(2 * n * CARRIED);
-      std::vector<Row> at(n);
+      Buffer<Row> at(n);
       for (long row = 0; row < n; row++)
         for (int k = 0; k < STATES; k++)
           std::memcpy(states + row * CARRIED + STATE_AT[k], c.state[k] + (b0 + row) * SIZE[k], SIZE[k] * sizeof(real));
@@ -232,7 +235,7 @@ extern "C" int forward(const long* sizes, void** pointers) try {
                      b,
                      tb};
         }
-        step_forward(c, at.data(), n, packed, own);
+        step_forward(c, at, n, packed, own);
       }
       for (long row = 0; row < n; row++)
         for (int k = 0; k < STATES; k++)

@@ -48,11 +48,11 @@ struct Problem {
   // How many threads make a team. Alone, a thread reads all of U in every step; in a team a share of it, but the team
   // has to wait for its slowest member. With few sequences per thread, or a U beyond the cache, that is the better way.
   long members(long all) const {
-    if (team) return std::min(team, all);
+    if (team) return min(team, all);
     long m = 1;
     long cache = 1 << 20;
 #ifdef _SC_LEVEL2_CACHE_SIZE
-    cache = std::max(cache, sysconf(_SC_LEVEL2_CACHE_SIZE) / 4 * 3);
+    cache = max(cache, sysconf(_SC_LEVEL2_CACHE_SIZE) / 4 * 3);
 #endif
     while (m * 2 <= all && all % (m * 2) == 0 && (B * m < 4 * all || long(GU * H * P * sizeof(real)) > m * cache))
       m *= 2;
@@ -78,7 +78,7 @@ struct Problem {
 INLINE void pack(real* to, const real* from, long H, long K, int gates, long tile, Range tiles) {
   for (long block = tiles.begin * tile; block < tiles.end * tile; block++)
     for (int g = 0; g < gates; g++) {
-      const long units = std::min<long>(WIDTH, H - block * WIDTH);
+      const long units = min(WIDTH, H - block * WIDTH);
       const real* row = from + (g * H + block * WIDTH) * K;
       real* line = to + ((block / tile * K * tile + block % tile) * gates + g) * WIDTH;
       for (long k = 0; k < K; k++, line += tile * gates * WIDTH)
@@ -95,7 +95,7 @@ void pack_transposed(real* to, const real* from, long H, long K, long blocks, in
     for (int g = 0; g < gates; g++)
       for (long unit = 0; unit < H; unit++) {
         const real* row = from + (g * H + unit) * K + j * width;
-        const long n = std::min(width, K - j * width);
+        const long n = min(width, K - j * width);
         real* line = to + (((j * blocks + unit / WIDTH) * slots + at(g)) * WIDTH + unit % WIDTH) * width;
         for (long k = 0; k < n; k++) line[k] += row[k];
       }
