@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from commands import ENVIRONMENT, call, command, typed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-ROOT = Path(__file__).parents[1]
 TINY = [
     "task.seq_len=10",
     "model.hidden_size=4",
@@ -23,20 +23,6 @@ TINY = [
     "trainer.max_steps=12",
 ]
 STARTED: list[subprocess.Popen] = []
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-
-
-def command(script, *arguments):
-    return [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
-
-
-def call(cwd, script, *arguments):
-    done = subprocess.run(
-        command(script, *arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
-    )
-    notice = "carousel runs eagerly: there is no C++ compiler"  # where there is none, that is said, in one line
-    done.stderr = "".join(line for line in done.stderr.splitlines(True) if not line.startswith(notice))
-    return done
 
 
 def start(cwd, *arguments):
@@ -69,7 +55,7 @@ def records(folder):
 
 
 def test_one_run_writes_its_record_and_says_what_to_open(tmp_path):
-    done = call(tmp_path, "train.py", "model=lstm", "task=adding", *TINY)
+    done = typed(tmp_path, "train.py", "model=lstm", "task=adding", *TINY)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "tensorboard --logdir outputs" in done.stdout
