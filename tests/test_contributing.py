@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import twins
+from conftest import QUICK
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -21,6 +22,13 @@ def test_what_it_names_is_there():
     assert all(f"`{name}`" in TEXT for name in names.split())
     assert twins.CATALOGUE
     assert "CATALOGUE" in TEXT
+
+
+def test_quick_tests_are_there():
+    for place in QUICK:
+        path, _, name = place.partition("::")
+        (found,) = ROOT.glob(f"tests/{path}*") if not name else [ROOT / "tests" / path]
+        assert f"def {name}" in found.read_text() if name else found.exists()
 
 
 def test_it_is_a_page():

@@ -14,6 +14,8 @@ try:
 except build.BuildError:
     pytest.skip("no compiler", allow_module_level=True)
 
+pytestmark = pytest.mark.optimized
+
 
 def results(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     """The output and the gradients of its mean, of every parameter and of the input."""

@@ -2,10 +2,14 @@
 
 import logging
 import os
+import re
 import shutil
 
 import pytest
+import torch
 
+import carousel
+from carousel.engine import fused
 from carousel.engine.fused import build
 
 try:
@@ -64,3 +68,50 @@ def test_a_complaint_of_the_compiler_is_one_short_line(folder):
         build.load({"wrong": "int f() { return " + "+ unheard_of" * 200 + "; }"})
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def replace(kernel, content):
+    kernel.unlink()  # it is loaded, and not to be written into
+    kernel.write_bytes(content)
+    kernel.chmod(0o600)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-40] + bytes(8) + b[-32:]])
+def test_a_broken_file_is_built_anew(folder, damage):
+    build.load(SOURCES)
+    (kernel,) = folder.glob("*.so")
+    replace(kernel, damage(kernel.read_bytes()))
+    assert build.load(SOURCES)["answer"].answer() == 42
+    assert build._whole(kernel, kernel.stem)
+
+
+def test_a_whole_kernel_of_another_source_is_built_anew(folder):
+    sources = SOURCES | {"other": 'extern "C" int answer() { return 41; }'}
+    build.load(sources)
+    one, other = folder.glob("*.so")
+    replace(one, other.read_bytes())
+    assert [library.answer() for library in build.load(sources).values()] == [42, 41]
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [("PATH", "install g[+][+]"), ("CXX", "refuses the kernel"), ("chmod", "others can write .* chmod go-w")],
+)
+def test_a_layer_that_has_no_kernel_says_why(folder, monkeypatch, caplog, broken, told):
+    class Fresh(carousel.LSTMCell):
+        """None of which there is a kernel yet."""
+
+    if broken == "chmod":
+        folder.mkdir()
+        folder.chmod(0o777)
+    else:
+        monkeypatch.setenv("CXX", "false" if broken == "CXX" else "")
+        if broken == "PATH":
+            monkeypatch.setenv("PATH", str(folder))
+    fused._say.cache_clear()
+    layer = carousel.Recurrent(Fresh, 3, 7)
+    layer(torch.ones(4, 2, 3))
+    assert re.search(told, caplog.text)
+    layer.backend = "fused"
+    with pytest.raises(RuntimeError, match=told):
+        layer(torch.ones(4, 2, 3))

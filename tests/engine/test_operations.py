@@ -16,6 +16,8 @@ try:
 except build.BuildError:
     pytest.skip("no compiler", allow_module_level=True)
 
+pytestmark = pytest.mark.optimized
+
 GROUPS = {
     "activations": {
         "hardsigmoid": lambda a, b: F.hardsigmoid(a),  # torch's gradient has 1/6 as a float32

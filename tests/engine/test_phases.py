@@ -242,6 +242,7 @@ def test_gradients_norms_are_watched(split):
         torch.testing.assert_close(other, found[0])
 
 
+@pytest.mark.optimized
 def test_float32_is_within_4_times_the_loops_own_error():
     fused, eager = pair(LSTMVariantCell, 8, 40, layer_norm=True)
     exact, x = copy.deepcopy(eager).double(), torch.randn(300, 9, 8)
@@ -311,6 +312,7 @@ def generated(program, count) -> type[carousel.Cell]:
     return Generated
 
 
+@pytest.mark.optimized
 @settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(programs(), st.sampled_from([6, 10, 16]), st.integers(0, 99))
 def test_generated_cells(program, hidden, seed):

@@ -16,8 +16,9 @@ load = build.load
 def broken(sources):
     assert right in sources["forward"]
     return load(sources | {"forward": sources["forward"].replace(right, wrong)})
-build.load = broken
-print(*carousel.LSTM(3, 21, backend="fused")(torch.randn(4, 2, 3))[0].shape)
+for build.load in load, broken:
+    class Cell(carousel.LSTMCell): "for which a kernel is made anew"
+    print(*carousel.Recurrent(Cell, 3, 21, backend="fused")(torch.randn(4, 2, 3))[0].shape, flush=True)
 """
 OVERFLOW = "if (T + std::numeric_limits<long>::max() < 0 || double(T)"
 
@@ -28,7 +29,6 @@ if not shutil.which("g++") or subprocess.run([SANITIZED, "true"], capture_output
 @pytest.mark.parametrize(
     ("right", "wrong", "complaint"),
     [
-        ("h(2 * B * out_width)", "h(2 * B * out_width)", ""),
         ("h(2 * B * out_width)", "h(B * out_width)", "AddressSanitizer: heap-buffer-overflow"),
         ("if (double(T)", OVERFLOW, "runtime error: signed integer overflow"),
     ],
@@ -37,5 +37,5 @@ def test_a_wrong_kernel_is_found_out(right, wrong, complaint):
     command = [SANITIZED, sys.executable, "-c", PROGRAM, right, wrong]
     done = subprocess.run(command, capture_output=True, text=True)
     assert complaint in done.stderr
-    assert bool(done.returncode) == bool(complaint), done.stderr[-2000:]
-    assert (done.stdout == "4 2 21\n") != bool(complaint)
+    assert done.returncode
+    assert done.stdout == "4 2 21\n"  # of the right one

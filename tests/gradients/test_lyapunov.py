@@ -76,7 +76,7 @@ def test_the_first_is_how_fast_two_trajectories_part(layer_type, gain):
     layer = layer_type(1, 100, bias=False, backend="eager")
     with torch.no_grad():
         layer.weight_hh_l0.normal_(std=gain / math.sqrt(100))
-    x, s = torch.zeros(400, 1, 1), random_state(layer, 1)
+    x, s = torch.zeros(250, 1, 1), random_state(layer, 1)
     (measured,) = lyapunov(layer, lambda: layer(x, hx(layer, s)), 2, discard=100)
     kick, rates = 1e-7 * nn.functional.normalize(torch.randn_like(s)), []
     with torch.no_grad():

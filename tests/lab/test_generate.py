@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 import carousel
-from carousel.lab import continued, load
+from carousel.lab import continued, generate, load
 from carousel.lab.model import SequenceModel
 from carousel.lab.module import SequenceModule
 from carousel.lab.tasks import Adding
@@ -55,12 +56,15 @@ def test_the_script_continues_a_text_without_the_one_it_was_trained_on(run, tmp_
         ([None, "--prompt", "a", "--temperature", "-1"], "error: temperature must be at least 0, got -1.0"),
     ],
 )
-def test_what_is_wrong_is_one_line(run, tmp_path, arguments, line):
-    code, out, errors = call(tmp_path, "generate.py", *(run if a is None else a for a in arguments))
-    assert code == 1
-    assert out == ""
-    assert line in errors
-    assert errors.count("\n") == 1
+def test_what_is_wrong_is_one_line(run, monkeypatch, capsys, arguments, line):
+    monkeypatch.setattr(sys, "argv", ["generate.py", *(str(run) if a is None else a for a in arguments)])
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # which it changes
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as end:
+        generate.main()
+    assert line in end.value.code  # printed to stderr, with status 1
+    assert "\n" not in end.value.code
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_model_of_another_task_continues_nothing():

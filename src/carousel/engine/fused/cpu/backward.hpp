@@ -49,16 +49,16 @@ extern "C" int backward(const Arguments& given) try {
       w_x(c.d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
   Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), own(OWN * width);
   Barrier everyone;
-  std::vector<Barrier> meeting(c.threads);
-  std::vector<std::unique_ptr<Team>> teams(c.threads);
+  Buffer<Barrier> meeting(c.threads);
+  Slots<Team> teams(c.threads);
 
   in_parallel(c.threads, c.openmp, [&](int thread, int all) {
     const Problem c = problem;
     const Place me(thread, all, c.members(all), c.B, meeting);
     const long rows = me.rows.size(), b0 = me.rows.begin;
-    const long chunk = std::max(2L, std::min(T, CHUNK / std::max(1L, rows)));
+    const long chunk = max(2, min(T, CHUNK / max(1, rows)));
     if (me.member == 0 && me.team < me.teams)
-      teams[me.team] = std::make_unique<Team>(c, rows, chunk, me.members, weights);
+      teams[me.team] = new Team(c, rows, chunk, me.members, weights);
     if (GU) pack_transposed(w_h, c.w_h, H, P, blocks, GU, DU, BACKWARD, me.job(columns), [](int g) { return U_AT[g]; });
     if (c.d_x)
       pack_transposed(w_x, c.w_x, H, I, blocks, GX, DX, BACKWARD, me.job(x_columns),
@@ -209,7 +209,7 @@ extern "C" int backward(const Arguments& given) try {
             const real* from = ring + block * panel;
             for (long i = 0; i < n;) {
               vec sums[D + 1] = {};
-              for (const long end = std::min(n, i + 8); i < end; i++, from += D * WIDTH) {
+              for (const long end = min(n, i + 8); i < end; i++, from += D * WIDTH) {
                 UNROLL
                 for (int k = 0; k < D; k++) sums[k] += load(from + k * WIDTH);
               }
@@ -246,7 +246,7 @@ extern "C" int backward(const Arguments& given) try {
     // Add up the teams' parts, each thread for some units.
     auto total = [&](auto of) {
       double sum = 0;
-      for (auto& team : teams)
+      for (Team* team : teams)
         if (team && team->rows) sum += of(*team);
       return sum;
     };

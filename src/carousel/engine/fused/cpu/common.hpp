@@ -30,6 +30,19 @@ struct Buffer {  // aligned, zeroed
   }
 };
 
+template <class T>
+struct Slots {  // for one each of some, which are made later, each by the thread that works with it
+  const long n;
+  Buffer<T*> made;
+  explicit Slots(long n) : n(n), made(n) {}
+  ~Slots() {
+    for (T* each : *this) delete each;
+  }
+  T*& operator[](long k) { return made[k]; }
+  T** begin() { return made; }
+  T** end() { return made + n; }
+};
+
 // Who waits looks again and again for a few microseconds, which is how long it takes where every thread has a core of its
 // own; then it sleeps, for the one it waits for may need this very core.
 class Barrier {
@@ -42,7 +55,7 @@ class Barrier {
     while (round.load() == now) syscall(SYS_futex, &round, FUTEX_WAIT_PRIVATE, now, nullptr, nullptr, 0);
     asleep.fetch_sub(1);
 #else
-    while (round.load(std::memory_order_acquire) == now) std::this_thread::yield();
+    while (round.load(std::memory_order_acquire) == now) sched_yield();
 #endif
   }
 
@@ -94,10 +107,22 @@ void in_parallel(int threads, bool openmp, F&& body) {  // body(thread, threads)
   if (openmp && GOMP_parallel && omp_get_thread_num && omp_get_num_threads)
     return GOMP_parallel([](void* r) { (*(Run*)r)(omp_get_thread_num(), omp_get_num_threads()); }, &run, threads, 0);
 #endif
-  std::vector<std::thread> others;
-  for (int thread = 1; thread < threads; thread++) others.emplace_back(run, thread, threads);
+  struct Other {
+    Run* run;
+    int thread, all;
+    pthread_t id;
+  };
+  Buffer<Other> others(threads);
+  for (int thread = 1; thread < threads; thread++) {
+    Other& other = others[thread] = {&run, thread, threads};
+    auto start = [](void* at) -> void* {
+      const Other& other = *(Other*)at;
+      return (*other.run)(other.thread, other.all), nullptr;
+    };
+    if (pthread_create(&other.id, nullptr, start, &other)) abort();  // those before it wait for it
+  }
   body(0, threads);
-  for (auto& other : others) other.join();
+  for (int thread = 1; thread < threads; thread++) pthread_join(others[thread].id, nullptr);
 }
 
 struct Range {
@@ -120,7 +145,7 @@ struct Tiles {
 template <int R, int C>
 __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, const real* weights, const real* bias,
                                              long n, long panels, long a_step, long turn) {
-  const real* ahead = weights + (C + std::min<long>(turn, C - 1)) * n * panels * WIDTH;
+  const real* ahead = weights + (C + min(turn, C - 1)) * n * panels * WIDTH;
   vec sums[R][C];
   const real* a[R];
   UNROLL
@@ -145,7 +170,7 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, c
         for (int r = 0; r < R; r++) UNROLL
         for (int c = 0; c < C; c++) sums[r][c] = vec{};
       }
-      const long end = std::min(n, k + room);
+      const long end = min(n, k + room);
       room -= end - k;
       for (; k < end; k++, weights += C * WIDTH) {
         vec w[C];
@@ -203,7 +228,7 @@ INLINE void for_products(Range tiles, long units, Range rows, const real* weight
 inline long members_for(long all, long B, long weights, long least) {
   long cache = 1 << 20, m = 1;
 #ifdef _SC_LEVEL2_CACHE_SIZE
-  cache = std::max(cache, sysconf(_SC_LEVEL2_CACHE_SIZE) / 4 * 3);
+  cache = max(cache, sysconf(_SC_LEVEL2_CACHE_SIZE) / 4 * 3);
 #endif
   while (m * 2 <= all && all % (m * 2) == 0 && weights >= m * least && (B * m < 4 * all || weights > m * cache)) m *= 2;
   return m;
@@ -213,7 +238,7 @@ struct Place {  // of a thread among the others
   long thread, all, member, members, team, teams;
   Range rows;  // the team's, of B
   Barrier& meeting;
-  Place(int thread, int all, long members, long B, std::vector<Barrier>& meetings)
+  Place(int thread, int all, long members, long B, Barrier* meetings)
       : thread(thread),
         all(all),
         member(thread % members),

@@ -27,13 +27,13 @@ INLINE vec log(vec x) {
   }
   const vec half = f * f * real(0.5), k = __builtin_convertvector(n, vec);
   const vec y = k * high - ((half - (s * (half + r) + k * low)) - f);
-  const vec edge = where(x == 0, splat(-INFINITY), where(x < 0, splat(NAN), x));  // infinity and nan are themselves
-  return where((x > 0) & (x < INFINITY), y, edge);
+  const vec edge = where(x == 0, splat(-INF), where(x < 0, splat(NO_NUMBER), x));  // infinity and nan are themselves
+  return where((x > 0) & (x < INF), y, edge);
 }
 
 INLINE vec log1p(vec x) {  // what is lost in 1 + x comes in again as a term of first order
   const vec u = 1 + x, y = log(u) + (x - (u - 1)) / u;
-  return where((u > 0) & (u < INFINITY), where(x == 0, x, y), log(u));
+  return where((u > 0) & (u < INF), where(x == 0, x, y), log(u));
 }
 
 INLINE vec expm1(vec x) {  // in halves of 2^n, so that overflow is infinite
@@ -85,12 +85,12 @@ INLINE vec sin(vec x) {
   if constexpr (SINGLE)
     if (__builtin_expect(all(abs(x) < FAR), 1))
       return where(x == 0, x, in_doubles([](wide v) INLINED { return sine(v, 0); }, x));
-  return EACH(std::sin, x);
+  return EACH(sin, x);
 }
 INLINE vec cos(vec x) {
   if constexpr (SINGLE)
     if (__builtin_expect(all(abs(x) < FAR), 1)) return in_doubles([](wide v) INLINED { return sine(v, 1); }, x);
-  return EACH(std::cos, x);
+  return EACH(cos, x);
 }
 
 INLINE vec erf(vec x) {  // x times a polynomial in x^2 / 8 - 1, fitted to 5e-10; from 4 on it is 1 in float
@@ -112,12 +112,12 @@ INLINE vec erf(vec x) {  // x times a polynomial in x^2 / 8 - 1, fitted to 5e-10
         inside);
     return where(isnan(x), x, y);
   }
-  return EACH(std::erf, x);
+  return EACH(erf, x);
 }
 
 INLINE vec pow(vec x, vec y) {  // 2^(y log2 x), of positive x
   if constexpr (SINGLE)
-    if (__builtin_expect(all((x >= std::numeric_limits<real>::min()) & (x < INFINITY) & (abs(y) < INFINITY)), 1))
+    if (__builtin_expect(all((x >= std::numeric_limits<real>::min()) & (x < INF) & (abs(y) < INF)), 1))
       return in_doubles(
           [](wide v, wide w) INLINED {
             const iwide i = (iwide)v - 0x3fe6a09e667f3bcd, n = i >> 52;
@@ -134,5 +134,5 @@ INLINE vec pow(vec x, vec y) {  // 2^(y log2 x), of positive x
             return e * (wide)(((iwide)shifted + 1023) << 52);
           },
           x, y);
-  return EACH(std::pow, x, y);
+  return EACH(pow, x, y);
 }

@@ -29,15 +29,15 @@ OPERATIONS = {
     "exp": "exp({0})",
     **{name: f"{name}({{0}})" for name in ("log", "log1p", "expm1", "sin", "cos", "erf")},
     "pow": "pow({0}, {1})",
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("exp2", "log2", "log10", "erfc")},
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("tan", "asin", "acos", "atan")},
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("sinh", "cosh", "asinh", "acosh", "atanh")},
-    **{name: f"EACH(std::{name}, {{0}})" for name in ("floor", "ceil", "trunc")},
-    **{name: f"EACH(std::{name}, {{0}}, {{1}})" for name in ("fmod", "hypot", "atan2")},
-    "round": "EACH(std::nearbyint, {0})",  # half to even
+    **{name: f"EACH({name}, {{0}})" for name in ("exp2", "log2", "log10", "erfc")},
+    **{name: f"EACH({name}, {{0}})" for name in ("tan", "asin", "acos", "atan")},
+    **{name: f"EACH({name}, {{0}})" for name in ("sinh", "cosh", "asinh", "acosh", "atanh")},
+    **{name: f"EACH({name}, {{0}})" for name in ("floor", "ceil", "trunc")},
+    **{name: f"EACH({name}, {{0}}, {{1}})" for name in ("fmod", "hypot", "atan2")},
+    "round": "EACH(nearbyint, {0})",  # half to even
     "remainder": "remainder({0}, {1})",
     "div_floor": "floor_divide({0}, {1})",
-    "div_trunc": "EACH(std::trunc, {0} / {1})",
+    "div_trunc": "EACH(trunc, {0} / {1})",
     "fmax": "where(isnan({0}) | ({1} > {0}), {1}, {0})",
     "fmin": "where(isnan({0}) | ({1} < {0}), {1}, {0})",
     **{f"{name}_backward": "where(abs({1}) <= {2}, vec{{}}, {0})" for name in ("softshrink", "hardshrink")},
@@ -60,9 +60,9 @@ OPERATIONS = {
     "where": "where({0}, {1}, {2})",
     "float": "truth({0})",
     "isnan": "isnan({0})",
-    "isinf": "abs({0}) == INFINITY",
-    "isposinf": "{0} == INFINITY",
-    "isneginf": "{0} == -INFINITY",
+    "isinf": "abs({0}) == INF",
+    "isposinf": "{0} == INF",
+    "isneginf": "{0} == -INF",
     "signbit": "bits({0}) < 0",
     **{name: f"{{0}} {sign} {{1}}" for name, sign in {"eq": "==", "ne": "!=", "lt": "<", "le": "<="}.items()},
     **{name: f"{{0}} {sign} {{1}}" for name, sign in {"gt": ">", "ge": ">="}.items()},
@@ -129,5 +129,5 @@ def template(name: str) -> str:
 
 def _number(text: str) -> str:
     if text in ("inf", "-inf", "nan"):
-        return {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}[text]
+        return {"inf": "INF", "-inf": "-INF", "nan": "NO_NUMBER"}[text]
     return f"real({text})"

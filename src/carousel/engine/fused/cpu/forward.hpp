@@ -15,7 +15,7 @@ extern "C" int forward(const Arguments& given) try {
   Buffer<real>::advise(c.out, T * B * P * sizeof(real));
   if (c.saved) Buffer<real>::advise(c.saved, T * B * width * SAVED * sizeof(real));
   Barrier everyone;
-  std::vector<Barrier> meeting(c.threads);
+  Buffer<Barrier> meeting(c.threads);
 
   auto look = [&](long t, long b, long block, vec value) INLINED {  // what the hidden map will see of h in step t
     if constexpr (SEEN) {
@@ -47,14 +47,14 @@ extern "C" int forward(const Arguments& given) try {
     const Range mine = me.share(tiles), out_mine = me.share(out_tiles);
     const long rows = me.rows.size(), b0 = me.rows.begin;
     if (!rows) return;
-    const long chunk = std::min(T, std::max(1L, CHUNK / rows)), places = chunk * rows;
+    const long chunk = min(T, max(1, CHUNK / rows)), places = chunk * rows;
     Buffer<real> buffer(mine.size() * places * WX);
     auto wx = [&](long place, long block)
                   INLINED { return buffer + ((block - mine.begin * FORWARD) * places + place) * GX * WIDTH; };
     for (long t = 0; t < T; t++) {
       if (t % chunk == 0)  // W x for the steps to come
         for_products<FORWARD, GX>(
-            mine, H, {0, std::min(chunk, T - t) * rows}, w_x, b_x, inputs, 1, 0,
+            mine, H, {0, min(chunk, T - t) * rows}, w_x, b_x, inputs, 1, 0,
             [&](long i) INLINED { return c.x ? c.x + (t + i / rows) * c.x_t + (b0 + i % rows) * c.x_b : nullptr; },
             [&](long i, long block, const vec* sums) INLINED {
               const long at = ((t + i / rows) * B + b0 + i % rows) * GX * H + block * WIDTH;

@@ -44,10 +44,10 @@ struct Row {  // of one sequence in one step
 
 struct Problem : Arguments {
   explicit Problem(const Arguments& given) : Arguments(given) {
-    threads = double(T) * B * WORK < 2e5 ? 1 : std::min(threads, B * members(threads));
+    threads = double(T) * B * WORK < 2e5 ? 1 : min(threads, B * members(threads));
   }
   long members(long all) const {
-    return team ? std::min(team, all) : members_for(all, B, PACKED * sizeof(real), WORTH);
+    return team ? min(team, all) : members_for(all, B, PACKED * sizeof(real), WORTH);
   }
   void pack(real* packed, real* own, long thread, long all) const {
     for (const Copy& c : COPIES)
@@ -65,7 +65,7 @@ struct Deal {  // which of the next n tiles are mine
   const Range mine;
   long at = 0;
   Range operator()(long n) {
-    const Range some{std::clamp(mine.begin - at, 0L, n), std::clamp(mine.end - at, 0L, n)};
+    const Range some{min(max(mine.begin - at, 0), n), min(max(mine.end - at, 0), n)};
     at += n;
     return some;
   }
@@ -105,13 +105,17 @@ static real largest_of(const real* p, long n) {  // nan if one is
 template <class F>
 INLINE void reduce(F f, const real* from, real* to, long n, long segments) {
   if (segments == 1) return void(*to = f(from, n));
-  for (long k = 0, size = n / segments; k < segments; k++) std::fill_n(to + k * size, size, f(from + k * size, size));
+  for (long k = 0, size = n / segments; k < segments; k++, from += size) {
+    const real value = f(from, size);
+    for (long i = 0; i < size; i++) *to++ = value;
+  }
 }
 INLINE void put(real* p, vec v) { store(p, v); }
 INLINE void put(real* p, ivec v) { store(p, bits(v)); }
 INLINE void put(real* p, vec v, long n) { store(p, v, n); }
 INLINE void put(real* p, ivec v, long n) { store(p, bits(v), n); }
 INLINE void put_one(real* p, vec v) { *p = v[0]; }
+static void copy(real* to, const real* from, long n) { std::memcpy(to, from, n * sizeof(real)); }
 INLINE void put_one(real* p, ivec v) { std::memcpy(p, &v, sizeof *p); }
 // [the steps]
 #ifdef BACKWARDS
@@ -124,7 +128,7 @@ struct Team {  // what its members share
   Buffer<double> own;      // of those before them
   Buffer<doubles> norms;
   Team(const Problem& c, long rows, long most, long members)
-      : chunk(std::max(1L, std::min(c.T, CHUNK / most))),
+      : chunk(max(1, min(c.T, CHUNK / most))),
         memory(most * ROW),
         carried(2 * most * CARRIED),
         ring(chunk * most * RING),
@@ -146,25 +150,25 @@ extern "C" int backward(const Arguments& given) try {
   const Problem c(given);
   Buffer<real> packed(PACKED), own(OWN);
   Barrier everyone;
-  std::vector<Barrier> meeting(c.threads);
-  std::vector<std::unique_ptr<Team>> teams(c.threads);
+  Buffer<Barrier> meeting(c.threads);
+  Slots<Team> teams(c.threads);
 
   in_parallel(c.threads, c.openmp, [&](int thread, int all) {
     const Place me(thread, all, c.members(all), c.B, meeting);
     const Groups groups{me.rows};
     if (me.member == 0 && groups.count())
-      teams[me.team] = std::make_unique<Team>(c, me.rows.size(), groups.most(), me.members);
+      teams[me.team] = new Team(c, me.rows.size(), groups.most(), me.members);
     c.pack(packed, own, thread, all);
     everyone.wait(all);
     for (long g = 0; g < groups.count(); g++) {
       Team& team = *teams[me.team];
       const long n = groups[g].size(), b0 = groups[g].begin, chunk = team.chunk;
-      std::vector<Row> at(n);
+      Buffer<Row> at(n);
       long since = 0, few = 0;  // places whose products have not been put away, whose vectors have not been added up
       auto carried = [&](long back, long row) { return team.carried + (back % 2 * n + row) * CARRIED; };
       auto arrive = [&](long back) {  // the gradient of the output
         const Range some = me.units(SIZE[0]);
-        const long end = std::min<long>(some.end, SIZE[0]);
+        const long end = min(some.end, SIZE[0]);
         for (long row = 0; row < n && c.d_out; row++) {
           const real* const from = c.d_out + ((c.T - 1 - back) * c.B + b0 + row) * SIZE[0];
           real* const to = carried(back, row) + STATE_AT[0];
@@ -175,8 +179,10 @@ extern "C" int backward(const Arguments& given) try {
       for (long row = me.share(n).begin; row < me.share(n).end; row++)
         for (int k = 0; k < STATES; k++) {
           real* const to = carried(0, row) + STATE_AT[k];
-          std::fill_n(to, SIZE[k], real(0));
-          if (c.d_last[k]) std::copy_n(c.d_last[k] + (b0 + row) * SIZE[k], SIZE[k], to);
+          if (c.d_last[k])
+            copy(to, c.d_last[k] + (b0 + row) * SIZE[k], SIZE[k]);
+          else
+            std::memset(to, 0, SIZE[k] * sizeof(real));
         }
       me.meet();
       arrive(0);
@@ -200,7 +206,7 @@ extern "C" int backward(const Arguments& given) try {
                      tb};
         }
         if (c.norms) std::memset((void*)norm, 0, n * STATES * sizeof(doubles));
-        step_backward(c, me, at.data(), n, packed, own, team.recent, c.norms ? norm : nullptr);
+        step_backward(c, me, at, n, packed, own, team.recent, c.norms ? norm : nullptr);
         if (t > 0) arrive(back + 1);
         me.meet();
         few += n;
@@ -225,13 +231,13 @@ extern "C" int backward(const Arguments& given) try {
       }
       for (long row = me.share(n).begin; row < me.share(n).end; row++)
         for (int k = 0; k < STATES; k++)
-          if (c.d_state[k]) std::copy_n(carried(c.T, row) + STATE_AT[k], SIZE[k], c.d_state[k] + (b0 + row) * SIZE[k]);
+          if (c.d_state[k]) copy(c.d_state[k] + (b0 + row) * SIZE[k], carried(c.T, row) + STATE_AT[k], SIZE[k]);
     }
     everyone.wait(all);
     // Add up the teams' parts. What several matrices share is added to one by one.
     auto total = [&](auto of) {
       double sum = 0;
-      for (auto& team : teams)
+      for (Team* team : teams)
         if (team) sum += of(*team);
       return sum;
     };
@@ -261,23 +267,23 @@ extern "C" int forward(const Arguments& given) try {
   Buffer<real>::advise(c.out, c.T * c.B * SIZE[0] * sizeof(real));
   if (c.saved) Buffer<real>::advise(c.saved, c.T * c.B * SAVED * sizeof(real));
   Barrier everyone;
-  std::vector<Barrier> meeting(c.threads);
-  std::vector<std::unique_ptr<Team>> teams(c.threads);
+  Buffer<Barrier> meeting(c.threads);
+  Slots<Team> teams(c.threads);
   in_parallel(c.threads, c.openmp, [&](int thread, int all) {
     const Place me(thread, all, c.members(all), c.B, meeting);
     const Groups groups{me.rows};
-    if (me.member == 0 && groups.count()) teams[me.team] = std::make_unique<Team>(groups.most());
+    if (me.member == 0 && groups.count()) teams[me.team] = new Team(groups.most());
     c.pack(packed, own, thread, all);
     everyone.wait(all);
     for (long g = 0; g < groups.count(); g++) {
       Team& team = *teams[me.team];
       const long n = groups[g].size(), b0 = groups[g].begin;
-      std::vector<Row> at(n);
+      Buffer<Row> at(n);
       auto states = [&](long t, long row) { return team.states + (t % 2 * n + row) * CARRIED; };
       me.meet();  // until all have done with the sequences before
       for (long row = me.share(n).begin; row < me.share(n).end; row++)
         for (int k = 0; k < STATES; k++)
-          std::copy_n(c.state[k] + (b0 + row) * SIZE[k], SIZE[k], states(0, row) + STATE_AT[k]);
+          copy(states(0, row) + STATE_AT[k], c.state[k] + (b0 + row) * SIZE[k], SIZE[k]);
       me.meet();
       for (long t = 0; t < c.T; t++) {
         for (long row = 0; row < n; row++) {
@@ -294,12 +300,12 @@ extern "C" int forward(const Arguments& given) try {
                      b,
                      tb};
         }
-        step_forward(c, me, at.data(), n, packed, own);
+        step_forward(c, me, at, n, packed, own);
         me.meet();
       }
       for (long row = me.share(n).begin; row < me.share(n).end; row++)
         for (int k = 0; k < STATES; k++)
-          std::copy_n(states(c.T, row) + STATE_AT[k], SIZE[k], c.last[k] + (b0 + row) * SIZE[k]);
+          copy(c.last[k] + (b0 + row) * SIZE[k], states(c.T, row) + STATE_AT[k], SIZE[k]);
     }
   });
   return 0;

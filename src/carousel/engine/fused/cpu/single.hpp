@@ -30,7 +30,7 @@ struct Problem : Arguments {
   long out_valid(long block) const { return P - block * WIDTH; }
 
   long members(long all) const {
-    return team ? std::min(team, all) : members_for(all, B, GU * H * P * sizeof(real), 0);
+    return team ? min(team, all) : members_for(all, B, GU * H * P * sizeof(real), 0);
   }
 
   // What a unit sees of the masks in step t; OUT if it is a unit of the output, which a projection tells apart.
@@ -54,7 +54,7 @@ struct Problem : Arguments {
 INLINE void pack(real* to, const real* from, long H, long K, int gates, long tile, Range tiles) {
   for (long block = tiles.begin * tile; block < tiles.end * tile; block++)
     for (int g = 0; g < gates; g++) {
-      const long units = std::min<long>(WIDTH, H - block * WIDTH);
+      const long units = min(WIDTH, H - block * WIDTH);
       const real* row = from + (g * H + block * WIDTH) * K;
       real* line = to + ((block / tile * K * tile + block % tile) * gates + g) * WIDTH;
       for (long k = 0; k < K; k++, line += tile * gates * WIDTH)
@@ -71,7 +71,7 @@ void pack_transposed(real* to, const real* from, long H, long K, long blocks, in
     for (int g = 0; g < gates; g++)
       for (long unit = 0; unit < H; unit++) {
         const real* row = from + (g * H + unit) * K + j * width;
-        const long n = std::min(width, K - j * width);
+        const long n = min(width, K - j * width);
         real* line = to + (((j * blocks + unit / WIDTH) * slots + at(g)) * WIDTH + unit % WIDTH) * width;
         for (long k = 0; k < n; k++) line[k] += row[k];
       }

@@ -1,6 +1,8 @@
 // Vectors of `real` in the compiler's portable extension, and their elementary functions.
 // Needs `real` and `WIDTH`, the elements of a vector.
 
+// Small headers alone: <cmath>, <thread> and <memory> take as long to read as a step to optimize.
+#include <pthread.h>
 #include <sys/mman.h>
 #ifdef __linux__
 #include <linux/futex.h>
@@ -8,28 +10,27 @@
 #endif
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cfenv>
-#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <new>
-#include <thread>
 #include <type_traits>
-#include <vector>
 
 constexpr bool SINGLE = sizeof(real) == 4;
 using integer = std::conditional_t<SINGLE, int32_t, int64_t>;
 typedef real vec __attribute__((vector_size(WIDTH * sizeof(real))));
 typedef integer ivec __attribute__((vector_size(WIDTH * sizeof(real))));
+constexpr real INF = std::numeric_limits<real>::infinity(), NO_NUMBER = std::numeric_limits<real>::quiet_NaN();
 
 #define UNROLL _Pragma("GCC unroll 32")
 #define INLINE static inline __attribute__((always_inline))
 #define INLINED __attribute__((always_inline))  // of a lambda
+
+constexpr long min(long a, long b) { return a < b ? a : b; }
+constexpr long max(long a, long b) { return a > b ? a : b; }
 
 // Subtracting zero changes nothing, so the compiler leaves a broadcast alone; adding it would turn -0 into 0.
 INLINE vec splat(real x) { return x - vec{}; }
@@ -52,7 +53,7 @@ static __attribute__((noinline)) void store_some(real* p, vec v, long n) {
   for (long i = 0; i < n; i++) p[i] = v[i];
 }
 static __attribute__((noinline)) vec first_some(vec v, long n) {
-  for (long i = std::max(n, 0L); i < WIDTH; i++) v[i] = 0;
+  for (long i = max(n, 0); i < WIDTH; i++) v[i] = 0;
   return v;
 }
 INLINE vec load(const real* p, long n) { return __builtin_expect(n >= WIDTH, 1) ? load(p) : load_some(p, n); }
@@ -79,23 +80,32 @@ INLINE vec sign(vec v) { return where(v > 0, splat(1), where(v < 0, splat(-1), v
 INLINE vec truth(ivec test) { return where(test, splat(1), vec{}); }
 
 template <class F, class... A>
-INLINE vec each(F f, A... a) {  // one by one, by the C library
+INLINE vec each(F f, A... a) {
   vec v;
   for (int i = 0; i < WIDTH; i++) v[i] = f(a[i]...);
   return v;
 }
-#define EACH(f, ...) each([](auto... a) { return f(a...); }, __VA_ARGS__)
+// One by one, by the C library.
+#define EACH(function, ...)                     \
+  each(                                         \
+      [](auto... a) {                           \
+        if constexpr (SINGLE)                   \
+          return __builtin_##function##f(a...); \
+        else                                    \
+          return __builtin_##function(a...);    \
+      },                                        \
+      __VA_ARGS__)
 
 INLINE vec remainder(vec a, vec b) {  // with the sign of b
-  const vec rest = EACH(std::fmod, a, b);
+  const vec rest = EACH(fmod, a, b);
   return where((rest != 0) & ((b < 0) != (rest < 0)), rest + b, rest);
 }
 INLINE vec floor_divide(vec a, vec b) {  // as Python does it: a quotient that is rounded up to a whole number is not
-  const vec rest = EACH(std::fmod, a, b), low = truth((rest != 0) & ((b < 0) != (rest < 0)));
-  const vec quotient = EACH(std::nearbyint, (a - rest) / b - low);
+  const vec rest = EACH(fmod, a, b), low = truth((rest != 0) & ((b < 0) != (rest < 0)));
+  const vec quotient = EACH(nearbyint, (a - rest) / b - low);
   return where(b == 0, a / b, where(quotient == 0, copysign(quotient, a / b), quotient));
 }
-INLINE vec sqrt(vec v) { return EACH(std::sqrt, v); }
+INLINE vec sqrt(vec v) { return EACH(sqrt, v); }
 
 // e^x = 2^n (1 + p) with n = round(x / ln 2) and p = e^r - 1, |r| <= ln 2 / 2. In float, p / r^2 - 1 / r is a
 // polynomial fitted to 3e-9; in double it is Taylor's, with a remainder below half an ulp. Rounding is by adding a

@@ -1,0 +1,60 @@
+"""The commands as people type them, in processes of their own, from another working directory."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+NURSERY = """
+import json, os, runpy, signal, sys
+import carousel.lab.cli  # once for all: it takes longer than most commands
+for line in sys.stdin:
+    cwd, files, sys.argv = json.loads(line)
+    if not os.fork():
+        signal.alarm(300)
+        os.chdir(cwd)
+        for number, path in enumerate(files):
+            os.dup2(os.open(path, os.O_RDWR), number)
+        sys.path[0] = os.path.dirname(sys.argv[0])
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+def command(script, *arguments) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+
+
+def typed(cwd, script, *arguments) -> subprocess.CompletedProcess:
+    """What becomes of a command."""
+    line = command(script, *arguments)
+    done = subprocess.run(line, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    return _without_notice(done)
+
+
+def call(cwd, script, *arguments) -> subprocess.CompletedProcess:
+    """The same in a fork of a process that has imported what all commands import."""
+    line = command(script, *arguments)[1:]
+    with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as errors:
+        nursery = _nursery()
+        nursery.stdin.write(json.dumps([str(cwd), [os.devnull, out.name, errors.name], line]) + "\n")
+        nursery.stdin.flush()
+        code = int(nursery.stdout.readline())
+        return _without_notice(subprocess.CompletedProcess(line, code, out.read().decode(), errors.read().decode()))
+
+
+@cache
+def _nursery() -> subprocess.Popen:  # it ends with the tests, as its input does
+    return subprocess.Popen([sys.executable, "-c", NURSERY], env=ENVIRONMENT, stdin=-1, stdout=-1, text=True)
+
+
+def _without_notice(done: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
+    notice = "carousel runs eagerly: there is no C++ compiler"  # where there is none, that is said, in one line
+    done.stderr = "".join(line for line in done.stderr.splitlines(True) if not line.startswith(notice))
+    return done
