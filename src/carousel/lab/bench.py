@@ -163,8 +163,8 @@ def measure(shape: tuple[int, int, int, int], repeats: int, device: str) -> list
 
 def grown(name: str, shape: tuple[int, int, int, int]) -> float:
     """MiB by which this process grows at most in its first training step of that size; nan where Linux's /proc is not.
-    Kernels and torch's machinery are loaded before, by a step of another size."""
-    for batch, steps, inputs, hidden in ((1, 2, *shape[2:]), shape):
+    Kernels and torch's machinery are loaded before, by a step of another size, too long to be left to torch's."""
+    for batch, steps, inputs, hidden in ((1, 60, *shape[2:]), shape):
         layer = LAYERS[name][0](inputs, hidden)
         x, weights = torch.randn(steps, batch, inputs), torch.randn(steps, batch, hidden)
         if Path("/proc/self/clear_refs").exists():
