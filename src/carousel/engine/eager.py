@@ -31,9 +31,12 @@ class Masks(NamedTuple):
     @property
     def kinds(self) -> "Kinds":
         share = tuple(0 if s is None else 1 if s.size(-1) == 1 else 2 for s in self.share)
-        gates, carousel = self.detach_gates, self.detach_carousel
-        gates, carousel = gates if isinstance(gates, bool) else 2, carousel if isinstance(carousel, bool) else 2
-        return Kinds(self.reset is not None, self.recurrent is not None, share, gates, carousel)
+        detach = (
+            self.detach_gates,
+            self.detach_carousel,
+        )  # where sizes are symbols, a compiler's True is none of its own
+        detach = (2 if isinstance(where, Tensor) else where is True for where in detach)
+        return Kinds(self.reset is not None, self.recurrent is not None, share, *detach)
 
     def before(self, state: State, t: int) -> State:
         """The state that step t begins with."""

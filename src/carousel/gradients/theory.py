@@ -229,7 +229,6 @@ def _antidiagonals(matrix: Tensor) -> Tensor:
     return F.pad(matrix, (0, n)).flatten()[: n * (2 * n - 1)].view(n, 2 * n - 1).sum(0)
 
 
-@torch.enable_grad()
 def _has_one_product(cell: Cell, weight: Tensor | None) -> bool:
     """Whether the step, in float64, is `update` around the product of h with this one dense matrix."""
     if type(cell).forward is not Cell.forward or type(cell).step is not Cell.step or cell.proj_size:
@@ -241,6 +240,7 @@ def _has_one_product(cell: Cell, weight: Tensor | None) -> bool:
     return mapped.shape == whole.shape and torch.allclose(mapped, whole)
 
 
+@torch.enable_grad()
 def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
     """A cell's step around the state in which it comes to rest, with the weights that it has.
 
