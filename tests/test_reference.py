@@ -163,6 +163,43 @@ def test_the_readme_shows_the_scores_on_recorded_data(name):
     assert row in (ROOT / "README.md").read_text()
 
 
+def speeds(name):
+    """Rows of the README's tables: of each shape and the geometric mean, of a training step and a forward pass."""
+    bench, cells = pd.read_csv(REFERENCE / name), ["LSTM", "GRU", "RNN", "LSTM, peephole", "MGU", "a cell of one's own"]
+    for threads, rows in bench.groupby("threads"):
+        table = rows.pivot_table(index=[*"BTIH"], columns=["layer", "work"], values="speed", sort=False)
+        works = [[table[cell, work] for work in ("training_step", "forward")] for cell in cells]
+        for shape in table.index:
+            yield f"| {threads} | {', '.join(map(str, shape))} |", [[w[shape] for w in pair] for pair in works]
+        yield f"| {threads} | geometric mean |", [[geometric_mean(w) for w in pair] for pair in works]
+
+
+def test_the_readme_shows_what_long_sequences_cost():
+    text = (ROOT / "README.md").read_text()
+    for name in ("bench.csv", "bench_xeon.csv"):
+        for head, pairs in speeds(name):
+            row = " | ".join(" / ".join(f"{speed:.2f}" for speed in pair) for pair in pairs)
+            if name == "bench.csv":
+                assert f"{head} {row} |" in text
+            elif "mean" in head:
+                assert f"{head.partition(' geo')[0]} {row} |" in text
+            trained = [pair[0] for pair in pairs]
+            assert min(trained[:3]) > 1
+            assert min(trained) > 0.9
+    bench = pd.read_csv(REFERENCE / "bench.csv").set_index(["threads", *"BTIH", "layer", "work"])
+    for (threads, *shape), rows in bench.groupby(level=["threads", *"BTIH"]):
+        ours, theirs, watched = (
+            rows.loc[(threads, *shape, *key)]
+            for key in (("LSTM", "training_step"), ("nn.LSTM", "training_step"), ("LSTM", "watched"))
+        )
+        memory, more = ours.peak_mib / theirs.peak_mib, watched.ms / ours.ms - 1
+        row = f"{ours.of_matmul_peak:.0%} | {memory:.2f} | {more:+.1%}"
+        assert f"| {threads} | {', '.join(map(str, shape))} | {row} |" in text
+        assert memory < 0.7
+    for measure in pd.read_csv(REFERENCE / "measures.csv").iloc[1:].itertuples():
+        assert f"| {measure.measure} | {measure.training_steps:.1f} |" in text
+
+
 def test_the_readme_shows_what_short_sequences_and_other_cells_cost():
     text = (ROOT / "README.md").read_text()
     for (threads, module), rows in pd.read_csv(REFERENCE / "short.csv").groupby(["threads", "module"]):
