@@ -226,7 +226,7 @@ def moments(sweep, number):
             return [path for path in now if path.stat().st_mtime_ns > before.get(path, 0)]
 
         wait_until(further)
-        time.sleep(chosen.random())
+        time.sleep(0.3 * chosen.random())
         yield next(r for r in records(sweep).values() if r["status"] == "running")
 
 
@@ -236,19 +236,22 @@ def scalars(folder):
 
 
 def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_been(tmp_path):
-    arguments = ["-m", "task=japanese_vowels", "model.hidden_size=4", "seed=0,1", "trainer.max_steps=20,2500"]
+    arguments = [
+        "-m",
+        "task=japanese_vowels",
+        "model.hidden_size=4",
+        "seed=0,1",
+        f"trainer.max_steps=20,{700 * KILLS}",
+    ]
     arguments += ["trainer.val_check_interval=20", "callbacks.progress.every_seconds=0.1", "hydra.sweep.dir=sweep"]
     killed, whole = (tmp_path / name / "sweep" for name in ("killed", "whole"))
     killed.parent.mkdir()
     whole.parent.mkdir()
-    process = start(killed.parent, *arguments)
-    for record in moments(killed, KILLS):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record["pid"], signal.SIGKILL)
-    process.kill()
-    process.communicate(timeout=300)
-    for _ in range(KILLS - 1):
+    for _ in range(KILLS):
         process = start(killed.parent, *arguments)
+        for record in moments(killed, 1):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(record["pid"], signal.SIGKILL)
         for _ in moments(killed, 1):
             process.kill()
         process.communicate(timeout=300)
