@@ -114,6 +114,15 @@ def test_the_columns_of_a_task_without_a_goal_are_its_metrics(tmp_path):
     assert set(columns_of(tmp_path)) == {"training steps", "test loss", "gradient horizon (lags)"}
 
 
+def test_of_runs_that_never_came_to_a_test_there_are_columns_too(tmp_path):
+    folder = make_run(tmp_path, "rnn", 10)
+    record = read_record(folder)
+    metrics = {name: y for name, y in record["metrics"].items() if not name.startswith("test/")}
+    write_record(folder, record | {"status": "interrupted", "metrics": metrics})
+    assert "training steps" in columns_of(tmp_path)
+    assert "test loss" not in columns_of(tmp_path)
+
+
 def columns_of(folder):
     (value,) = dashboard.columns(collect(folder)).value
     content = HParamsPluginData.FromString(value.metadata.plugin_data.content)

@@ -102,7 +102,7 @@ def columns(tables: Tables) -> Summary:
     known = results[finished].assign(horizon=memory_lengths(tables, "end")[finished])
     outcome = dict(zip(("solved", "steps", "test/loss", "horizon"), OUTCOME.items(), strict=True))
     outcome |= {c: (re.sub("[/_]", " ", c), tag(c)) for c in scores.columns(known) if c not in outcome}
-    shown = [pair for column, pair in outcome.items() if known[column].notna().all()]
+    shown = [pair for column, pair in outcome.items() if column in known and known[column].notna().all()]
     return hp.hparams_config_pb(settings, [hp.Metric(name, display_name=words) for words, name in shown])
 
 
