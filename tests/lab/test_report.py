@@ -11,7 +11,7 @@ from carousel.lab import figures
 from carousel.lab.records import collect, list_runs, names
 from carousel.lab.report import MARK, table, write_report
 
-FILES = {"results.csv", "gradient_flow.csv", "loss_curves.csv", "measurements.csv", "report.md"}
+FILES = {"results.csv", "gradient_flow.csv", "loss_curves.csv", "measurements.csv", "report.md", "report.html"}
 FIGURES = {"gradient_flow.png", "solved.png", "loss_curves.png"}
 
 
