@@ -81,7 +81,13 @@ def sweep(tmp_path_factory):
     return folder, make_sweep(folder), make_page(folder)
 
 
-def test_every_run_is_there_and_every_link_leads_to_it(sweep, tmp_path):
+@pytest.fixture
+def plain(monkeypatch):
+    """Reports without figures, which take their time."""
+    monkeypatch.setattr(report, "plans", lambda *_: {})
+
+
+def test_every_run_is_there_and_every_link_leads_to_it(sweep, plain, tmp_path):
     folder, runs, here = sweep
     for page in (here, make_page(folder, tmp_path)):
         assert {run["folder"] for run in page.runs} == runs
@@ -143,14 +149,13 @@ def test_the_page_needs_nothing_but_itself(sweep):
     assert make_page(folder).path.read_bytes() == first
 
 
-def test_fifty_runs_take_little_room(tmp_path, monkeypatch):
+def test_fifty_runs_take_little_room(plain, tmp_path):
     for seed in range(50):
         make_run(tmp_path, "rnn", 5, seed, config={"optimizer.lr": 0.01, "trainer.val_check_interval": 50})
-    monkeypatch.setattr(report, "plans", lambda *_: {})
     assert make_page(tmp_path).path.stat().st_size < 40_000
 
 
-def test_a_page_that_cannot_be_made_costs_nothing_else(tmp_path, monkeypatch):
+def test_a_page_that_cannot_be_made_costs_nothing_else(plain, tmp_path, monkeypatch):
     make_run(tmp_path, "rnn", 10)
     page = make_page(tmp_path)
     monkeypatch.setattr(html, "words", lambda *_: 1 / 0)
@@ -160,7 +165,7 @@ def test_a_page_that_cannot_be_made_costs_nothing_else(tmp_path, monkeypatch):
     assert not page.path.exists()  # it would say what was so before
 
 
-def test_tables_alone_get_no_page(tmp_path):
+def test_tables_alone_get_no_page(plain, tmp_path):
     make_run(tmp_path / "runs", "rnn", 10)
     make_page(tmp_path / "runs", tmp_path / "tables")
     (tmp_path / "tables" / "report.html").unlink()
@@ -169,7 +174,7 @@ def test_tables_alone_get_no_page(tmp_path):
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
-def test_the_table_is_sorted_and_filtered_by_hand(sweep, tmp_path):
+def test_the_table_is_sorted_and_filtered_by_hand(sweep, plain, tmp_path):
     path = sweep[-1].path
     browser = Browser(tmp_path / "profile")
 
@@ -186,6 +191,11 @@ def test_the_table_is_sorted_and_filtered_by_hand(sweep, tmp_path):
         return shown(head)
 
     try:
+        make_run(tmp_path / "one", "rnn", 10)
+        browser.open(make_page(tmp_path / "one").path)
+        assert browser.value("document.querySelector('.filter').offsetHeight") == 0  # there is nothing to choose from
+
+        browser.requested.clear()
         browser.open(path)
         assert len(shown("model")) == 8
         assert sort("test loss") == ["0.005", "0.12", "0.12", "0.15", "0.15", "0.15", "", ""]
