@@ -12,7 +12,6 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from . import scores
@@ -75,7 +74,7 @@ def picture(figure: Figure, png: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def words(text: str, pictures: dict[str, str]) -> tuple[Markup, dict[str, str]]:
+def words(text: str, pictures: dict[str, str]) -> tuple[str, dict[str, str]]:
     """Markdown as HTML, each figure inlined and each table in a box that scrolls; and its sections' titles by their
     ids."""
     tokens, shown, sections = MARKDOWN.parse(text), [], {}
@@ -94,7 +93,7 @@ def words(text: str, pictures: dict[str, str]) -> tuple[Markup, dict[str, str]]:
         shown.append(token)
         if token.type == "table_close":
             shown.append(Token("box_close", "div", -1, block=True))
-    return Markup(MARKDOWN.renderer.render(shown, MARKDOWN.options, {})), sections
+    return MARKDOWN.renderer.render(shown, MARKDOWN.options, {}), sections
 
 
 def choices(results: pd.DataFrame) -> pd.DataFrame:
