@@ -120,6 +120,23 @@ def test_the_table_tells_what_varies_and_what_came_of_it(sweep):
     assert "What varies: model (gru, rnn), seq_len (20, 100), optimizer.lr (0.003, 0.01), seed (0, 1)." in page.text
 
 
+def test_large_numbers_are_whole_and_missing_ones_empty(tmp_path):
+    make_run(tmp_path, "rnn", 10, task="words")
+    folder = make_run(tmp_path, "rnn", 12345, config={"model.size": 12345})
+    make_run(tmp_path, "rnn", 12345, config={"model.size": 10})
+    write_record(folder, read_record(folder) | {"steps": 123456, "wall_time_s": 54321.98})
+    for path in tmp_path.glob("*words*"):
+        write_record(path, read_record(path) | {"seq_len": None, "solved": None, "wall_time_s": None})
+    tables = collect(tmp_path)
+    rows = html.choices(tables.results).join(html.outcomes(tables)).drop(columns="memory length")
+    assert " ".join(rows) == "task seq_len model.size seed solved steps test loss time (s)"
+    assert rows.to_numpy().tolist() == [
+        ["adding", "12345", "10", "0", "no", "100", "0.15", "2"],
+        ["adding", "12345", "12345", "0", "no", "123456", "0.15", "54322"],
+        ["words", "", "", "0", "", "100", "0.15", ""],
+    ]
+
+
 def test_what_failed_says_why(sweep):
     page = sweep[-1]
     (run,) = (run for run in page.runs if run["status"].startswith("failed"))

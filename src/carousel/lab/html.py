@@ -100,7 +100,8 @@ def choices(results: pd.DataFrame) -> pd.DataFrame:
     """What varies from run to run, and the seed, in words."""
     columns = {name: name for name in ("model", "task", "seq_len")}
     columns |= {column.removeprefix("config."): column for column in varied(results)}
-    found = {name: results[column].map(_word) for name, column in columns.items()}
+    known = results.assign(seq_len=results["seq_len"].replace(0, None))  # of many lengths
+    found = {name: known[column].map(_word) for name, column in columns.items()}
     return pd.DataFrame(
         {name: words for name, words in found.items() if words.nunique() > 1} | {"seed": results["seed"].map(_word)}
     )
@@ -110,12 +111,13 @@ def outcomes(tables: Tables) -> pd.DataFrame:
     """What came of each run, in words: of all that is known of any."""
     results = tables.results
     found = {"solved": results["solved"].map({True: "yes", False: "no"}), "steps": results.get("steps")}
-    found |= {column.replace("/", " "): results[column] for column in scores.columns(results)}
+    found |= {
+        column.replace("/", " "): results[column].map("{:.4g}".format, na_action="ignore")
+        for column in scores.columns(results)
+    }
     found |= {"memory length": memory_lengths(tables, "end"), "time (s)": results.get("wall_time_s")}
     return pd.DataFrame({name: x.map(_word) for name, x in found.items() if x is not None and x.notna().any()})
 
 
 def _word(x: object) -> str:
-    if isinstance(x, float):
-        return "" if x != x else f"{x:.4g}"
-    return "" if x is None else value(x)
+    return "" if x is None or x != x else value(x)
