@@ -413,4 +413,5 @@ def test_a_report_can_be_written_elsewhere(tmp_path):
     assert (tmp_path / "here" / "report.md").read_text() == "mine"
     elsewhere = call(tmp_path, "report.py", "here", "--output", "there")
     assert elsewhere.returncode == 0, elsewhere.stderr
+    assert "report:      there/report.md\npage:        there/report.html\n" in elsewhere.stdout
     assert (tmp_path / "there" / "report.md").read_bytes().replace(b"<../here>", b"<.>") == before

@@ -70,19 +70,12 @@ def test_the_tables_of_the_bench_are_the_benchs():
         assert f"| {threads} | geometric mean | {' | '.join(cells)} |" in README
 
 
-def test_what_is_said_of_the_bench_is_so():
-    rows = pd.read_csv(ROOT / "outputs" / "reference" / "bench.csv")
-    ours = rows[~rows.layer.str.startswith("nn.") & (rows.work == "training_step")]
-    assert (ours.speed > 1).all()
-    memory = rows[rows.work == "training_step"].pivot(index=["threads", *"BTIH"], columns="layer", values="peak_mib")
-    assert (memory["LSTM"] / memory["nn.LSTM"]).between(0.35, 0.6).all()
+def test_what_is_said_of_onednn_is_so():
+    rows = pd.read_csv(ROOT / "outputs" / "reference" / "bench_xeon.csv")
     theirs = rows[(rows.layer == "nn.LSTM") & (rows.work == "forward") & (rows.threads == 1)]
-    reached = theirs.set_index([*"BTIH"]).of_matmul_peak
-    most = reached.nlargest(2)
+    most = theirs.set_index([*"BTIH"]).of_matmul_peak.nlargest(2)
     quoted = [f"{share:.0%} ({', '.join(map(str, shape))})" for shape, share in most.items()]
     assert " and ".join(quoted) in README
-    others = reached.drop(most.index)
-    assert f"at the others it is at {others.min():.0%} to {others.max():.0%}" in README
 
 
 def test_the_table_of_the_measures_is_the_benchs():

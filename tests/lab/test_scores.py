@@ -6,8 +6,9 @@ from made_up import make_run
 
 from carousel.lab import scores
 from carousel.lab.records import by_goal, collect, read_record, write_record
-from carousel.lab.report import legend, table, write_report
+from carousel.lab.report import write_report
 from carousel.lab.style import looks
+from carousel.lab.terminal import legend, table
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from rich.console import Console
 from . import app, dashboard, records
 from .folders import ENDED
 from .options import first_line
-from .report import legend, table, write_report
+from .report import PAGE, write_report
+from .terminal import legend, table
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 PATIENCE = 2.0  # seconds in which a second Ctrl-C is the first one
@@ -47,7 +48,7 @@ def finish(folder: Path, output: Path | None = None, key: str | None = None) -> 
 
     console.print("\n".join(legend(rows)))
     console.print(table(rows))
-    report, shown = (os.path.relpath(path) for path in ((output or folder) / "report.md", folder))
+    output, shown = output or folder, os.path.relpath(folder)
     written = True
     try:
         for line in write_report(tables, folder, output, key):
@@ -61,8 +62,9 @@ def finish(folder: Path, output: Path | None = None, key: str | None = None) -> 
         say(f"{Path(shown, run.run)}: {run.error}", "red")
     if waiting := records.not_begun(folder):
         say(f"{len(waiting)} of {len(rows) + len(waiting)} runs not begun")
-    if written:
-        say(f"report:      {shlex.quote(report)}")
+    for what, name in {"report:": "report.md", "page:": PAGE}.items():
+        if written and (output / name).exists():
+            say(f"{what:<13}{shlex.quote(os.path.relpath(output / name))}")
     say(f"dashboards:  tensorboard --logdir {shlex.quote(shown)}")
     say(f"             {dashboard.link(tables)}")
     return written

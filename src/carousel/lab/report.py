@@ -2,15 +2,13 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.markup import escape
-from rich.table import Table
 
-from . import dashboard, figures, scores
+from . import dashboard, figures, html, scores
 from .experiments import CHOSEN, EXPERIMENTS
 from .records import (
     BUDGET,
@@ -30,20 +28,29 @@ from .records import (
     write,
 )
 from .records import length as in_words
-from .style import by_size, levels, looks, ordered
+from .style import by_size, few, levels, looks, ordered
 
 MARK = "<!-- Written by Carousel, and again by every report on these runs. -->"
+PAGE = "report.html"
 SHORT = 10
 """The lags over which the rate of decay at initialisation is quoted, after lag 1."""
 UNSAID = ("_target_", "_partial_", "limit_train_batches", "devices", "enable_checkpointing", "enable_model_summary")
 """Ends of keys that the report's settings leave out."""
+SHOWN = {
+    "solved": "Which runs solve the task, and after how many training steps.",
+    "scores": "The test scores of every run, beside those of the baselines.",
+    "gradient_flow": "The norm of the gradient against the lag, before and after training.",
+    "loss_curves": "The validation loss of every run against the training step.",
+} | {name: experiment.__doc__.splitlines()[0] for name, experiment in EXPERIMENTS.items()}
+"""What each figure shows, for those who can't see it."""
 
 
 def write_report(tables: Tables, runs: Path, output: Path | None = None, key: str | None = None) -> list[str]:
-    """Write report.md, its figures and the tables, and beside the runs their summary for TensorBoard.
+    """Write report.md, its figures and the tables, report.html if the runs are there, and beside them their summary for
+    TensorBoard.
 
     Depends on nothing but the tables, so it can be repeated at any time, during a sweep as well. A figure that cannot
-    be drawn is named in the report, and stops nothing.
+    be drawn is named in the report, and stops nothing; nor does a page that cannot be made.
 
     Args:
         tables: as `collect(runs)` gives them.
@@ -59,6 +66,7 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
         OSError: `output` cannot be written to.
     """
     output = output or runs
+    to_runs = os.path.relpath(runs, output)
     results = tables.results
     experiment = _experiment(results)
     key = key or (CHOSEN if experiment and f"config.{CHOSEN}" in varied(results) else None)
@@ -66,13 +74,15 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
     chosen = best(ended, key) if key and len(ended) else results
     shown = tables.of(chosen[chosen["status"] == "finished"])
 
-    drawn, failures = {}, []
+    made, drawn, failures = {}, {}, []
     for name, draw in plans(shown, experiment).items():
         try:
-            drawn[name] = png(draw())
+            made[name] = draw()
+            drawn[name] = png(made[name])
         except Exception as error:  # whatever it is: the numbers are there
             failures.append(f"{name}.png was not drawn: {type(error).__name__}: {error}")
-    parts = [heading(results, len(not_begun(runs))), setup(chosen)]
+    waiting = not_begun(runs)
+    parts = [heading(results, len(waiting)), setup(chosen)]
     if key and len(ended):
         parts.append(choice(results, chosen, key))
     if experiment in EXPERIMENTS and len(shown.results):
@@ -80,13 +90,14 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
             parts += EXPERIMENTS[experiment].findings(shown)
         except Exception as error:
             failures.append(f"the findings were not written: {type(error).__name__}: {error}")
-        parts += [f"![{experiment}]({experiment}.png)"] if experiment in drawn else []
+        parts += image(experiment, drawn)
     else:
-        parts += general(shown, results, set(drawn))
+        parts += general(shown, results, drawn)
     if failures:
         parts += ["## What could not be drawn", "\n".join(f"- {line}" for line in failures)]
-    parts.append(unfinished(results, runs, output))
-    text = "\n\n".join([f"{MARK}\n# {runs.resolve().name}", *filter(None, parts)]) + "\n"
+    parts.append(unfinished(results, waiting, to_runs))
+    title, body = runs.resolve().name, "\n\n".join(filter(None, parts)) + "\n"
+    text = f"{MARK}\n# {title}\n\n{body}"
 
     files: dict[str, Callable[[Path], object]] = {"report.md": lambda part: part.write_text(text)}
     files |= {f"{name}.png": lambda part, image=image: part.write_bytes(image) for name, image in drawn.items()}
@@ -94,10 +105,20 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
     if output != runs or has_runs:  # or else the tables were read from there
         for name, table in zip(Tables._fields, tables, strict=True):
             files[f"{name}.csv"] = lambda part, table=table: table.to_csv(part, index=False)
-    if not _ours(output) and (foreign := [name for name in files if (output / name).exists()]):
+    meant = [*files, *[PAGE] * has_runs]
+    if not _ours(output) and (foreign := [name for name in meant if (output / name).exists()]):
         raise FileExistsError(f"{output} holds {names(foreign)}, which no report has written; choose another --output")
     for name, save in files.items():
         write(output / name, save)
+    if has_runs:  # to whose folders it leads
+        try:
+            pictures = {f"{name}.png": html.picture(made[name], drawn[name]) for name in drawn}
+            page = html.page(title, body, pictures, tables, waiting, to_runs)
+            write(output / PAGE, lambda part: part.write_text(page, encoding="utf-8"))
+        except Exception as error:  # the words are in report.md
+            failures.append(f"{PAGE} was not written: {type(error).__name__}: {error}")
+            if (output / PAGE).is_file() and not (output / PAGE).is_symlink():
+                (output / PAGE).unlink()  # it says what was so before
     if output == runs and has_runs:
         try:
             dashboard.summarise(runs, tables, text, drawn)
@@ -144,6 +165,10 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def image(name: str, drawn: Collection[str]) -> list[str]:
+    return [f"![{SHOWN[name]}]({name}.png)"] if name in drawn else []
+
+
 def heading(results: pd.DataFrame, waiting: int = 0) -> str:
     statuses = results["status"].value_counts().to_dict() | ({"not begun": waiting} if waiting else {})
     counts = names(f"{count} {status}" for status, count in statuses.items())
@@ -164,9 +189,7 @@ def setup(results: pd.DataFrame) -> str:
             continue
         found = [word for word in levels(results[column].dropna()) if word not in ("None", "nan")]
         if found:
-            rows.append(
-                [f"`{column.removeprefix('config.')}`", ", ".join(found) if len(found) < 9 else f"{len(found)} values"]
-            )
+            rows.append([f"`{column.removeprefix('config.')}`", few(found)])
     versions = {c.removeprefix("versions."): results[c].dropna().unique() for c in results if c.startswith("versions.")}
     rows += [[name, ", ".join(str(x)[:12] for x in found)] for name, found in versions.items() if len(found)]
     return "<details><summary>Settings</summary>\n\n" + markdown_table(["setting", "value"], rows) + "\n\n</details>"
@@ -193,17 +216,16 @@ def _heads(columns: pd.MultiIndex) -> list[str]:
     return [", ".join(filter(None, (task * (several or not steps), in_words(steps)))) for task, steps in columns]
 
 
-def unfinished(results: pd.DataFrame, runs: Path, output: Path) -> str:
+def unfinished(results: pd.DataFrame, waiting: list[str], to_runs: str) -> str:
     rest = results[(results["status"] != "finished") | results["error"].notna()]
-    lines = [f"- {run}: not begun" for run in not_begun(runs)]
+    lines = [f"- {run}: not begun" for run in waiting]
     for run in rest.itertuples():
-        link = Path(os.path.relpath(runs / run.run, output)).as_posix().replace(" ", "%20")
         said = f": {run.error}" if isinstance(run.error, str) else ""
-        lines.append(f"- [{run.run}](<{link}>): {run.status}{said}")
+        lines.append(f"- [{run.run}](<{html.link(to_runs, run.run)}>): {run.status}{said}")
     return "\n\n".join(["## What did not finish, or not whole", "\n".join(lines)]) if lines else ""
 
 
-def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[str]:
+def general(tables: Tables, everything: pd.DataFrame, drawn: Collection[str]) -> list[str]:
     """What is said of a sweep that is no named experiment."""
     results, flow, _, _ = tables
     if results.empty:
@@ -215,13 +237,13 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[s
             "## What is reached",
             "The mean of the runs, and in brackets the least and the largest; above them what needs no training.",
             *scores.tables(rest),
-            *["![scores](scores.png)"] * ("scores" in drawn),
+            *image("scores", drawn),
         ]
     if len(flow):
         parts += [
             "## How the gradient flows",
             *flow_parts(tables),
-            *["![gradient flow](gradient_flow.png)"] * ("gradient_flow" in drawn),
+            *image("gradient_flow", drawn),
         ]
     if "loss_curves" in drawn:
         stuck = (results["val/loss"] > 0.8 * results["baseline_loss"]).sum()
@@ -229,12 +251,12 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: set[str]) -> list[s
             "## How the loss falls",
             f"{stuck} of {len(results)} runs end within 20% of the baseline's loss or above it, having learnt next to "
             "nothing.",
-            "![loss curves](loss_curves.png)",
+            *image("loss_curves", drawn),
         ]
     return parts
 
 
-def solved_parts(results: pd.DataFrame, everything: pd.DataFrame, drawn: set[str]) -> list[str]:
+def solved_parts(results: pd.DataFrame, everything: pd.DataFrame, drawn: Collection[str]) -> list[str]:
     """Of tasks that say what counts as solved."""
     baselines = results.groupby("task")["baseline_loss"].first()
     budget = levels(results[BUDGET].dropna()) if BUDGET in results else []
@@ -246,7 +268,7 @@ def solved_parts(results: pd.DataFrame, everything: pd.DataFrame, drawn: set[str
         "the median test loss as a multiple of the baseline's.",
         solved_table(results, everything),
         *best_sentence(results),
-        *["![solved](solved.png)"] * ("solved" in drawn),
+        *image("solved", drawn),
     ]
 
 
@@ -315,42 +337,3 @@ def flow_parts(tables: Tables) -> list[str]:
 def reach(lags: float, last: int) -> str:
     """A memory length in words: it cannot be seen to exceed the sequence."""
     return "" if lags != lags else "all" if lags >= last else f"{lags:.0f}"
-
-
-def table(results: pd.DataFrame) -> Table:
-    """One row a setting, one column a length: the training steps until solved, or the loss reached; of a task that does
-    not say what counts as solved the test loss."""
-    lengths, several = sorted(results["seq_len"].unique()), results["task"].nunique() > 1
-    grid = Table()
-    grid.add_column("task and setting" if several else "setting", overflow="fold")
-    for length in lengths:
-        grid.add_column(f"T={length}" if length else "", justify="right", no_wrap=True)
-    for (task, label), runs in ordered(results.groupby(["task", "label"])):
-        cells = [[_cell(run) for _, run in runs[runs["seq_len"] == length].iterrows()] for length in lengths]
-        grid.add_row(escape(f"{task}: {label}" if several else label), *("\n".join(cell) for cell in cells))
-    return grid
-
-
-def legend(results: pd.DataFrame) -> list[str]:
-    """What the table shows, a line for each kind of task in it."""
-    lines = []
-    goal, rest = by_goal(results)
-    if len(goal):
-        known = names(
-            f"{loss:.3g} ({task})" for task, loss in goal.groupby("task")["baseline_loss"].first().dropna().items()
-        )
-        lines.append(f"training steps until solved, or ✗ and the final validation loss; the baseline's is {known}")
-    for task, runs in rest.groupby("task"):
-        known = names(f"{score['loss']:.4g} ({name})" for name, score in scores.baselines(runs).items())
-        lines.append(f"test loss on {task}" + f"; the baselines' are {known}" * bool(known))
-    return lines
-
-
-def _cell(run: pd.Series) -> str:
-    if run["status"] != "finished":
-        return f"[red]{run['status']}[/]"
-    if pd.isna(run["solved"]):
-        return f"{run['test/loss']:.4g}"
-    if run["solved"]:
-        return "[green]solved[/]" if pd.isna(run["steps_to_solve"]) else f"[green]{run['steps_to_solve']:.0f}[/]"
-    return f"✗ {run['val/loss']:.3g}"

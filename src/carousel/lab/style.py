@@ -133,3 +133,8 @@ def looks(results: pd.DataFrame) -> Style:
 def levels(column: pd.Series) -> list[str]:
     """The values of a factor, numbers by size, as words."""
     return sorted({value(x) for x in column}, key=by_size)
+
+
+def few(words: list[str]) -> str:
+    """Words in a line, or how many there are."""
+    return ", ".join(words) if len(words) < 9 else f"{len(words)} values"

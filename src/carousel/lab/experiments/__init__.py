@@ -1,7 +1,8 @@
 """What is drawn and said of each named experiment: one file each, with a `figure` and the `findings` under it.
 
-Both take the tables of `records.collect`, of finished runs, and read nothing else. An experiment without a file here,
-like any other sweep, gets the general figures of `report`.
+Both take the tables of `records.collect`, of finished runs, and read nothing else. The first line of a file says what
+its figure shows, for those who can't see it. An experiment without a file here, like any other sweep, gets the general
+figures of `report`.
 """
 
 from types import ModuleType
