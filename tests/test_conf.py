@@ -324,13 +324,6 @@ def test_each_run_of_a_sweep_has_one_process(tmp_path):
         sweep.prepare(jobs(tmp_path, "trainer.devices=2 trainer.accelerator=cpu"))
 
 
-@pytest.mark.parametrize(
-    ("loss", "status"), [(0.1, "finished"), (1e3, "finished"), (1e9, "diverged"), (float("nan"), "diverged")]
-)
-def test_a_loss_beyond_all_measure_is_a_run_that_diverged(loss, status):
-    assert app._ending(loss, 1 / 6)["status"] == status
-
-
 def test_a_key_from_the_command_line_reaches_every_run_that_has_it(tmp_path):
     def typed(*options):
         cfg = load(tmp_path, "experiment=phase")

@@ -30,9 +30,6 @@ from .tasks import Task
 launched: dict[Path, list[Path]] = {}
 """The folders to report on when all is done, and the runs in each that this process is answerable for."""
 
-ABSURD = 1e6
-"""How many times the baseline's a loss is that has run away."""
-
 
 def conf_dir() -> Path:
     """The checkout's conf/, or the copy inside an installed package."""
@@ -222,7 +219,9 @@ def run(cfg: DictConfig) -> float:
             name: scores(module.task, predict, part(data.test_dataloader(), trainer.limit_test_batches))
             for name, predict in module.task.baselines().items()
         }
-        record |= _ending(record["metrics"]["val/loss"], module.baseline_loss)
+        if not module.diverged and module.ran_away(loss := record["metrics"]["val/loss"]):
+            module.diverged = f"val/loss is {loss:.4g}"
+        record |= {"status": "diverged" if module.diverged else "finished", "error": module.diverged}
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
         record |= {"status": "interrupted", "error": "stopped by the user"}
         raise KeyboardInterrupt from error
@@ -230,10 +229,9 @@ def run(cfg: DictConfig) -> float:
         record["steps"] = trainer.global_step
         last = (str(error).strip().splitlines() or ["?"])[-1]
         record |= {"status": "failed", "error": f"{type(error).__name__}: {last}"}
-        if not isinstance(error, OSError) and _has_diverged(module):
-            record |= {"status": "diverged"}
-        else:
+        if isinstance(error, OSError) or not (module.diverged or _is_broken(module)):
             raise
+        record |= {"status": "diverged", "error": module.diverged or record["error"]}
     finally:
         record["baseline_loss"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin + (keeper.earlier if keeper else 0), 2)
@@ -249,13 +247,7 @@ def run(cfg: DictConfig) -> float:
     return record["metrics"].get("test/loss", math.inf)
 
 
-def _ending(loss: float, baseline_loss: float | None) -> dict[str, str | None]:
-    if loss <= ABSURD * (baseline_loss or 1):
-        return {"status": "finished"}
-    return {"status": "diverged", "error": f"val/loss is {loss:.4g}"}
-
-
-def _has_diverged(module: L.LightningModule) -> bool:
+def _is_broken(module: L.LightningModule) -> bool:
     return not all(p.isfinite().all() for p in module.parameters())
 
 
