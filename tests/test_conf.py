@@ -17,7 +17,8 @@ from sweeps import batches
 
 from carousel.gradients import flow
 from carousel.lab import app, cli, folders, sweep
-from carousel.lab.records import environment, write_record
+from carousel.lab.environment import environment
+from carousel.lab.records import write_record
 
 GROUPS = ("model", "task", "optimizer", "scheduler", "trainer", "logger", "callbacks")
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir() / group).glob("*.yaml"))]

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from . import dashboard, folders, options, progress, records
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
+from .environment import environment
 from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
 from .progress import Progress
@@ -160,7 +161,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "overrides": folders.parse(hydra_cfg.overrides.task),
         "config": configuration(cfg, folder),
         "metrics": {},
-        "versions": records.environment(),
+        "versions": environment(),
     } | folders.process()
 
 
