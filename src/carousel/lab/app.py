@@ -22,6 +22,7 @@ from . import dashboard, folders, options, progress, records
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .environment import environment
+from .live import Tell
 from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
 from .progress import Progress
@@ -193,6 +194,8 @@ def run(cfg: DictConfig) -> float:
         records.write_record(folder, record)
         report_on = Path(hydra_cfg.sweep.dir) if sweep else folder
         launched.setdefault(report_on, []).append(folder)
+    if sweep:
+        trainer.callbacks.append(Tell(folder))
     begin = time.perf_counter()
     try:
         trainer.fit(module, data, ckpt_path=begun, weights_only=True if begun else None)
@@ -237,6 +240,7 @@ def run(cfg: DictConfig) -> float:
         record["baseline_loss"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin + (keeper.earlier if keeper else 0), 2)
         if trainer.is_global_zero:
+            (folder / records.NOW).unlink(missing_ok=True)
             records.write_record(folder, record)
             if record["status"] in folders.ENDED:
                 progress.forget(folder)

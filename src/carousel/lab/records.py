@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 RECORD = "result.json"
+NOW = "now.json"  # where a run stands that is at work
 RUNS = "runs.txt"  # of a sweep: the folders of all its runs, begun or not, a line each
 FLOW, PROBES, CURVES = "flow.csv", "probes.csv", "metrics.csv"  # of one run
 FLOW_COLUMNS = ("step", "layer", "direction", "state", "lag", "log10_norm")

@@ -91,6 +91,7 @@ def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
     """Record how a run ended whose process could not do so itself."""
     HydraConfig.instance().set_config(job)
     try:
+        (folder / records.NOW).unlink(missing_ok=True)
         try:
             record = records.read_record(folder)
         except (FileNotFoundError, records.Unreadable):
