@@ -234,8 +234,8 @@ def _read_whole(path: Path) -> pd.DataFrame:
     table = pd.read_csv(io.StringIO(text))
     if missing := [column for column in COLUMNS[path.name] if column not in table]:
         raise ValueError(f"it has no {names(missing)}")
-    numbers = [c for c in table if c not in WORDS and len(table)]
-    if wrong := [c for c in numbers if not pd.api.types.is_numeric_dtype(table[c])]:
+    kinds = table.dtypes.drop([*WORDS], errors="ignore").items() if len(table) else ()
+    if wrong := [column for column, kind in kinds if not pd.api.types.is_numeric_dtype(kind)]:
         raise ValueError(f"there are no numbers in its {names(wrong)}")
     return table
 
