@@ -73,9 +73,9 @@ def table(running: dict[Path, str], ended: Counter[str], total: int, seconds: fl
     """
     grid = Table(box=None, pad_edge=False)
     grid.add_column("run")  # the one that gives way
-    grid.add_column("state", no_wrap=True)
+    grid.add_column("state", no_wrap=True, min_width=10)  # as wide as most of what will stand there
     for head in ("training step", "loss", "time left"):
-        grid.add_column(head, justify="right", no_wrap=True)
+        grid.add_column(head, justify="right", no_wrap=True, min_width=9)
     shown = dict(list(running.items())[: max(lines - 5, 1)])
     for folder, name in shown.items():
         grid.add_row(Text(name, no_wrap=True, overflow="ellipsis"), *map(Text, _row(folder)))
