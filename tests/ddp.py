@@ -118,6 +118,24 @@ def a_stream():
     print(f"rank {rank}: the stream agrees", flush=True)
 
 
+class OneGoesAstray(SequenceModule):
+    """In one of the processes the loss is no number, from a training step on."""
+
+    def loss(self, batch, split=None):
+        return super().loss(batch, split) * (float("nan") if self.global_rank and self.global_step >= 2 else 1.0)
+
+
+def a_divergence():
+    task = Letters()
+    model = SequenceModel(carousel.LSTM(7, 6, batch_first=True), task)
+    module = OneGoesAstray(model, task, partial(torch.optim.SGD, lr=0.5))
+    trainer = two_processes(max_steps=20, log_every_n_steps=4, limit_val_batches=0)
+    trainer.fit(module, SequenceData(task, 4, eval_size=8))
+    assert trainer.global_step == 4
+    assert module.diverged == "train/loss is nan at training step 3"
+    print(f"rank {trainer.global_rank}: both stop", flush=True)
+
+
 def every_cell():
     module = EveryCell()
     trainer = two_processes(max_epochs=2)
@@ -140,6 +158,7 @@ def every_cell():
 def main():
     every_cell()
     a_stream()
+    a_divergence()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ TINY = [
     "trainer.val_check_interval=6",
     "trainer.max_steps=12",
 ]
+KILLED = "killed, probably by the system, for want of memory (fewer runs at a time: hydra.launcher.n_jobs)"
 STARTED: list[subprocess.Popen] = []
 KILLS = int(os.environ.get("KILLS", 2))
 """How often a sweep is killed, and its workers are, at random moments."""
@@ -92,10 +94,10 @@ def test_a_sweep_survives_runs_that_fail_and_can_be_reported_again(tmp_path):
     assert errors == {
         "broken.Raises": "ValueError: in two lines",
         "carousel.RNN": None,
-        "broken.Dies": "the process ended with code -9",
+        "broken.Dies": KILLED,
     }
     assert "ValueError: in two lines" in done.stdout
-    assert "the process ended with code -9" in done.stdout
+    assert KILLED in " ".join(done.stdout.split())
     (log,) = (p for p in (tmp_path / "sweep").rglob("output.log") if "Raises" in p.parent.name)
     assert "Traceback" in log.read_text()
     before = (tmp_path / "sweep" / "results.csv").read_bytes()
@@ -159,6 +161,10 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         (["-m", "model=foo", "seed=1,2"], "error: model=foo does not exist"),
         (["task.seq_len="], "error: task: seq_len must be an integer of at least 2, got"),
         (["-m", "seed=1,2", "hydra.launcher.n_jobs=0"], "error: hydra.launcher.n_jobs must be at least 1, got 0"),
+        (
+            ["-m", "seed=1,2", "hydra.launcher.minutes_per_run=0"],
+            "error: hydra.launcher.minutes_per_run must be a number over 0, got 0",
+        ),
         (["-m", "hydra.sweeper.grids=5"], "error: hydra.sweeper.grids must be a list of mappings from keys to"),
         (["-m", "hydra.sweeper.grids=[{model:foo}]"], "error: model=foo does not exist"),
         (["-m", "hydra.sweeper.grids=[{model:rnn},{task.seq_len:'10,1'}]"], "error: task: seq_len must be an integer"),
@@ -315,7 +321,7 @@ def test_a_diverged_run_does_not_spoil_the_report(tmp_path):
     assert done.returncode == 0, done.stderr
     assert sorted(r["status"] for r in records(tmp_path / "sweep").values()) == ["diverged", "finished"]
     text = (tmp_path / "sweep" / "report.md").read_text()
-    assert "diverged: val/loss is nan" in text
+    assert re.search("diverged: train/loss is .* at training step [12]$", text, re.M)
     assert (tmp_path / "sweep" / "gradient_flow.png").exists()
 
 
@@ -397,7 +403,8 @@ def test_a_run_that_diverges_under_every_measure_is_diverged_and_reported(tmp_pa
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path / "here").values()
     assert record["status"] == "diverged"
-    assert "diverged: val/loss is" in (tmp_path / "here" / "report.md").read_text()
+    assert record["steps"] == 2
+    assert "diverged: train/loss is" in (tmp_path / "here" / "report.md").read_text()
 
 
 def test_a_report_can_be_written_elsewhere(tmp_path):

@@ -17,3 +17,4 @@ def test_two_processes_train_every_cell_and_a_stream_as_one_does():
     for rank in range(2):
         assert f"rank {rank}: {len(FORMS)} layers agree" in done.stdout
         assert f"rank {rank}: the stream agrees" in done.stdout
+        assert f"rank {rank}: both stop" in done.stdout

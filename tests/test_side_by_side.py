@@ -1,14 +1,24 @@
-"""The launcher composes the jobs of a sweep as Hydra does, only sooner."""
+"""The launcher composes the jobs of a sweep as Hydra does, only sooner, and ends those that take too long."""
+
+import io
+import json
+import time
+from types import SimpleNamespace
 
 import pytest
+from hanging import hangs_or_ends
 from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import HydraContext
+from made_up import BARE
 from omegaconf import OmegaConf, open_dict, read_write
+from rich.console import Console
 from sweeps import SideBySide
 
-from carousel.lab import app
+from carousel.lab import app, live, sweep
+from carousel.lab.records import read_record
 
 JOBS = [
     ["seed=1", "model=rnn", "optimizer.lr=0.5"],
@@ -25,8 +35,8 @@ def launcher(tmp_path):
         options = [f"hydra.sweep.dir={tmp_path}", "hydra.mode=MULTIRUN"]
         config = compose("train", overrides=options, return_hydra_config=True)
         HydraConfig.instance().set_config(config)
-        made = SideBySide(n_jobs=1)
-        context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=None)
+        made = SideBySide(n_jobs=1, minutes_per_run=10)
+        context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
         made.setup(hydra_context=context, task_function=app.run, config=config)
         yield made
 
@@ -53,3 +63,26 @@ def test_what_is_wrong_with_a_value_is_said_as_by_hydra_itself(launcher):
                 compose_one(*((launcher.config, overrides) if not said else (overrides, 0)))
             said.append((type(error.value), str(error.value)))
         assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_run_that_hangs_is_ended_and_the_next_one_begins(launcher, tmp_path, monkeypatch, capfd, terminal):
+    screen = io.StringIO()
+    made = Console(file=screen, force_terminal=True, width=80, height=24) if terminal else Console(stderr=True)
+    monkeypatch.setattr(live, "Console", lambda stderr: made)
+    hanging = tmp_path / "seed=0" / "result.json"
+
+    def monotonic():  # the run has begun, and at once a thousand seconds have passed
+        return time.monotonic() + 1000 * hanging.exists()
+
+    monkeypatch.setitem(SideBySide._run.__globals__, "time", SimpleNamespace(monotonic=monotonic))
+    launcher.task = hangs_or_ends
+    (tmp_path / "record.json").write_text(json.dumps(BARE))
+    jobs = [launcher._compose([f"seed={seed}"], seed) for seed in (0, 1)]
+    launcher._run(jobs, sweep.give_up)
+    records = [read_record(tmp_path / f"seed={seed}") for seed in (0, 1)]
+    assert [record["status"] for record in records] == ["failed", "finished"]
+    assert records[0]["error"] == "took longer than 10 minutes"
+    lines = "run 1 of 2: failed  seed=0\nrun 2 of 2: finished  seed=1\n"
+    assert capfd.readouterr().err == ("" if terminal else lines)
+    assert ("2 of 2 runs ended (1 failed, 1 finished)" in screen.getvalue()) is terminal

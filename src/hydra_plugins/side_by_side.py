@@ -1,4 +1,4 @@
-"""A Hydra launcher that runs the jobs of a sweep side by side, each in a process of its own, with one progress bar.
+"""A Hydra launcher that runs the jobs of a sweep side by side, each in a process of its own, with a table of them.
 
 It stands here because Hydra takes launchers from the namespace `hydra_plugins` alone. Every process is forked from
 a server that has imported the task once, so a job costs no import, and one that dies takes no other with it.
@@ -7,11 +7,15 @@ a server that has imported the task once, so a job costs no import, and one that
 import copy
 import ctypes
 import functools
+import itertools
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -25,25 +29,26 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 
 @dataclass
 class SideBySideConf:
     _target_: str = "hydra_plugins.side_by_side.SideBySide"
     n_jobs: int | None = None  # processes at a time; None: one for each core
+    minutes_per_run: float | None = None  # after which a run is ended, and has failed
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="side_by_side", node=SideBySideConf, provider="carousel")
 
 
 class SideBySide(Launcher):
-    def __init__(self, n_jobs: int | None) -> None:
+    def __init__(self, n_jobs: int | None, minutes_per_run: float | None = None) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         if n_jobs is not None and n_jobs < 1:
             raise SystemExit(f"error: hydra.launcher.n_jobs must be at least 1, got {n_jobs}")
-        self.n_jobs = n_jobs or cores
+        if minutes_per_run is not None and not minutes_per_run > 0:
+            raise SystemExit(f"error: hydra.launcher.minutes_per_run must be a number over 0, got {minutes_per_run:g}")
+        self.n_jobs, self.minutes = n_jobs or cores, minutes_per_run or math.inf
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
@@ -98,39 +103,49 @@ class SideBySide(Launcher):
         return job
 
     def _run(self, jobs: list[DictConfig], give_up) -> None:
+        from carousel.lab import live
+
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         processes = multiprocessing.get_context(method)
         processes.set_forkserver_preload([self.task.__module__])
-        waiting, running, total = jobs[::-1], {}, len(jobs)
-        columns = (TextColumn("run {task.completed} of {task.total}"), BarColumn(bar_width=20), TimeElapsedColumn())
-        bar = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
-        bar.disable = not bar.console.is_terminal
-        with bar:
-            line = bar.add_task("", total=total)
+        waiting = zip(live.names([job.hydra.overrides.task for job in jobs]), jobs, strict=True)
+        running: dict[multiprocessing.Process, tuple[str, DictConfig, float]] = {}
+        ended: Counter[str] = Counter()
+        with live.Board(len(jobs)) as board:
             try:
-                while waiting or running:
-                    while waiting and len(running) < self.n_jobs:
-                        job = waiting.pop()
+                while True:
+                    for name, job in itertools.islice(waiting, self.n_jobs - len(running)):
                         process = processes.Process(target=_work, args=(self.context, job, self.task), daemon=True)
                         process.start()
-                        running[process] = job
-                    names = "  ".join(job.hydra.sweep.subdir for job in running.values())
-                    bar.update(line, completed=total - len(waiting) - len(running), description=names)
-                    wait([process.sentinel for process in running])
-                    for process in [p for p in running if p.exitcode is not None]:
-                        job = running.pop(process)
-                        if process.exitcode:
-                            give_up(job, _folder(job), "failed", _why(process.exitcode, _folder(job)))
-                        if bar.disable:
-                            done = total - len(waiting) - len(running)
-                            _say(f"run {done} of {total}: {_status(_folder(job))}  {job.hydra.sweep.subdir}")
-                bar.update(line, completed=total, description="")
+                        running[process] = name, job, time.monotonic()
+                    board.show({_folder(job): name for name, job, _ in running.values()}, ended)
+                    if not running:
+                        break
+                    wait([process.sentinel for process in running], timeout=1)
+                    for process, (_, job, begin) in list(running.items()):
+                        late = time.monotonic() - begin > 60 * self.minutes
+                        if process.exitcode is None and not late:
+                            continue
+                        del running[process]
+                        if error := self._how_it_failed(process, _folder(job)):
+                            give_up(job, _folder(job), "failed", error)
+                        ended[status := _status(_folder(job))] += 1
+                        if not board.is_shown:
+                            _say(f"run {ended.total()} of {len(jobs)}: {status}  {job.hydra.sweep.subdir}")
             except KeyboardInterrupt:
-                for process, job in running.items():
+                for process, (_, job, _) in running.items():
                     process.kill()
                     process.join()
                     give_up(job, _folder(job), "interrupted", "stopped by the user")
                 raise
+
+    def _how_it_failed(self, process: multiprocessing.Process, folder: Path) -> str | None:
+        """Of a process that has ended, or is to be ended now."""
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            return f"took longer than {self.minutes:g} minutes"
+        return _why(process.exitcode, folder) if process.exitcode else None
 
 
 def _say(line: str) -> None:
@@ -151,9 +166,13 @@ def _folder(job: DictConfig) -> Path:
 
 
 def _why(code: int, folder: Path) -> str:
-    """The last line of a job that ended by itself, or the code of what ended it."""
+    """The last line of a job that ended by itself, or what ended it."""
     log = folder / "output.log"
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    if code == -signal.SIGKILL:
+        return "killed, probably by the system, for want of memory (fewer runs at a time: hydra.launcher.n_jobs)"
+    if code < 0:
+        return f"the process was ended by a signal: {signal.strsignal(-code)}"
     return lines[-1] if code == 1 and lines else f"the process ended with code {code}"
 
 

@@ -1,6 +1,8 @@
 """Ours and torch's layers train alike inside the LightningModule."""
 
 import itertools
+import math
+import re
 from functools import partial
 
 import lightning as L
@@ -13,6 +15,16 @@ from carousel.lab.data import SequenceData
 from carousel.lab.model import SequenceModel
 from carousel.lab.module import SequenceModule
 from carousel.lab.tasks import Adding, TemporalOrder
+
+
+class Astray(SequenceModule):
+    """From some training step on its loss is a multiple of what it should be."""
+
+    begin, factor = 3, math.nan
+
+    def loss(self, batch, split=None):
+        loss = super().loss(batch, split)
+        return loss * self.factor if split and self.global_step >= self.begin else loss
 
 
 class Losses(L.Callback):
@@ -30,10 +42,10 @@ class Losses(L.Callback):
         self.norms.append(trainer.callback_metrics["grad_norm/total"].item())
 
 
-def train(layer_type, task, steps=30, seed=0, clip=1.0, **options):
+def train(layer_type, task, steps=30, seed=0, clip=1.0, kind=SequenceModule, **options):
     L.seed_everything(seed, verbose=False)
-    layer = layer_type(task.input_size, 16, batch_first=True, **options)
-    module = SequenceModule(SequenceModel(layer, task), task, partial(torch.optim.Adam, lr=1e-2))
+    layer = layer_type(task.input_size, 16, batch_first=True)
+    module = kind(SequenceModel(layer, task), task, partial(torch.optim.Adam, lr=1e-2))
     losses = Losses()
     trainer = L.Trainer(
         accelerator="cpu",
@@ -45,8 +57,10 @@ def train(layer_type, task, steps=30, seed=0, clip=1.0, **options):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
     trainer.fit(module, SequenceData(task, 16, 64, 0))
+    losses.error = module.diverged
     return losses
 
 
@@ -67,6 +81,35 @@ def test_the_same_seed_repeats_every_loss_and_another_does_not():
 
 def test_the_gradient_norm_is_taken_before_clipping():
     assert max(train(carousel.LSTM, Adding(8), steps=5, clip=1e-4).norms) > 1e-2
+
+
+@pytest.mark.parametrize(("factor", "said"), [(math.nan, "nan"), (math.inf, "inf"), (1e12, r".+e\+1\d"), (2, None)])
+def test_a_run_is_stopped_at_the_training_step_at_which_it_diverges(monkeypatch, factor, said):
+    monkeypatch.setattr(Astray, "factor", factor)
+    losses = train(nn.RNN, Adding(8), steps=10, kind=Astray)
+    assert len(losses.seen) == (4 if said else 10)
+    if said:
+        assert re.fullmatch(f"train/loss is {said} at training step 3", losses.error)
+    else:
+        assert losses.error is None
+
+
+def test_where_a_look_at_the_loss_is_to_wait_for_it_only_what_is_logged_is_looked_at(monkeypatch):
+    monkeypatch.setattr(Astray, "factor", math.nan)
+    monkeypatch.setattr(L.Trainer, "world_size", 2)
+    losses = train(nn.RNN, Adding(8), steps=10, kind=Astray, log_every_n_steps=4)
+    assert losses.error == "train/loss is nan at training step 3"
+    monkeypatch.setattr(Astray, "begin", 4)
+    losses = train(nn.RNN, Adding(8), steps=10, kind=Astray, log_every_n_steps=4)
+    assert losses.error == "train/loss is nan at training step 7"
+
+
+@pytest.mark.parametrize("baseline", [1 / 6, None, 0.0, math.nan])
+def test_a_loss_is_measured_by_the_baselines(baseline):
+    module = SequenceModule(nn.Identity(), Adding(8))
+    module.baseline_losses = {} if baseline is None else {"mean": baseline}
+    assert not any(map(module.ran_away, (0.1, -0.1, 1e3)))
+    assert all(map(module.ran_away, (1e9, math.inf, -math.inf, math.nan)))
 
 
 @pytest.mark.parametrize("limits", [{"accumulate_grad_batches": 4}, {"limit_train_batches": 4}])

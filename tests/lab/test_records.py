@@ -13,7 +13,6 @@ from carousel.lab.records import (
     PROBE_COLUMNS,
     best,
     collect,
-    environment,
     list_runs,
     memory_lengths,
     not_begun,
@@ -50,6 +49,21 @@ def test_a_table_that_cannot_be_read_is_named_and_the_others_are(tmp_path):
     assert [error.split(" cannot")[0] for error in tables.results["error"]] == ["flow.csv", "metrics.csv", "probes.csv"]
     assert sorted(tables.gradient_flow["seed"].unique()) == [1, 2]
     assert sorted(tables.measurements["seed"].unique()) == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["flow.csv", "metrics.csv", "probes.csv"])
+def test_a_table_that_is_cut_anywhere_or_garbled_is_left_out_whole(tmp_path, name):
+    path = make_run(tmp_path, "rnn", 10) / name
+    whole = path.read_bytes()
+    begin = whole.rindex(b"\n", 0, -1) + 1  # of the last row
+    cuts = [whole[:k] for k in (len(whole) // 2, *range(begin + 1, len(whole)))]
+    for broken in (*cuts, whole[:-5] + b"\0" * 4 + b"\n", whole[:-5] + b"?\n", whole + b"\xff\n"):
+        path.write_bytes(broken)
+        tables = collect(tmp_path)
+        assert tables.results["error"][0].startswith(f"{name} cannot be read: ")
+        assert [len(table) > 0 for table in tables[1:]].count(False) == 1
+    path.write_bytes(whole)
+    assert collect(tmp_path).results["error"].isna().all()
 
 
 def test_memory_lengths_are_the_last_layers_of_c_or_else_of_h(tmp_path):
@@ -192,11 +206,6 @@ def test_tables_of_an_earlier_report_stand_in_for_runs(tmp_path):
     assert again[2]["val/loss"].dropna().tolist() == curves["val/loss"].dropna().tolist()
 
 
-def test_without_git_there_is_no_commit_and_no_error(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert environment.__wrapped__()["git"] is None
-
-
 def test_nothing_to_collect_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no run"):
         collect(tmp_path)
@@ -242,12 +251,6 @@ def test_a_sweep_knows_which_of_its_runs_were_not_begun(tmp_path):
     list_runs(tmp_path, ["b", "c"])  # taken up again with others
     write_record(tmp_path / "b", BARE | {"status": "running"})
     assert not_begun(tmp_path) == ["a", "c"]
-
-
-def test_the_environment_names_the_versions():
-    import torch
-
-    assert environment()["torch"] == torch.__version__
 
 
 def test_a_notebook_gets_the_tables_as_data_frames(tmp_path):

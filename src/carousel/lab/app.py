@@ -21,6 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from . import dashboard, folders, options, progress, records
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
+from .environment import environment
+from .live import Tell
 from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
 from .progress import Progress
@@ -29,9 +31,6 @@ from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
 """The folders to report on when all is done, and the runs in each that this process is answerable for."""
-
-ABSURD = 1e6
-"""How many times the baseline's a loss is that has run away."""
 
 
 def conf_dir() -> Path:
@@ -163,7 +162,7 @@ def new_record(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> dict:
         "overrides": folders.parse(hydra_cfg.overrides.task),
         "config": configuration(cfg, folder),
         "metrics": {},
-        "versions": records.environment(),
+        "versions": environment(),
     } | folders.process()
 
 
@@ -195,6 +194,8 @@ def run(cfg: DictConfig) -> float:
         records.write_record(folder, record)
         report_on = Path(hydra_cfg.sweep.dir) if sweep else folder
         launched.setdefault(report_on, []).append(folder)
+    if sweep:
+        trainer.callbacks.append(Tell(folder))
     begin = time.perf_counter()
     try:
         trainer.fit(module, data, ckpt_path=begun, weights_only=True if begun else None)
@@ -222,7 +223,9 @@ def run(cfg: DictConfig) -> float:
             name: scores(module.task, predict, part(data.test_dataloader(), trainer.limit_test_batches))
             for name, predict in module.task.baselines().items()
         }
-        record |= _ending(record["metrics"]["val/loss"], module.baseline_loss)
+        if not module.diverged and module.ran_away(loss := record["metrics"]["val/loss"]):
+            module.diverged = f"val/loss is {loss:.4g}"
+        record |= {"status": "diverged" if module.diverged else "finished", "error": module.diverged}
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
         record |= {"status": "interrupted", "error": "stopped by the user"}
         raise KeyboardInterrupt from error
@@ -230,14 +233,14 @@ def run(cfg: DictConfig) -> float:
         record["steps"] = trainer.global_step
         last = (str(error).strip().splitlines() or ["?"])[-1]
         record |= {"status": "failed", "error": f"{type(error).__name__}: {last}"}
-        if not isinstance(error, OSError) and _has_diverged(module):
-            record |= {"status": "diverged"}
-        else:
+        if isinstance(error, OSError) or not (module.diverged or _is_broken(module)):
             raise
+        record |= {"status": "diverged", "error": module.diverged or record["error"]}
     finally:
         record["baseline_loss"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin + (keeper.earlier if keeper else 0), 2)
         if trainer.is_global_zero:
+            (folder / records.NOW).unlink(missing_ok=True)
             records.write_record(folder, record)
             if record["status"] in folders.ENDED:
                 progress.forget(folder)
@@ -249,13 +252,7 @@ def run(cfg: DictConfig) -> float:
     return record["metrics"].get("test/loss", math.inf)
 
 
-def _ending(loss: float, baseline_loss: float | None) -> dict[str, str | None]:
-    if loss <= ABSURD * (baseline_loss or 1):
-        return {"status": "finished"}
-    return {"status": "diverged", "error": f"val/loss is {loss:.4g}"}
-
-
-def _has_diverged(module: L.LightningModule) -> bool:
+def _is_broken(module: L.LightningModule) -> bool:
     return not all(p.isfinite().all() for p in module.parameters())
 
 

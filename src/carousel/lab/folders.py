@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from .options import OptionError, first_line
-from .records import COLUMNS, RECORD, Unreadable, read_record
+from .records import COLUMNS, NOW, RECORD, Unreadable, read_record
 
 LONGEST = 200  # bytes of a name; file systems take 255, and the time of day stands before it
 BEFORE = {".hydra", ".lock", "output.log"}  # what may stand in a run's folder before its record does
@@ -150,7 +150,7 @@ def clear(folder: Path, kept: Collection[str] | None = None) -> None:
     if not (folder / RECORD).exists():
         return
     record = read_record(folder)
-    mine = [folder / name for name in (*COLUMNS, *CHECKPOINTS)] if kept is None else []
+    mine = [folder / name for name in (NOW, *(() if kept is not None else (*COLUMNS, *CHECKPOINTS)))]
     if "pid" in record:
         mine += folder.glob(f"events.out.tfevents.*.{record['host']}.{record['pid']}.*")
         mine += folder.rglob(f".{record['pid']}-*")  # what was being written when the process was killed

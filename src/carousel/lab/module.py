@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader
 from .model import SequenceModel
 from .tasks import Batch, Predictor, Stream, Task, marked, real
 
+ABSURD = 1e6
+"""How many times the baseline's a loss is that has run away."""
+
 
 class SequenceModule(L.LightningModule):
     """A model, the task that it learns, and how.
@@ -41,6 +44,8 @@ class SequenceModule(L.LightningModule):
         self._states: dict[str, Any] = {}  # carried over, by split
         self.baseline_losses: dict[str, float] = {}
         """On the validation data, by name; the first is what losses are compared with."""
+        self.diverged: str | None = None
+        """How the training loss has run away, and when; such a run is stopped."""
 
     @property
     def recurrent(self) -> nn.Module:
@@ -116,8 +121,25 @@ class SequenceModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._states["train"] = checkpoint["carried"]
 
+    def ran_away(self, loss: float) -> bool:
+        """Whether a loss is not finite, or beyond all bounds."""
+        baseline = self.baseline_loss or 1.0
+        return not -math.inf < loss <= ABSURD * (abs(baseline) if math.isfinite(baseline) else 1.0)
+
+    def _stop_if_diverged(self, loss: Tensor) -> None:
+        """To look at a loss on a GPU, or at those of other processes, is to wait for it: there, only where it is logged
+        anyway."""
+        here = loss.device.type == "cpu" and self.trainer.world_size == 1
+        if not (here or self.trainer._logger_connector.should_update_logs):
+            return
+        seen = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean").item()
+        if self.ran_away(seen):
+            self.diverged = self.diverged or f"train/loss is {seen:.4g} at training step {self.global_step}"
+            self.trainer.should_stop = True
+
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch, "train")
+        self._stop_if_diverged(loss)
         self._log_step()
         self.log("train/loss", loss, sync_dist=True, batch_size=len(batch.input))
         if self.scheduler:

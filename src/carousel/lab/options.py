@@ -185,7 +185,7 @@ def check(cfg: DictConfig, overrides: dict[str, str]) -> None:
     Raises:
         OptionError: naming the option.
     """
-    unknown = [str(key) for key in cfg if key not in KEYS + NUMBERS]
+    unknown = [str(key) for key in cfg if key not in (*KEYS, *NUMBERS, "hydra")]
     text = OmegaConf.to_yaml(cfg) if unknown else ""
     for key in unknown:
         if not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):  # no other option refers to it

@@ -1,25 +1,25 @@
 """A run's record, and the tables made of many."""
 
+import csv
 import errno
-import functools
+import io
 import json
 import math
 import os
-import platform
-import subprocess
 import warnings
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 RECORD = "result.json"
+NOW = "now.json"  # where a run stands that is at work
 RUNS = "runs.txt"  # of a sweep: the folders of all its runs, begun or not, a line each
 FLOW, PROBES, CURVES = "flow.csv", "probes.csv", "metrics.csv"  # of one run
 FLOW_COLUMNS = ("step", "layer", "direction", "state", "lag", "log10_norm")
 PROBE_COLUMNS = ("step", "measure", "layer", "direction", "state", "value")
+WORDS = ("measure", "direction", "state")  # the columns that hold no numbers
 COLUMNS = {FLOW: FLOW_COLUMNS, CURVES: ("step",), PROBES: PROBE_COLUMNS}
 BUDGET = "config.trainer.max_steps"
 SEEDS = ("config.seed", "config.data_seed")
@@ -31,7 +31,6 @@ KINDS = {"status": str, "model": str, "task": str, "seq_len": int | None, "seed"
 KINDS |= dict.fromkeys(PARTS, dict) | dict.fromkeys(
     ("baseline_loss", "steps_to_solve", "wall_time_s"), int | float | None
 )
-PACKAGES = ("torch", "lightning", "hydra-core", "tensorboard")
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
@@ -161,7 +160,8 @@ def relative(flow: pd.DataFrame) -> pd.DataFrame:
 
 def places(rows: pd.DataFrame) -> list[tuple[int, str]]:
     """The layers and directions that a table speaks of."""
-    return sorted(set(zip(rows["layer"], rows["direction"], strict=True))) if len(rows) else []
+    found = rows[["layer", "direction"]].drop_duplicates() if len(rows) else rows
+    return sorted(found.itertuples(index=False, name=None))
 
 
 def measured(rows: pd.DataFrame, measure: str, when: str) -> pd.DataFrame:
@@ -174,23 +174,6 @@ def memory_lengths(tables: Tables, when: str) -> pd.Series:
     """For each row of the results, at "init" or "end": of the last layer's innermost state; nan where there is none."""
     rows = innermost(measured(tables.measurements, "memory_length", when))
     return tables.results["run"].map(rows.set_index("run")["value"]).astype(float)
-
-
-@functools.cache
-def environment() -> dict[str, str | None]:
-    """Versions of what the numbers depend on, and, in a checkout, the commit of the code."""
-    found = {name: version(name) for name in PACKAGES}
-    return found | {"python": platform.python_version(), "git": _commit(Path(__file__).parents[3])}
-
-
-def _commit(checkout: Path) -> str | None:
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
-    try:
-        return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False).stdout.strip() or None
-    except OSError:  # git is not installed
-        return None
 
 
 def outcome(folder: Path) -> float:
@@ -215,7 +198,7 @@ def collect(folder: Path) -> Tables:
     if not found:
         return Tables(*(_read_table(folder, name) for name in Tables._fields))
     rows: list[dict] = []
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in COLUMNS}
+    parts: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in COLUMNS}
     for path, record in found.items():
         run = path.relative_to(folder).as_posix()
         nested = {part: record.pop(part) for part in PARTS}
@@ -225,19 +208,11 @@ def collect(folder: Path) -> Tables:
         rows[-1] |= {f"baseline.{k}.test/{m}": y for k, known in baselines.items() for m, y in known.items()}
         for name in parts if record["status"] == "finished" else ():
             try:
-                table = pd.read_csv(path / name)
-                if missing := [column for column in COLUMNS[name] if column not in table]:
-                    raise ValueError(f"it has no {names(missing)}")
+                parts[name][run] = _read_whole(path / name)
             except FileNotFoundError:
                 continue
             except (ValueError, OSError) as error:  # empty, cut off, or no table at all
                 rows[-1]["error"] = f"{name} cannot be read: {error}"
-                continue
-            table.insert(0, "run", run)
-            parts[name].append(table)
-    parts[CURVES] = [
-        t.reindex(columns=["run", "step", "train/loss", "val/loss"]).dropna(thresh=3) for t in parts[CURVES]
-    ]
     results = pd.DataFrame([{RENAMED.get(key, key): x for key, x in row.items()} for row in rows])
     results["seq_len"] = results["seq_len"].fillna(0).astype(int)
     goal = _has_goal(results)
@@ -245,8 +220,24 @@ def collect(folder: Path) -> Tables:
     results = results.astype({"solved": bool}) if goal.all() else results
     results = results.assign(label=labels(results)).sort_values(ORDER, ignore_index=True)
     keys = results.set_index("run")[["label", "model", "task", "seq_len", "seed"]]
-    gathered = [pd.concat(t, ignore_index=True).join(keys, on="run") if t else pd.DataFrame() for t in parts.values()]
-    return Tables(results, *gathered)
+    tables = (pd.concat(t, names=["run", ""]).reset_index("run") if t else pd.DataFrame() for t in parts.values())
+    flow, curves, probes = (table.reset_index(drop=True) for table in tables)
+    curves = curves.reindex(columns=["run", "step", "train/loss", "val/loss"]).dropna(thresh=3, ignore_index=True)
+    return Tables(results, *(t.join(keys, on="run") if len(t) else pd.DataFrame() for t in (flow, curves, probes)))
+
+
+def _read_whole(path: Path) -> pd.DataFrame:
+    """A run's table; a ValueError says what is wrong with it."""
+    text = path.read_text()
+    if not text.endswith("\n") or "\0" in text or len({len(row) for row in csv.reader(io.StringIO(text))}) > 1:
+        raise ValueError("it is empty, cut off or garbled")
+    table = pd.read_csv(io.StringIO(text))
+    if missing := [column for column in COLUMNS[path.name] if column not in table]:
+        raise ValueError(f"it has no {names(missing)}")
+    kinds = table.dtypes.drop([*WORDS], errors="ignore").items() if len(table) else ()
+    if wrong := [column for column, kind in kinds if not pd.api.types.is_numeric_dtype(kind)]:
+        raise ValueError(f"there are no numbers in its {names(wrong)}")
+    return table
 
 
 def _read_table(folder: Path, name: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from . import folders, options, progress, records
 from .app import build, configuration, new_record
+from .environment import environment
 from .options import OptionError
 
 
@@ -42,7 +44,8 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
                 built.add(but_seeds)
             configs.append(config)
             callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
-            files += {str(node[option]) for node in callbacks for option in ("path", "dirpath") if node.get(option)}
+            paths = {node.get(option) for node in callbacks for option in ("path", "dirpath")}
+            files += map(str, filter(None, paths))
         else:
             with read_write(job.hydra), open_dict(job.hydra):
                 job.hydra.sweep.subdir = twin.hydra.sweep.subdir
@@ -52,7 +55,7 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
     distinct = list(first.values())
     subdirs = [job.hydra.sweep.subdir for job in distinct]
     for name, places in (("hydra.sweep.subdir", subdirs), ("callbacks", files)):
-        if twice := sorted({place for place in places if places.count(place) > 1}):
+        if twice := sorted(place for place, count in Counter(places).items() if count > 1):
             raise OptionError(f"{name}: several runs would be written to {', '.join(twice)}")
     return [
         job
@@ -77,7 +80,7 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
         return False
     record = folders.check_configuration(folder, config, "hydra.sweep.dir")
     for key, was in record.get("versions", {}).items():
-        if was != (now := records.environment().get(key)):  # in the same words for each run: said once
+        if was != (now := environment().get(key)):  # in the same words for each run: said once
             warnings.warn(
                 f"some of the results that are there already were made with {key} {was}, not {now}", stacklevel=1
             )
@@ -88,6 +91,7 @@ def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
     """Record how a run ended whose process could not do so itself."""
     HydraConfig.instance().set_config(job)
     try:
+        (folder / records.NOW).unlink(missing_ok=True)
         try:
             record = records.read_record(folder)
         except (FileNotFoundError, records.Unreadable):
