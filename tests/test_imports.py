@@ -32,7 +32,7 @@ def test_the_library_imports_nothing_that_takes_long():
 
 
 def test_the_library_works_with_torch_alone():
-    code = "import torch, carousel; x = torch.randn(9, 2, 3); layer = carousel.GRU(3, 4, 2); "
+    code = "import torch, carousel, carousel.testing; x = torch.randn(9, 2, 3); layer = carousel.GRU(3, 4, 2); "
     code += "(flow, _) = carousel.gradients.flow(layer, lambda: layer(x)[0][-1].sum()); print(flow.rms()['h'].shape)"
     assert python(BLOCKED + code) == "torch.Size([9])"
 
