@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,3 +76,13 @@ def test_its_commands_train_and_report_in_the_current_directory(built, tmp_path)
     (record,) = (tmp_path / "outputs" / "runs").glob("*/result.json")
     assert "report.md" in command("carousel-report", record.parent)
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+
+def test_how_to_cite_it():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()  # what version 1.2.0 of the format requires
+    assert cited["cff-version"] == "1.2.0"
+    assert (cited["version"], cited["license"], cited["authors"]) == tuple(
+        project[name] for name in ("version", "license", "authors")
+    )
