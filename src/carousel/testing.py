@@ -29,8 +29,9 @@ def check_cell(
 
     That a call repeats itself; a layer gives what the cell gives step by step; padded sequences, and those after a
     reset, come out as if run alone; a `state_dict` holds all that the step reads; each parameter takes part; first and
-    second derivatives are those of finite differences; and, if the kernel takes the cell, that it agrees with the loop,
-    in two layers and both directions, with and without lengths, resets, zoneout and recurrent dropout.
+    second derivatives are those of finite differences; and, if all that is so and the kernel takes the cell, that it
+    agrees with the loop, in two layers and both directions, with and without lengths, resets, zoneout and recurrent
+    dropout.
 
     Args:
         cell: a subclass of `Cell`, or what else `Recurrent` takes; a module that is given as it is stays as it is.
