@@ -1,6 +1,6 @@
 """Continue a text with a trained model: python scripts/generate.py outputs/runs/<one> --prompt "The object" """
 
-from carousel.lab.generate import main
+from carousel.commands import generate
 
 if __name__ == "__main__":
-    main()
+    generate()

@@ -5,7 +5,7 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the imports are done, Ctrl-C just ends
 
-from carousel.lab.cli import main
+from carousel.commands import train
 
 if __name__ == "__main__":
-    main()
+    train()

@@ -12,7 +12,6 @@ from torch.func import functional_call, grad, jacrev, jvp, vmap
 from twins import CATALOGUE, FORMS, fill, tensors
 
 import carousel
-from carousel import cells
 
 
 @pytest.fixture(params=FORMS)
@@ -23,22 +22,6 @@ def layer(request):
 
 def sample(steps=3, batch=2, dtype=torch.float64):
     return torch.randn(steps, batch, 2, dtype=dtype)
-
-
-def test_gradcheck_and_gradgradcheck(layer):
-    x = sample().requires_grad_()
-    names, parameters = zip(*layer.named_parameters(), strict=True)
-    keep = [k for k, name in enumerate(names) if "reverse" not in name]  # the other direction is the same code
-
-    def run(x, *tensors):
-        output, last = functional_call(layer, dict(zip([names[k] for k in keep], tensors, strict=True)), (x,))
-        if isinstance(layer.cell(), cells.SLSTMCell):  # of which h alone does not depend on what is detached
-            return output
-        return (output, *(last if isinstance(last, tuple) else (last,)))
-
-    arguments = (x, *[parameters[k].detach().requires_grad_() for k in keep])
-    assert torch.autograd.gradcheck(run, arguments, fast_mode=True)
-    assert torch.autograd.gradgradcheck(run, arguments, fast_mode=True)
 
 
 def test_vmap_gives_per_sample_gradients(layer):

@@ -6,6 +6,10 @@ from pathlib import Path
 import twins
 from conftest import QUICK
 
+from carousel.engine.fused.cpu import OPERATIONS, Kernel, PhasedKernel
+from carousel.lab.callbacks import Probe
+from carousel.testing import check_cell
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 
@@ -20,8 +24,10 @@ def test_what_it_names_is_there():
     names = "Generated Recorded Stream Classification Regression"
     assert all(f"class {name}(Task)" in (ROOT / "src/carousel/lab/tasks/task.py").read_text() for name in names.split())
     assert all(f"`{name}`" in TEXT for name in names.split())
-    assert twins.CATALOGUE
-    assert "CATALOGUE" in TEXT
+    assert all(f"`{kind.__name__}`" in TEXT for kind in (Kernel, PhasedKernel, Probe))
+    assert f"`carousel.testing.{check_cell.__name__}(MyCell)`" in TEXT
+    tables = {"CATALOGUE": twins.CATALOGUE, "OPERATIONS": OPERATIONS}
+    assert all(table and f"`{name}`" in TEXT for name, table in tables.items())
 
 
 def test_quick_tests_are_there():
@@ -32,4 +38,4 @@ def test_quick_tests_are_there():
 
 
 def test_it_is_a_page():
-    assert len(TEXT.splitlines()) <= 45
+    assert len(TEXT.splitlines()) <= 80

@@ -4,7 +4,6 @@ import copy
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
-from twins import CATALOGUE, FORMS, LAYERS, assert_same_with_gradients, complaint, fill, run_with_gradients, tensors
+from twins import CATALOGUE, LAYERS, assert_same_with_gradients, complaint, run_with_gradients, tensors
 
 import carousel
 from carousel import Regularization
@@ -114,36 +113,6 @@ def test_packed_sequences_equal_torchs(name, data, seed, ordered, as_lengths):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_any_cell_on_packed_input_equals_each_sequence_alone(name):
-    cell, options = CATALOGUE[name]
-    layer = carousel.Recurrent(cell, 3, 4, 2, bidirectional=True, dtype=torch.float64, **options)
-    fill(layer)
-    sequences = [torch.randn(n, 3, dtype=torch.float64) for n in (4, 1, 7)]
-    output, last = layer(pack_sequence(sequences, enforce_sorted=False))
-    padded, _ = nn.utils.rnn.pad_packed_sequence(output)
-    for k, sequence in enumerate(sequences):
-        alone, last_alone = layer(sequence)
-        torch.testing.assert_close(padded[: len(sequence), k], alone)
-        assert padded[len(sequence) :, k].abs().sum() == 0
-        for a, b in zip(tensors(last), tensors(last_alone), strict=True):
-            torch.testing.assert_close(a[:, k], b)
-
-
-@pytest.mark.parametrize("name", FORMS)
-def test_a_reset_begins_a_sequence_anew_in_both_directions(name):
-    cell, options = CATALOGUE[name]
-    layer = carousel.Recurrent(cell, 3, 4, 2, bidirectional=True, batch_first=True, dtype=torch.float64, **options)
-    fill(layer)
-    x = torch.randn(2, 9, 3, dtype=torch.float64)
-    reset = torch.zeros(2, 9, dtype=torch.bool)
-    reset[0, [3, 4]] = reset[1, 6] = True
-    output, _ = layer(x, reset=reset)
-    for b, cuts in enumerate(((0, 3, 4, 9), (0, 6, 9))):
-        alone = [layer(x[b, i:j])[0] for i, j in pairwise(cuts)]
-        torch.testing.assert_close(output[b], torch.cat(alone))
-
-
 def test_resets_and_lengths_together():
     layer = carousel.GRU(3, 4, bidirectional=True, dtype=torch.float64)
     x = torch.randn(8, 2, 3, dtype=torch.float64)
@@ -154,22 +123,6 @@ def test_resets_and_lengths_together():
     torch.testing.assert_close(output[:5, 0], torch.cat([parts[0], parts[1][0]]))
     torch.testing.assert_close(forward[0], parts[1][1][0])
     torch.testing.assert_close(backward[0], layer(x[:2, 0])[1][1])
-
-
-@pytest.mark.parametrize("name", FORMS)
-def test_a_stream_in_chunks_equals_one_pass(name):
-    cell, options = CATALOGUE[name]
-    layer = carousel.Recurrent(cell, 3, 4, 2, dtype=torch.float64, **options)
-    x = torch.randn(20, 2, 3, dtype=torch.float64)
-    whole, last = layer(x)
-    state, pieces = None, []
-    for chunk in x.split([1, 7, 12]):
-        piece, state = layer(chunk, state)
-        state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
-        pieces.append(piece)
-    torch.testing.assert_close(torch.cat(pieces), whole)
-    for a, b in zip(tensors(state), tensors(last), strict=True):
-        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -24,7 +24,7 @@ def test_every_python_block_runs(code):
 def test_the_two_lines_stand_at_the_top():
     first = README.split("```")[1].strip().splitlines()[-2:]
     assert first == [
-        "python -m pip install -e . && python scripts/train.py experiment=vanishing_gradients",
+        'python -m pip install -e ".[lab]" && python scripts/train.py experiment=vanishing_gradients',
         'python -m pip install -e ".[test]" && pytest',
     ]
 

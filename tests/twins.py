@@ -1,4 +1,4 @@
-"""The pairs of ours and torch's, every cell there is, and how to compare two modules."""
+"""The pairs of ours and torch's, and every cell there is."""
 
 import shutil
 import warnings
@@ -10,6 +10,7 @@ from torch import nn
 import carousel
 from carousel import cells
 from carousel.cells import ABLATIONS, HighwayCell, IndRNNCell, JANETCell, LSTMVariantCell, MGUCell
+from carousel.testing import Seeded, assert_same_with_gradients, run_with_gradients, tensors  # noqa: F401
 
 LAYERS = {
     "rnn": (carousel.RNN, nn.RNN, {}),
@@ -51,46 +52,12 @@ FORMS = ("rnn", "lstm", "lstm_projected", "gru", "indrnn", "lstm_layer_norm", "c
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no compiler")
 
 
-def tensors(nested) -> list[torch.Tensor]:
-    return [nested] if isinstance(nested, torch.Tensor) else [t for part in nested for t in tensors(part)]
-
-
 def fill(module: nn.Module) -> nn.Module:
     """Draw every parameter anew, those too that start at zero or one, so that all of them matter."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.uniform_(-0.5, 0.5)
     return module
-
-
-class Seeded(nn.Module):
-    """A layer, called with these options and with the same noise each time."""
-
-    def __init__(self, layer: nn.Module, **call) -> None:
-        super().__init__()
-        self.layer, self.call = layer, call
-
-    def forward(self, x, hx):
-        torch.manual_seed(2)
-        return self.layer(x, hx, **self.call)
-
-
-def run_with_gradients(module: nn.Module, *inputs) -> list[torch.Tensor]:
-    """Outputs, and the gradients of inputs, states and parameters for a random loss on every output."""
-    torch.manual_seed(1)
-    given = [[t.detach().clone().requires_grad_() for t in tensors(x)] for x in inputs]
-    packed = [tuple(g) if isinstance(x, tuple) else g[0] for g, x in zip(given, inputs, strict=True)]
-    outputs = tensors(module(*packed))
-    loss = sum((y * torch.randn_like(y)).sum() for y in outputs)
-    wanted = [*tensors(given), *module.parameters()]
-    gradients = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
-    return [*outputs, *gradients]
-
-
-def assert_same_with_gradients(ours: nn.Module, theirs: nn.Module, *inputs, tolerance: float = 1e-10) -> None:
-    mine, reference = run_with_gradients(ours, *inputs), run_with_gradients(theirs, *inputs)
-    for a, b in zip(mine, reference, strict=True):
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
 def complaint(work) -> tuple[type, str] | None:

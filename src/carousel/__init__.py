@@ -1,6 +1,10 @@
-"""Recurrent cells in plain PyTorch, and one layer that runs any of them with the interface of `torch.nn.LSTM`."""
+"""Recurrent cells in plain PyTorch, and one layer that runs any of them with the interface of `torch.nn.LSTM`.
 
-from . import cells, gradients, initialization
+Begin with `Recurrent`, and its `LSTM`, `GRU` and `RNN`. How a cell is written: `carousel.cells`; how one is
+checked: `carousel.testing`; what is measured: `carousel.gradients`; how a kernel is made: `carousel.engine.fused`.
+"""
+
+from . import cells, gradients, initialization, testing
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .engine import explain
 from .keras import from_keras, to_keras
@@ -27,5 +31,6 @@ __all__ = [
     "from_xlstm",
     "gradients",
     "initialization",
+    "testing",
     "to_keras",
 ]

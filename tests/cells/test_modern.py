@@ -191,6 +191,12 @@ MODERN = {
 }
 
 
+def test_every_cell_has_its_equations():
+    """Here, or, as one of the older ones, in test_cells or test_variants."""
+    every = {getattr(cells, name) for name in cells.__all__ if name not in ("ABLATIONS", "Cell", "ModuleCell")}
+    assert every == {kind for kind, *_ in (*MODERN.values(), *CATALOGUE.values())}
+
+
 @pytest.mark.parametrize("name", MODERN)
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_sequence_is_what_the_equations_say(name, bias):

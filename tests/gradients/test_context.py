@@ -1,6 +1,7 @@
 """A measured layer's own context: what it was given in that one run counts, and the model is left as it was found."""
 
 import copy
+import inspect
 import random
 
 import numpy
@@ -24,6 +25,16 @@ MEASURES = {
 KINDS = {"ours": carousel.LSTM, "torch's": nn.LSTM}
 both = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 every = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+
+
+def test_every_measure_is_among_these():
+    functions = {name: getattr(gradients, name) for name in gradients.__all__}
+    takes = {
+        name
+        for name, f in functions.items()
+        if inspect.isfunction(f) and next(iter(inspect.signature(f).parameters)) == "layer"
+    }
+    assert takes - {"watch"} == MEASURES.keys() - {"largest"} | {"largest_singular_values"}
 
 
 def make(kind, *sizes, **options):

@@ -55,11 +55,11 @@ def _reset(module: nn.Module) -> None:
 class Cell(LoadsFromTorch, nn.RNNCellBase):
     r"""One step of a recurrent network, in three parts that an engine may schedule as it likes.
 
-    =============  =====================  ==========================================================
-    `input_map`    :math:`W x_t + b_W`    independent of the state: one product for all time steps
-    `hidden_map`   :math:`U h_{t-1}+b_U`  the matrix product inside the recurrence
-    `update`       mostly elementwise     new state from the two maps and the old state
-    =============  =====================  ==========================================================
+    | part | | |
+    | --- | --- | --- |
+    | `input_map` | :math:`W x_t + b_W` | independent of the state: one product for all time steps |
+    | `hidden_map` | :math:`U h_{t-1} + b_U` | the matrix product inside the recurrence |
+    | `update` | mostly elementwise | new state from the two maps and the old state |
 
     A new cell names its `gates` (and its `states`, if it has more than `h`) and writes `update`, in plain
     PyTorch; autograd supplies the derivative. Override the maps only where they are not the usual linear ones, and

@@ -34,9 +34,9 @@ launched: dict[Path, list[Path]] = {}
 
 
 def conf_dir() -> Path:
-    """The checkout's conf/, or the copy inside an installed package."""
-    checkout = Path(__file__).parents[3] / "conf"
-    return checkout if (checkout / "train.yaml").is_file() else Path(__file__).parents[1] / "conf"
+    """The copy of conf/ in an installed package, or the checkout's."""
+    installed = Path(__file__).parents[1] / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
 
 
 def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceModule, SequenceData]:

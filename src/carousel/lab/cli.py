@@ -153,7 +153,7 @@ def _run(wants_traceback: bool) -> None:
                 try:
                     finish(folder)
                 except KeyboardInterrupt:
-                    print(f"no report:   stopped; report.py {shlex.quote(os.path.relpath(folder))} writes it")
+                    print(f"no report:   stopped; carousel-report {shlex.quote(os.path.relpath(folder))} writes it")
                     raise
     runs = {run for folders in app.launched.values() for run in folders}
     if failed := sum(not _has_ended(run) for run in runs):

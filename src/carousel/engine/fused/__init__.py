@@ -1,4 +1,30 @@
-"""A cell's recurrence as one kernel: trace the update, derive its adjoint, emit, build, cache and call it."""
+"""A cell's recurrence as one kernel: trace the update, derive its adjoint, emit, build, cache and call it.
+
+```
+update(wx, uh, state)          one step, in plain PyTorch
+        |
+        |  tracer, products,   run once on tensors that write down what happens to them, units in another order,
+        |  gather              products and sums included; autograd runs through the same tensors: the adjoint
+        v
+trace.Step, general.Phases     graphs of expressions in aten's words, for a step with one product, or with any number
+        |
+        |  early, once         what is made of x alone, or of parameters alone, is left to torch, before all steps
+        |  storage             which values the forward pass keeps, and which the adjoint makes again from these
+        v
+cpu.Kernel, PhasedKernel       the loops over steps, sequences and units of cpu/*.hpp, with the expressions in them
+        |
+        |  build               compiled, and kept by a hash of source, compiler and processor
+        |  arguments           how it is called
+        v
+carousel::forward, ::backward  operators of torch (op), which autograd, vmap and torch.compile know
+```
+
+A kernel holds for all layers whose cells are of one class, with tensors of the same names and shapes, a dtype, the
+masks that there are (`carousel.engine.eager.Kinds`), and what else the cell's code reads (`reads`): attributes,
+globals, closures. That is read again before each call, and if it has changed, the kernel is another. What a kernel
+computes is what the loop in `carousel.engine.eager` does; what it cannot do is left to the loop, and so are derivatives
+beyond the first; `carousel.explain` says why.
+"""
 
 import logging
 import random
