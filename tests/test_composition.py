@@ -38,6 +38,16 @@ def test_vmap_gives_per_sample_gradients(layer):
             torch.testing.assert_close(together[name][k], alone[name])
 
 
+def test_a_layer_of_which_a_transform_batches_nothing(layer):
+    """With gradients on, and only what stands around it batched."""
+    x, scales = torch.randn(6, 2, layer.input_size, dtype=torch.float64), torch.tensor([1.0, -2.0], dtype=torch.float64)
+    found = vmap(lambda scale: scale * layer(x)[0].sum())(scales)
+    torch.testing.assert_close(found, scales * layer(x)[0].sum())
+    weight = layer.weight_ih_l0
+    expected = torch.autograd.grad(-layer(x)[0].sum(), weight)
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), weight), expected)
+
+
 def test_forward_and_reverse_mode_agree(layer):
     x, direction = sample(), sample()
     jacobian = jacrev(lambda x: layer(x)[0])(x)  # (T, B, 2H, T, B, I)

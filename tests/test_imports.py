@@ -48,6 +48,7 @@ for name in {NAMES}:
 """
     lines = python(code).splitlines()
     assert len(lines) == len(NAMES)
-    needs = "lightning, hydra, tensorboard, matplotlib, pandas, rich"
     (line,) = set(lines)
-    assert line == f'error: carousel.lab needs {needs}: pip install "torch-carousel[lab]", or in a checkout -e ".[lab]"'
+    told, install = line.split(": pip install ")
+    assert told.removeprefix("error: carousel.lab needs ") in {"lightning", "hydra", "pandas", "matplotlib"}
+    assert install == '"torch-carousel[lab]", or in a checkout -e ".[lab]"'

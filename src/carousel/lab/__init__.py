@@ -1,16 +1,15 @@
 """The lab: tasks, training, measures over training, figures and reports. Its packages are the extra `lab`."""
 
-from importlib.util import find_spec
-
-_NEEDS = ("lightning", "hydra", "tensorboard", "matplotlib", "pandas", "rich")
-if _missing := [name for name in _NEEDS if find_spec(name) is None]:
+try:
+    from .generate import continued
+    from .records import collect as results
+    from .saved import load
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("carousel"):
+        raise
     raise ModuleNotFoundError(
-        f'carousel.lab needs {", ".join(_missing)}: pip install "torch-carousel[lab]", or in a checkout -e ".[lab]"',
-        name=_missing[0],
-    )
-
-from .generate import continued  # noqa: E402
-from .records import collect as results  # noqa: E402
-from .saved import load  # noqa: E402
+        f'carousel.lab needs {error.name}: pip install "torch-carousel[lab]", or in a checkout -e ".[lab]"',
+        name=error.name,
+    ) from error
 
 __all__ = ["continued", "load", "results"]

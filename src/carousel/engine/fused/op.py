@@ -120,7 +120,7 @@ class Fused:
         given = self.listed(masks, x.size(1))
         save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *weights))
         arguments = (self.key, x, list(state), weights, given, save, norms.token if norms else 0)
-        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        if _is_watched():
             out, *last, _ = _operators.forward(*arguments)
         elif save:  # by autograd alone: to be dispatched, with what that does to lists, takes as long as ten steps
             out, *last = _Run.apply(self.key, arguments[-1], (len(state), len(weights)), x, *state, *weights, *given)
@@ -235,6 +235,13 @@ class Fused:
         which, library = "backward" if which == "backward" else "forward", self.libraries[which]
         if library[which](ctypes.byref(self.kernel.signatures[which].fill(values))):
             raise MemoryError("no memory for the kernel's buffers")
+
+
+def _is_watched() -> bool:
+    """Whether a compiler, a mode or a transform of torch's has to see the operators."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return True
+    return peek_interpreter_stack() is not None
 
 
 class Kernels:
@@ -366,11 +373,8 @@ def _derivative(ctx, arriving: Sequence[Tensor | None], needs: Sequence[bool]) -
             return KERNELS[ctx.key].again(x, state, weights, masks, ctx.norms)
 
         return derivative(again, (x, *state, *weights), needs, arriving)
-    batched = peek_interpreter_stack() is not None or any(
-        d is not None and is_legacy_batchedtensor(d) for d in arriving
-    )
-    watched = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
-    call = _operators.backward if batched or watched else backward
+    batched = any(d is not None and is_legacy_batchedtensor(d) for d in arriving)
+    call = _operators.backward if batched or _is_watched() else backward
     arriving = [x.new_empty(0) if d is None else d for d in arriving]
     needs = list(needs)
     elsewhere = len(KERNELS[ctx.key].elsewhere)
