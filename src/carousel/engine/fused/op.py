@@ -58,10 +58,14 @@ class Fused:
         self.kinds, self.hidden_size, self.state_sizes = kinds, cell.hidden_size, cell.state_sizes
         self.cell = copy.deepcopy(cell)  # which may change, or come to its end
         self.step, self.dtype, self.recorder = step, dtype, None
-        flags = (kinds.reset, kinds.detach_gates == 2, kinds.detach_carousel == 2)
-        self.slots = (*flags, kinds.recurrent, *(kind > 0 for kind in kinds.share or (0,) * len(self.state_sizes)))
+        self.share = kinds.share or (0,) * len(self.state_sizes)
+        there = {"reset": kinds.reset, "recurrent": kinds.recurrent}
+        there |= {f"detach_{way}": getattr(kinds, f"detach_{way}") == 2 for way in ("gates", "carousel")}
+        self.single = [name for name in there if there[name]]
+        """The masks that there are but for `share`, in the order in which the operators take them; that comes last."""
         known = self.prepare(cell, kinds, dtype, step), step.gates
-        self.libraries = build.load(self.kernel.sources)
+        libraries = build.load(self.kernel.sources)
+        self.passes = {which: (lib[which], self.kernel.signatures[which]) for which, lib in libraries.items()}
         sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
         self.shapes = {name: sizes[name] for name in self.names if name in sizes}
         identity = (known, self.shapes, self.own, self.maps, self.kinds, self.state_sizes)
@@ -81,7 +85,7 @@ class Fused:
         return self.kernel.sources
 
     def emit(self, keep: tuple[int, ...] | None = None) -> Kernel:
-        return Kernel(self.step, self.dtype, self.hidden_size, self.kinds.share or (0,) * len(self.state_sizes), keep)
+        return Kernel(self.step, self.dtype, self.hidden_size, self.share, keep)
 
     def prepare_record(self) -> None:
         """Make another kernel, of which the forward pass keeps the gates and the states.
@@ -94,7 +98,8 @@ class Fused:
             if self.step.gates is None:
                 raise Unsupported("a gate is not H numbers of each sequence that its states are made of")
             recorder = self.emit((*(n for _, n in self.step.gates), *self.step.new[1:]))
-            self.libraries |= build.load({"record": recorder.sources["forward"]})
+            library = build.load({"record": recorder.sources["forward"]})["record"]
+            self.passes["record"] = library["forward"], recorder.signatures["forward"]
             self.recorder = recorder
 
     def misfit(self, x: Tensor, state: State, tensors: dict[str, Tensor]) -> str:
@@ -166,26 +171,23 @@ class Fused:
         return [out, *last]
 
     def listed(self, masks: Masks, batch: int) -> list[Tensor]:
-        """The masks that there are, in the order in which a kernel takes them."""
-        if True not in self.slots:
-            return []
-        detach = (masks.detach_gates, masks.detach_carousel)
-        flags = (d.expand(-1, batch, 1) if isinstance(d, Tensor) else None for d in detach)  # (T, B, 1)
-        return [m for m in (masks.reset, *flags, masks.recurrent, *masks.share) if m is not None]
+        """The masks that there are."""
+        single = [getattr(masks, name) for name in self.single]
+        for k, name in enumerate(self.single):
+            if name.startswith("detach"):
+                single[k] = single[k].expand(-1, batch, 1)  # (T, B, 1)
+        return [*single, *(share for share in masks.share if share is not None)]
 
-    def in_slots(self, given: Sequence[Tensor]) -> list[Tensor | None]:
-        """These, and None where there is none."""
+    def named(self, given: Sequence[Tensor]) -> dict:
+        """The inverse of `listed`: by the names that `Masks` has, and the kernel."""
         queue = iter(given)
-        return [next(queue) if there else None for there in self.slots]
+        found = {name: next(queue) for name in self.single}
+        return found | {"share": [next(queue) if kind else None for kind in self.share]}
 
     def masks(self, given: Sequence[Tensor]) -> Masks:
-        """The inverse of `listed`."""
-        queue, kinds = iter(given), self.kinds
-        reset = next(queue) if kinds.reset else None
-        detach = [next(queue) if kind == 2 else bool(kind) for kind in (kinds.detach_gates, kinds.detach_carousel)]
-        recurrent = next(queue) if kinds.recurrent else None
-        share = tuple(next(queue) if kind else None for kind in kinds.share)
-        return Masks(reset, recurrent, share, None, *detach)
+        always = {f"detach_{way}": getattr(self.kinds, f"detach_{way}") == 1 for way in ("gates", "carousel")}
+        found = always | self.named(given)
+        return Masks(**found | {"share": tuple(found["share"]) if self.kinds.share else ()})
 
     def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
         """Fill in the gradients; what is empty is not wanted."""
@@ -225,15 +227,11 @@ class Fused:
 
     def hand_over(self, which: str, x: Tensor, state, masks, values: dict) -> None:
         """Call it with these and what every kernel takes."""
-        (steps, batch, _), given = x.shape, self.in_slots(masks)
-        reset, detach_gates, detach_carousel, recurrent, *share = [m if m is None else m.contiguous() for m in given]
-        values |= {
-            **{"T": steps, "B": batch, "threads": torch.get_num_threads(), "team": team, "openmp": int(openmp)},
-            **{"state": [s.contiguous() for s in state], "share": share, "recurrent": recurrent},
-            **{"reset": reset, "detach_gates": detach_gates, "detach_carousel": detach_carousel},
-        }
-        which, library = "backward" if which == "backward" else "forward", self.libraries[which]
-        if library[which](ctypes.byref(self.kernel.signatures[which].fill(values))):
+        values |= self.named([mask.contiguous() for mask in masks])
+        values |= {"T": x.size(0), "B": x.size(1), "state": [s.contiguous() for s in state]}
+        values |= {"threads": torch.get_num_threads(), "team": team, "openmp": int(openmp)}
+        function, signature = self.passes[which]
+        if function(ctypes.byref(signature.fill(values))):
             raise MemoryError("no memory for the kernel's buffers")
 
 

@@ -35,9 +35,9 @@ class FusedPhases(Fused):
         return self.kernel.sources, step
 
     def emit(self, keep: tuple[int, ...] | None = None) -> PhasedKernel:
-        step, share = self.step, self.kinds.share or (0,) * len(self.state_sizes)
+        step = self.step
         own = dict.fromkeys([*(name for name, *_ in step.own), *step.matrices])
-        return PhasedKernel(step, self.dtype, self.state_sizes, share, list(own), keep)
+        return PhasedKernel(step, self.dtype, self.state_sizes, self.share, list(own), keep)
 
     def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         tensors = compute(self.step.once, tensors)
