@@ -17,7 +17,7 @@ import carousel
 from carousel import Detach, Regularization
 from carousel.cells import LSTMVariantCell
 from carousel.engine.eager import Kinds
-from carousel.engine.fused import build, op, plan
+from carousel.engine.fused import build, op, plan, recurrence
 from carousel.engine.fused.cpu import OPERATIONS
 from carousel.engine.fused.trace import trace
 
@@ -171,11 +171,11 @@ def test_however_the_work_is_split(monkeypatch, name, team, threads, batch):
     fused, eager = pair(cell, 6, 50, dtype=torch.float64, **options)
     x = torch.randn(300 // batch, batch, 6, dtype=torch.float64)
     before = torch.get_num_threads()
-    monkeypatch.setattr(op, "team", team)
+    monkeypatch.setattr(recurrence, "team", team)
     torch.set_num_threads(threads)
     try:
         assert_same_with_gradients(fused, eager, x, states(fused, 1, batch), tolerance=1e-9)
-        monkeypatch.setattr(op, "openmp", False)
+        monkeypatch.setattr(recurrence, "openmp", False)
         assert_same_with_gradients(fused, eager, x, states(fused, 1, batch), tolerance=1e-9)
     finally:
         torch.set_num_threads(before)

@@ -40,9 +40,10 @@ from ..eager import Kinds
 from .build import BuildError
 from .cpu import OPERATIONS
 from .graph import Step, Unsupported
-from .op import KERNELS, Fused
+from .op import KERNELS
 from .phased import FusedPhases
 from .reads import is_fixed, read, snapshot
+from .recurrence import Fused
 from .trace import trace
 
 __all__ = ["KERNELS", "Fused", "plan", "plan_record"]

@@ -13,7 +13,7 @@ from .cpu import PhasedKernel
 from .early import evaluate, overloads
 from .graph import Phases
 from .once import compute, names_in
-from .op import Fused
+from .recurrence import Fused
 
 INPUT = "the input itself"
 """The name under which a cell with a step of its own is lent x, which only derivatives of higher order read."""

@@ -1,0 +1,222 @@
+"""A cell's whole recurrence as a kernel: what is read of a run, handed over, and given back."""
+
+import copy
+import ctypes
+import hashlib
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...cells.cell import Cell, State, lend
+from ..eager import Kinds, Loop, Masks, Norms
+from . import build, op
+from .cpu import Kernel
+from .graph import Step, Unsupported
+
+INPUT_MAP = {"weight_ih": "w_x", "bias_ih": "b_x"}
+HIDDEN_MAP = {"weight_hh": "w_h", "bias_hh": "b_h"}
+PROJECTION = {"weight_hr": "w_r"}
+"""A cell's parameters, and what the kernel calls them."""
+
+team = 0
+"""Threads that share the hidden units of the same sequences; 0 leaves it to the kernel."""
+openmp = True
+"""Whether the kernel may use the threads that torch has; a forked child has none of them."""
+
+
+def _without_openmp() -> None:
+    global openmp
+    openmp = False
+
+
+os.register_at_fork(after_in_child=_without_openmp)
+
+
+class Fused:
+    """A cell's whole recurrence as a kernel.
+
+    Args:
+        cell: its code and its shapes matter; it may be on "meta".
+        kinds: which masks a run has.
+        dtype: float32 or float64.
+        step: the cell's, as `trace` has written it down.
+
+    Raises:
+        BuildError: there is no compiler, or it refuses.
+    """
+
+    elsewhere: tuple[str, ...] = ()
+    """Of `names`, those that have their gradients outside of the operators."""
+
+    def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step) -> None:
+        self.kinds, self.hidden_size, self.state_sizes = kinds, cell.hidden_size, cell.state_sizes
+        self.cell = copy.deepcopy(cell)  # which may change, or come to its end
+        self.step, self.dtype, self.recorder = step, dtype, None
+        self.share = kinds.share or (0,) * len(self.state_sizes)
+        there = {"reset": kinds.reset, "recurrent": kinds.recurrent}
+        there |= {f"detach_{way}": getattr(kinds, f"detach_{way}") == 2 for way in ("gates", "carousel")}
+        self.single = [name for name in there if there[name]]
+        """The masks that there are but for `share`, in the order in which the operators take them; that comes last."""
+        known = self.prepare(cell, kinds, dtype, step), step.gates
+        libraries = build.load(self.kernel.sources)
+        self.passes = {which: (lib[which], self.kernel.signatures[which]) for which, lib in libraries.items()}
+        sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
+        self.shapes = {name: sizes[name] for name in self.names if name in sizes}
+        identity = (known, self.shapes, self.own, self.maps, self.kinds, self.state_sizes)
+        identity += (self.hidden_size, self.features)
+        self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
+        op.KERNELS[self.key] = self
+
+    def prepare(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step) -> object:
+        """Make the kernel, and say what of the cell's it reads; return what it depends on."""
+        self.kernel = self.emit()
+        self.maps_input = step.maps_input
+        self.maps = (INPUT_MAP if self.maps_input else {}) | (HIDDEN_MAP if step.d_uh else {}) | PROJECTION
+        self.own = step.own
+        there = [name for name in self.maps if cell._parameters.get(name) is not None]
+        self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.own)]))
+        self.features = cell.input_size if self.maps_input else len(step.d_wx) * cell.hidden_size
+        return self.kernel.sources
+
+    def emit(self, keep: tuple[int, ...] | None = None) -> Kernel:
+        return Kernel(self.step, self.dtype, self.hidden_size, self.share, keep)
+
+    def prepare_record(self) -> None:
+        """Make another kernel, of which the forward pass keeps the gates and the states.
+
+        Raises:
+            Unsupported: a gate can't be kept.
+            BuildError: as at first.
+        """
+        if self.recorder is None:
+            if self.step.gates is None:
+                raise Unsupported("a gate is not H numbers of each sequence that its states are made of")
+            recorder = self.emit((*(n for _, n in self.step.gates), *self.step.new[1:]))
+            library = build.load({"record": recorder.sources["forward"]})["record"]
+            self.passes["record"] = library["forward"], recorder.signatures["forward"]
+            self.recorder = recorder
+
+    def misfit(self, x: Tensor, state: State, tensors: dict[str, Tensor]) -> str:
+        """What of these does not have the type or the shape that the kernel reads, and so is the loop's to judge."""
+        shapes = [(name, tensors[name], shape) for name, shape in self.shapes.items()]
+        shapes += [("the state", s, (x.size(1), n)) for s, n in zip(state, self.state_sizes, strict=True)]
+        for name, tensor, shape in shapes:
+            if tensor.is_floating_point() and tensor.dtype != x.dtype:
+                return f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
+            if tensor.shape != shape:
+                return f"{name} has shape {list(tensor.shape)}, not {list(shape)}"
+        return ""
+
+    def run(
+        self, cell: Cell, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks, norms: Norms | None = None
+    ) -> tuple[Tensor, State]:
+        """As `Loop.forward`, with the cell's parameters and buffers by name, and without a record.
+
+        Raises:
+            RuntimeError: what the input map, or a layer, gives is not what the kernel was made for.
+        """
+        x, weights = self.reads(cell, x, tensors)
+        given = self.listed(masks, x.size(1))
+        save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *weights))
+        return op.run(self.key, x, state, weights, given, save, norms.token if norms else 0)
+
+    def record(
+        self, cell: Cell, x: Tensor, state: State, tensors: dict[str, Tensor], masks: Masks
+    ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+        """As `Loop.forward` with a record, without derivatives."""
+        x, weights = self.reads(cell, x, tensors)
+        given, places = self.listed(masks, x.size(1)), x.shape[:2]
+        out, *last, _ = op.empty_results(self.key, x, state, weights, given, False, 0)
+        kept = x.new_empty(*places, self.recorder.kept)
+        self.call("record", x, state, weights, given, out=out, saved=kept, last=last)
+        gates, H = [name for name, _ in self.step.gates], self.hidden_size
+        pairs = zip(self.recorder.unpack(kept), [*[H] * len(gates), *self.state_sizes[1:]], strict=True)
+        found = [part.expand(*places, size).contiguous() for part, size in pairs]
+        states = dict(zip(cell.states, [out.clone(), *found[len(gates) :]], strict=True))
+        return out, last, dict(zip(gates, found[: len(gates)], strict=True)) | states
+
+    def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """What the kernel reads of the input, and those parameters and buffers that take part. The cell is asked for
+        its input map, where that is none of the kernel's."""
+        dtype, places = x.dtype, x.shape[:2]
+        x = x if self.maps_input else lend(cell, tensors).input_map(x)
+        if x.shape != (*places, self.features) or x.dtype != dtype or not x.is_cpu:
+            raise RuntimeError(
+                f"the kernel wants {self.features} features of {dtype}, got {list(x.shape)} of {x.dtype}"
+            )
+        return x, [tensors[name] for name in self.names]
+
+    def again(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor], norms):
+        """The same run composed with autograd, for derivatives of higher order: the output and the last states."""
+        idle = {name: x.new_zeros(t.shape) for name, t in self.cell.named_parameters() if name not in self.names}
+        cell = lend(self.cell, idle | dict(zip(self.names, weights, strict=True)))
+        if not self.maps_input:
+            cell.input_map = lambda wx: wx
+        out, last, _ = Loop(cell)(x, tuple(state), self.masks(masks), norms=norms)
+        return [out, *last]
+
+    def listed(self, masks: Masks, batch: int) -> list[Tensor]:
+        """The masks that there are."""
+        single = [getattr(masks, name) for name in self.single]
+        for k, name in enumerate(self.single):
+            if name.startswith("detach"):
+                single[k] = single[k].expand(-1, batch, 1)  # (T, B, 1)
+        return [*single, *(share for share in masks.share if share is not None)]
+
+    def named(self, given: Sequence[Tensor]) -> dict:
+        """The inverse of `listed`: by the names that `Masks` has, and the kernel."""
+        queue = iter(given)
+        found = {name: next(queue) for name in self.single}
+        return found | {"share": [next(queue) if kind else None for kind in self.share]}
+
+    def masks(self, given: Sequence[Tensor]) -> Masks:
+        always = {f"detach_{way}": getattr(self.kinds, f"detach_{way}") == 1 for way in ("gates", "carousel")}
+        found = always | self.named(given)
+        return Masks(**found | {"share": tuple(found["share"]) if self.kinds.share else ()})
+
+    def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
+        """Fill in the gradients; what is empty is not wanted."""
+        read = {name for name, _ in self.own}
+        like = {n: t for n, t in zip(self.names, weights, strict=True) if n in read and d_weights[n].numel()}
+        rows = x.new_empty(len(self.own) if like else 0, self.hidden_size)
+        found = {f"d_{called}": d_weights.get(name) for name, called in self.maps.items()}
+        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_own": rows, "d_state": d_state, "norms": norms}
+        d_out, *d_last = (d.contiguous() for d in arriving)
+        self.call("backward", x, state, weights, masks, out=out, saved=saved, d_out=d_out, d_last=d_last, **found)
+        for name, d in self.own_gradients(rows, like).items() if like else ():
+            d_weights[name] = d_weights[name] + d if name in self.maps else d  # `update` may read a map's bias, too
+
+    def blocks(self, tensor: Tensor) -> Tensor:
+        """One of the cell's further parameters as the trace counts it: blocks of H, or a single number."""
+        return tensor.reshape(-1, self.hidden_size if tensor.numel() > 1 else 1)
+
+    def own_gradients(self, rows: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of these parameters, from those of the blocks that take part, (len(own), H)."""
+        gradients = {name: torch.zeros_like(t, memory_format=torch.contiguous_format) for name, t in like.items()}
+        for (name, block), row in zip(self.own, rows, strict=True):
+            if name in gradients:
+                part = self.blocks(gradients[name])[block]
+                part.copy_(row if part.numel() == row.numel() else row.sum())
+        return gradients
+
+    def call(self, which: str, x: Tensor, state, weights, masks, **results) -> None:
+        """Call the C function of a pass, with results by the names of its signature."""
+        tensors = dict(zip(self.names, weights, strict=True))
+        x = x if self.maps_input and x.stride(-1) == 1 else x.contiguous()
+        own = [self.blocks(tensors[name])[block].expand(self.hidden_size) for name, block in self.own]
+        values = {called: tensors[name].contiguous() for name, called in self.maps.items() if name in tensors}
+        values |= {"x" if self.maps_input else "wx": x, "own": torch.stack(own) if own else None}
+        values |= {"I": x.size(2), "H": self.hidden_size, "P": self.state_sizes[0]}
+        values["x_t"], values["x_b"], _ = x.stride()
+        self.hand_over(which, x, state, masks, values | results)
+
+    def hand_over(self, which: str, x: Tensor, state, masks, values: dict) -> None:
+        """Call it with these and what every kernel takes."""
+        values |= self.named([mask.contiguous() for mask in masks])
+        values |= {"T": x.size(0), "B": x.size(1), "state": [s.contiguous() for s in state]}
+        values |= {"threads": torch.get_num_threads(), "team": team, "openmp": int(openmp)}
+        function, signature = self.passes[which]
+        if function(ctypes.byref(signature.fill(values))):
+            raise MemoryError("no memory for the kernel's buffers")
