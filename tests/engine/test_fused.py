@@ -387,7 +387,8 @@ def test_one_step_of_one_sequence():
 def test_sizes_that_fill_no_vector(cell, inputs, hidden, options):
     fused, eager = pair(cell, inputs, hidden, **{"dtype": torch.float64} | options)
     dtype = fused.weight_hh_l0.dtype
-    for steps, batch in ((1, 1), (1, 3), (7, 1), (3, 150)):
+    heights = [(2, batch) for batch in range(4, 14)]  # of tiles: one, one taken in parts, several
+    for steps, batch in ((1, 1), (1, 3), (7, 1), (3, 150), *heights):
         x, state = torch.randn(steps, batch, inputs, dtype=dtype), states(fused, 1, batch, dtype=dtype)
         tolerance = 1e-9 if dtype == torch.float64 else 1e-4
         assert_same_with_gradients(fused, eager, x, state, tolerance=tolerance)

@@ -66,6 +66,7 @@ def measure(own: type[carousel.Cell], threads: list[int], repeats: int, console)
         shape = (batch, width) if name in CELLS else (steps, batch, width)
         x, weights = torch.randn(shape), torch.randn(shape)
         both = [make(width) for make in modules[name]]
+        share(*both)
         engine = "torch" if name in CELLS else _engine(both[0], x, work)
         calls = [max(1, int(LEAST / min(seconds(work, m, x, weights, 1) for _ in range(3)))) for m in both]
         turns = []
@@ -77,6 +78,13 @@ def measure(own: type[carousel.Cell], threads: list[int], repeats: int, console)
         speed = statistics.median(b / a for a, b in turns)
         rows.append((count, name, kind, steps, batch, width, engine, 1e6 * ours, 1e6 * rival, speed))
     return pd.DataFrame(rows, columns=["threads", "module", "work", "T", "B", "H", "engine", "us", "rival_us", "speed"])
+
+
+def share(ours: nn.Module, rival: nn.Module) -> None:
+    """Let both read the same weights: where a call waits for memory, it is their place that decides."""
+    for name, weight in ours.named_parameters():
+        *path, last = name.split(".")
+        setattr(rival.get_submodule(".".join(path)), last, weight)
 
 
 def _engine(layer: nn.Module, x: Tensor, work: Callable) -> str:

@@ -2,9 +2,9 @@
 // Needs REGISTERS and CHUNK.
 
 constexpr int TALLEST = 6;
-constexpr int rows_of_tile(int columns) {  // so that sums, a row of weights and a broadcast fit the registers
-  const int rows = (REGISTERS - 1 - columns) / (columns > 0 ? columns : 1);
-  return rows < 1 ? 1 : rows > TALLEST ? TALLEST : rows;
+constexpr int rows_of_tile(int columns, int most = TALLEST) {  // so that sums, a row of weights and a broadcast fit
+  const int rows = (REGISTERS - 1 - columns) / (columns > 0 ? columns : 1);  // the registers
+  return rows < 1 ? 1 : rows > most ? most : rows;
 }
 constexpr long PAGE = 1 << 21;
 
@@ -140,12 +140,12 @@ struct Tiles {
 };
 
 // to[r][c] = bias[c] + sum over p and k of a[r][p * a_step + k] * weights[p][k][c], for k < n and p < panels; no bias is
-// zero. CHUNK terms are added up by themselves, since a long sum loses digits. The first turns on the same weights fetch
-// those of the next tile, which lie behind them.
-template <int R, int C>
+// zero. C of ALL columns. CHUNK terms are added up by themselves, since a long sum loses digits. The first turns on the
+// same weights fetch those of the next tile, which lie behind them.
+template <int R, int C, int ALL>
 __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, const real* weights, const real* bias,
                                              long n, long panels, long a_step, long turn) {
-  const real* ahead = weights + (C + min(turn, C - 1)) * n * panels * WIDTH;
+  const real* ahead = weights + (ALL + min(turn, ALL - 1)) * n * panels * WIDTH;
   vec sums[R][C];
   const real* a[R];
   UNROLL
@@ -158,7 +158,7 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, c
   auto put = [&]() INLINED {
     UNROLL
     for (int r = 0; r < R; r++) UNROLL
-    for (int c = 0; c < C; c++) to[r * C + c] = more ? to[r * C + c] + sums[r][c] : sums[r][c];
+    for (int c = 0; c < C; c++) to[r * ALL + c] = more ? to[r * ALL + c] + sums[r][c] : sums[r][c];
   };
   long room = CHUNK;
   for (long p = 0; p < panels; p++) {
@@ -172,7 +172,7 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, c
       }
       const long end = min(n, k + room);
       room -= end - k;
-      for (; k < end; k++, weights += C * WIDTH) {
+      for (; k < end; k++, weights += ALL * WIDTH) {
         vec w[C];
         UNROLL
         for (int c = 0; c < C; c++) w[c] = load(weights + c * WIDTH);
@@ -191,31 +191,37 @@ __attribute__((noinline)) void multiply_rows(vec* to, const real* const* from, c
   put();
 }
 
-template <int C, int R = rows_of_tile(C), class... A>
+template <int C, int ALL, int R, int LEAST = 1, class... A>
 INLINE void multiply(int height, A... arguments) {
-  if constexpr (C > 0 && R > 0) {
+  if constexpr (C > 0 && R >= LEAST) {
     if (height == R)
-      multiply_rows<R, C>(arguments...);
+      multiply_rows<R, C, ALL>(arguments...);
     else
-      multiply<C, R - 1>(height, arguments...);
+      multiply<C, ALL, R - 1, LEAST>(height, arguments...);
   }
 }
 
 // finish(row, block, sums) for each row and block below `units` of some tiles of F blocks, with the block's G sums: the
-// bias, and the row at from(row) times the packed weights as in multiply_rows. Without a product n or panels is 0.
+// bias, and the row at from(row) times the packed weights as in multiply_rows. Without a product n or panels is 0. Rows
+// that are few too many for one tile, of which two would be low, are taken at once, with part of the columns at a time.
 template <int F, int G, class From, class Finish>
 INLINE void for_products(Range tiles, long units, Range rows, const real* weights, const real* bias, long n,
                          long panels, long a_step, From from, Finish finish) {
-  constexpr int C = F * G;
+  constexpr int C = F * G, PART = C % 2 ? C : C / 2, HIGH = rows_of_tile(C), HIGHER = rows_of_tile(PART, 8);
+  const bool once = rows.size() > HIGH && rows.size() <= HIGHER;
   const Tiles<C> heights{rows.size()};
   for (long j = tiles.begin; j < tiles.end; j++)
-    for (long k = 0; k < heights.count; k++) {
-      const Range tile{rows.begin + heights[k].begin, rows.begin + heights[k].end};
-      const real* a[TALLEST];
-      vec sums[TALLEST * C + 1];
+    for (long k = 0; k < (once ? 1 : heights.count); k++) {
+      const Range tile = once ? rows : Range{rows.begin + heights[k].begin, rows.begin + heights[k].end};
+      const real *a[8], *w = weights + j * n * panels * C * WIDTH, *first = bias ? bias + j * C * WIDTH : nullptr;
+      vec sums[8 * C + 1];
       for (long row = tile.begin; row < tile.end; row++) a[row - tile.begin] = from(row);
-      multiply<C>(tile.size(), sums, a, weights + j * n * panels * C * WIDTH, bias ? bias + j * C * WIDTH : nullptr, n,
-                  panels, a_step, k);
+      if (once)
+        for (int c = 0, turn = 0; c < C; c += PART, turn++)
+          multiply<PART, C, HIGHER, HIGH + 1>(tile.size(), sums + c, a, w + c * WIDTH,
+                                              first ? first + c * WIDTH : nullptr, n, panels, a_step, turn);
+      else
+        multiply<C, C, HIGH>(tile.size(), sums, a, w, first, n, panels, a_step, k);
       for (long row = tile.begin; row < tile.end; row++)
         for (long f = 0; f < F && (j * F + f) * WIDTH < units; f++)
           finish(row, j * F + f, sums + (row - tile.begin) * C + f * G);
