@@ -197,7 +197,7 @@ def test_what_hydra_says_of_its_flags_and_plusses_is_one_line(tmp_path, monkeypa
 @pytest.mark.parametrize(
     "override",
     ["~logger", "~callbacks", "logger.csv=null", "logger.tensorboard=null"]
-    + [f"callbacks.{name}=null" for name in ("gradient_flow", "gates", "stop_when_solved", "loss_chart")],
+    + [f"callbacks.{name}=null" for name in ("gradient_flow", "gates", "stop_when_solved", "charts")],
 )
 def test_logger_and_callbacks_may_be_left_out(tmp_path, override):
     app.build(load(tmp_path, override))

@@ -23,7 +23,7 @@ from carousel.lab.records import read_record
 JOBS = [
     ["seed=1", "model=rnn", "optimizer.lr=0.5"],
     ["seed=2", "model=rnn", "optimizer.lr=0.25", "+model.num_layers=2"],
-    ["seed=3", "model=lstm", "optimizer=sgd", "~callbacks.loss_chart", "++data_seed=4"],
+    ["seed=3", "model=lstm", "optimizer=sgd", "~callbacks.charts", "++data_seed=4"],
     ["optimizer.lr=1", "optimizer=adam", "seed=1", "model=rnn", "task.seq_len=${batch_size}"],
     ["experiment=phase", "model=rnn_orthogonal", "model.init.gain=0.5", "~logger"],
 ]

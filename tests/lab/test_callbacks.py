@@ -14,12 +14,12 @@ from torch.utils.tensorboard import SummaryWriter
 import carousel
 from carousel.gradients import flow, lyapunov, memory_length, paths, theory
 from carousel.lab.callbacks import (
+    Charts,
     Examples,
     GateStatistics,
     GradientFlow,
     GradientPaths,
     LargestLyapunovExponent,
-    LossChart,
     StopWhenSolved,
 )
 from carousel.lab.dashboard import TensorBoard, tag
@@ -151,7 +151,7 @@ def test_what_a_probe_cannot_measure_of_a_sound_run_is_an_error(tmp_path):
 def test_measuring_does_not_change_the_training(tmp_path):
     weights = []
     probes = [kind(3, 16) for kind in (GateStatistics, GradientPaths, LargestLyapunovExponent)]
-    for callbacks in ([], [GradientFlow(tmp_path / "flow.csv", 3, 16, predict=True), *probes]):
+    for callbacks in ([], [GradientFlow(tmp_path / "flow.csv", 3, 16, predict=1000), *probes]):
         L.seed_everything(0, verbose=False)
         _, module, _, _ = fit(tmp_path / str(len(callbacks)), carousel.LSTM(2, 8, batch_first=True), callbacks)
         weights.append(module.recurrent.weight_hh_l0.detach())
@@ -222,7 +222,7 @@ def test_the_largest_lyapunov_exponent(tmp_path):
 def test_predictions_stand_beside_what_is_measured_at_the_beginning(tmp_path, kind):
     torch.manual_seed(0)
     layer = kind(2, 32, batch_first=True)
-    callback = GradientFlow(tmp_path / "flow.csv", None, 16, predict=True)
+    callback = GradientFlow(tmp_path / "flow.csv", None, 16, predict=1000)
     fit(tmp_path, layer, [callback], lr=0.0)
     table = pd.read_csv(tmp_path / "flow.csv")
     x, *_ = next(iter(SequenceData(Adding(8), 16, 64, 0).val_dataloader()))
@@ -234,7 +234,7 @@ def test_predictions_stand_beside_what_is_measured_at_the_beginning(tmp_path, ki
 
 def test_what_cannot_be_predicted_is_left_empty(tmp_path):
     layer = carousel.LSTM(2, 8, layer_norm=True, batch_first=True)
-    fit(tmp_path, layer, [GradientFlow(tmp_path / "flow.csv", None, 16, predict=True)], steps=1)
+    fit(tmp_path, layer, [GradientFlow(tmp_path / "flow.csv", None, 16, predict=1000)], steps=1)
     assert pd.read_csv(tmp_path / "flow.csv")["predicted"].isna().all()
 
 
@@ -255,7 +255,7 @@ def test_an_unsolved_run_goes_to_its_end(tmp_path):
 
 
 def test_each_loss_stands_in_a_chart_with_the_baselines(tmp_path):
-    _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [LossChart()])
+    _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [Charts()])
     (layout,) = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val
     for name in ("validation loss, and the baselines'", "training loss, and the baselines'"):
         assert name.encode() in layout

@@ -6,11 +6,14 @@ import math
 import re
 import textwrap
 import warnings
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
@@ -144,16 +147,21 @@ class GradientFlow(Probe):
 
     TensorBoard: the curve at initialisation and at the end, relative to lag 0 (scalars with the lag as the step), a
     heatmap of training step x lag, and the memory length over training.
-    File: step, layer, direction, state, lag, log10_norm.
+    File: step, layer, direction, state, lag, log10_norm, predicted.
 
     Args:
         path: the file.
-        predict: also write, in a column `predicted` and for the beginning, what `gradients.theory` expects of the cell
-            around the mean input; empty where it expects nothing, as of several layers.
+        predict: for so many lags, at the beginning, `predicted` is what `gradients.theory` expects of the cell around
+            the mean input; empty where it expects nothing, as of several layers.
+
+    Raises:
+        ValueError: `predict` is negative, or as for any probe.
     """
 
-    def __init__(self, path: str | Path, every_n_steps: int | None, num_sequences: int, predict: bool = False) -> None:
+    def __init__(self, path: str | Path, every_n_steps: int | None, num_sequences: int, predict: int = 0) -> None:
         super().__init__(every_n_steps, num_sequences)
+        if type(predict) is not int or predict < 0:
+            raise ValueError(f"predict must be an integer of at least 0, got {predict}")
         self.path, self.predict = Path(path), predict
         self.history: dict[tuple[int, str, str], dict[int, Tensor]] = {}  # layer, direction, state -> step -> (T,)
 
@@ -174,11 +182,12 @@ class GradientFlow(Probe):
                 linear = theory.linearise(
                     from_torch(module.recurrent).cell(), module.model.encode(batch.input).mean((0, 1))
                 )
-                predicted = linear.curves(batch.input.size(1))
+                predicted = linear.curves(min(self.predict, batch.input.size(1)))
         if trainer.is_global_zero:
             self._write(trainer.global_step, curves, predicted)
         if not self.history:
             self._show(trainer, module, "at_init", curves)
+            self._show(trainer, module, "predicted", {(0, "forward", state): c for state, c in predicted.items()})
         for key, curve in curves.items():
             self.history.setdefault(key, {})[trainer.global_step] = curve
         return [Row("memory_length", *key, memory_length(curve)) for key, curve in curves.items()]
@@ -189,13 +198,11 @@ class GradientFlow(Probe):
         with self.path.open("a" if self.history else "w", newline="") as file:
             rows = csv.writer(file)
             if not self.history:
-                rows.writerow((*FLOW_COLUMNS, *["predicted"] * self.predict))
+                rows.writerow((*FLOW_COLUMNS, "predicted"))
             for key, curve in curves.items():
-                columns = [[f"{y:.4f}" for y in curve.tolist()]]
-                if self.predict:
-                    expected = predicted.get(key[-1])
-                    columns.append([""] * len(curve) if expected is None else [f"{y:.4f}" for y in expected.tolist()])
-                rows.writerows((step, *key, lag, *row) for lag, row in enumerate(zip(*columns, strict=True)))
+                pairs = zip_longest(curve.tolist(), predicted[key[-1]].tolist() if key[-1] in predicted else ())
+                words = (("" if y is None else f"{y:.4f}" for y in pair) for pair in pairs)
+                rows.writerows((step, *key, lag, *pair) for lag, pair in enumerate(words))
 
     def _show(self, trainer: L.Trainer, module: SequenceModule, when: str, curves: dict[tuple, Tensor]) -> None:
         if writer := tensorboard(trainer):
@@ -292,18 +299,31 @@ class StopWhenSolved(L.Callback):
             trainer.should_stop = True
 
 
-class LossChart(L.Callback):
-    """A chart of validation loss with the baselines', and one of training loss with it, in TensorBoard's Custom Scalars
-    page. (Together, the three lines of each of several runs cannot be told apart: they share the run's color.)"""
+class Charts(L.Callback):
+    """Of a run by itself, TensorBoard's Custom Scalars page: losses beside the baselines', and the gradient against the
+    lag beside what theory expects. That of a sweep is `summary.summarise`'s: the lines of one run share its color."""
 
     def on_train_start(self, trainer, module) -> None:
-        if writer := tensorboard(trainer):
-            baselines = [tag(name) for name in module.baseline_tags()]
-            charts = {
-                f"{said} loss, and the baselines'": ["Multiline", [tag(f"{name}/loss"), *baselines]]
-                for said, name in (("validation", "val"), ("training", "train"))
-            }
-            writer.add_custom_scalars({"loss": charts})
+        writer = tensorboard(trainer)
+        if not writer or (HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN):
+            return
+        baselines = [tag(name) for name in module.baseline_tags()]
+        losses = {
+            f"{said} loss, and the baselines'": ["Multiline", [tag(f"{name}/loss"), *baselines]]
+            for said, name in (("validation", "val"), ("training", "train"))
+        }
+        curves = {
+            f"dL/d{state}{end} against the lag, in decades": [
+                "Multiline",
+                [
+                    tag(f"gradient_against_lag/log10_dL_d{state}_{when}{end}")
+                    for when in ("at_init", "predicted", "at_end")
+                ],
+            ]
+            for state in from_torch(module.recurrent).cell().states
+            for end in [suffix(module.recurrent, *place) for place in places(module.recurrent)]
+        }
+        writer.add_custom_scalars({"loss": losses, "gradient": curves})
 
 
 class Examples(L.Callback):

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rich.console import Console
 
-from . import app, dashboard, records
+from . import app, records, summary
 from .folders import ENDED
 from .options import first_line
 from .report import PAGE, write_report
@@ -66,7 +66,7 @@ def finish(folder: Path, output: Path | None = None, key: str | None = None) -> 
         if written and (output / name).exists():
             say(f"{what:<13}{shlex.quote(os.path.relpath(output / name))}")
     say(f"dashboards:  tensorboard --logdir {shlex.quote(shown)}")
-    say(f"             {dashboard.link(tables)}")
+    say(f"             {summary.link(tables)}")
     return written
 
 

@@ -21,6 +21,7 @@ TOP = 5.0
 """Times the baseline's, over which losses are cut: a spike would flatten everything else."""
 VALIDATED = "val/baseline_"
 """How the columns begin with what the baselines lose on validation data."""
+THEORY = "theory, for the first lags"
 GREENS = LinearSegmentedColormap.from_list("", ["white", "#7fbf9b"])
 
 
@@ -32,7 +33,7 @@ def legend(figure: Figure, axes: Iterable[Axes], style: Style | None = None) -> 
     found = [ax.get_legend_handles_labels() for ax in axes]
     handles = {label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)}
     if style:
-        handles = {name: handles[name] for name in map(named, style) if name in handles}
+        handles = {name: handles[name] for name in [*map(named, style), THEORY] if name in handles}
     if not handles:
         return
     width, height = figure.get_size_inches()
@@ -93,8 +94,8 @@ def derivative(state: str, layer: int | None = None, direction: str = "forward")
 
 
 def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
-    """The gradient's norm relative to lag 0 against the lag, of each task at its largest length: before and after
-    training, a row for each layer, direction and state."""
+    """The gradient's norm relative to lag 0 against the lag, of each task at its largest length: before training, with
+    what theory expects, and after; a row for each layer, direction and state."""
     longest = flow.groupby("task")["seq_len"].transform("max")
     flow = relative(flow[flow["seq_len"] == longest])
     several = len(places(flow)) > 1
@@ -113,6 +114,10 @@ def gradient_flow(flow: pd.DataFrame, style: Style) -> Figure:
                     top = max(top, min(curves.max().max() + 1, -FLOOR))
                     bottom = min(bottom, max(curves.min().min() - 0.5, FLOOR))
                     band(ax, named(label), curves, style[label], every(curves, k))
+                if when == "at initialisation" and "predicted" in runs and runs["predicted"].notna().any():
+                    expected = runs.dropna(subset="predicted").groupby("lag")["predicted"].mean()
+                    ax.plot(expected, color=style[label]["color"], linestyle=":", linewidth=1)
+                    ax.plot([], [], color="0.3", linestyle=":", linewidth=1, label=THEORY)
             mark(ax, -2, "1%")
             title = f"{derivative(state, *(layer, direction) if several else ())}, {when}"
             ax.set_title(f"{task}: {title}" if tasks > 1 else title, fontsize=10)

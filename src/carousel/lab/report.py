@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import dashboard, figures, html, scores
+from . import figures, html, scores, summary
 from .experiments import CHOSEN, EXPERIMENTS
 from .records import (
     BUDGET,
@@ -121,7 +121,7 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
                 (output / PAGE).unlink()  # it says what was so before
     if output == runs and has_runs:
         try:
-            dashboard.summarise(runs, tables, text, drawn)
+            summary.summarise(runs, tables, shown, text, drawn)
         except Exception as error:  # no page of TensorBoard is worth a report
             failures.append(f"TensorBoard's summary was not written: {type(error).__name__}: {error}")
     return failures
