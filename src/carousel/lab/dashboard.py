@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from . import scores
+from .mlflow import MLflow
 from .records import Tables, memory_lengths, places, varied
 
 GROUPS = (
@@ -81,6 +82,8 @@ def log_run(trainer: L.Trainer, record: dict, gradient_horizon: float) -> None:
                 if y is not None and math.isfinite(y):
                     writer.add_scalar(name, float(y), trainer.global_step)
             logger.finalize("success")
+        elif isinstance(logger, MLflow):
+            logger.conclude(record)
 
 
 def columns(tables: Tables) -> Summary:
