@@ -47,7 +47,7 @@ def built(tmp_path, *overrides, **groups):
     try:
         return app.build(load(tmp_path, *(f"{group}={name}" for group, name in groups.items()), *own, *overrides))
     except app.OptionError as error:
-        if "task" in groups and " needs " in str(error):  # data that do not come with the package
+        if {"task", "logger"} & groups.keys() and " needs " in str(error):  # what does not come with the package
             pytest.skip(str(error))
         raise
 
@@ -201,6 +201,12 @@ def test_what_hydra_says_of_its_flags_and_plusses_is_one_line(tmp_path, monkeypa
 )
 def test_logger_and_callbacks_may_be_left_out(tmp_path, override):
     app.build(load(tmp_path, override))
+
+
+def test_without_mlflow_one_line_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", False)
+    with pytest.raises(app.OptionError, match=r'^error: logger.mlflow: needs MLflow: pip install "torch-carousel\[ml'):
+        app.build(load(tmp_path, "logger=mlflow"))
 
 
 @pytest.mark.parametrize("model", ["nn_lstm", "gru"])

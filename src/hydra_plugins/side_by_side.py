@@ -76,6 +76,7 @@ class SideBySide(Launcher):
         returns = []
         for overrides, job in zip(job_overrides, jobs, strict=True):
             returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))
+            returns[-1].working_dir = str(_folder(job))
             returns[-1].return_value = records.outcome(_folder(job))
         return returns
 

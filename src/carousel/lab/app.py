@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig, OmegaConf
 
-from . import dashboard, folders, options, progress, records
+from . import dashboard, folders, options, progress, records, search
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .environment import environment
@@ -71,6 +71,7 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
         if not isinstance(made, torch.optim.lr_scheduler.LRScheduler):
             raise OptionError(f"scheduler must be a torch LRScheduler, got a {type(made).__name__}")
     callbacks = _members("callbacks", cfg, L.Callback, hydra_cfg.runtime.get("output_dir"))
+    callbacks += search.pruning(hydra_cfg, task)
     logger = _members("logger", cfg, Logger) if loggers else []
     quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
     given = {"logger": logger or False, "callbacks": callbacks, **quiet}
@@ -225,7 +226,9 @@ def run(cfg: DictConfig) -> float:
         }
         if not module.diverged and module.ran_away(loss := record["metrics"]["val/loss"]):
             module.diverged = f"val/loss is {loss:.4g}"
-        record |= {"status": "diverged" if module.diverged else "finished", "error": module.diverged}
+        given_up = next((c.given_up for c in trainer.callbacks if isinstance(c, search.Prune)), None)
+        status = "diverged" if module.diverged else "pruned" if given_up else "finished"
+        record |= {"status": status, "error": module.diverged or given_up}
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
         record |= {"status": "interrupted", "error": "stopped by the user"}
         raise KeyboardInterrupt from error

@@ -23,6 +23,7 @@ from . import app, records, summary
 from .folders import ENDED
 from .options import first_line
 from .report import PAGE, write_report
+from .search import BEST
 from .terminal import legend, table
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -62,7 +63,7 @@ def finish(folder: Path, output: Path | None = None, key: str | None = None) -> 
         say(f"{Path(shown, run.run)}: {run.error}", "red")
     if waiting := records.not_begun(folder):
         say(f"{len(waiting)} of {len(rows) + len(waiting)} runs not begun")
-    for what, name in {"report:": "report.md", "page:": PAGE}.items():
+    for what, name in {"report:": "report.md", "page:": PAGE, "best:": BEST}.items():
         if written and (output / name).exists():
             say(f"{what:<13}{shlex.quote(os.path.relpath(output / name))}")
     say(f"dashboards:  tensorboard --logdir {shlex.quote(shown)}")

@@ -6,6 +6,8 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
+from .mlflow import MLflow
+
 GROUPS = {
     "answer": "In a sweep's summary: what came out, the mean of the seeds. **The axis below is what was swept.**",
     "loss": "Of training, validation and test, and what baselines lose on the same validation data.",
@@ -74,3 +76,5 @@ def log_run(trainer: L.Trainer, record: dict, gradient_horizon: float) -> None:
                 if y is not None and math.isfinite(y):
                     writer.add_scalar(name, float(y), trainer.global_step)
             logger.finalize("success")
+        elif isinstance(logger, MLflow):
+            logger.conclude(record)

@@ -20,7 +20,7 @@ from .records import COLUMNS, NOW, RECORD, Unreadable, read_record
 LONGEST = 200  # bytes of a name; file systems take 255, and the time of day stands before it
 BEFORE = {".hydra", ".lock", "output.log"}  # what may stand in a run's folder before its record does
 CHECKPOINTS = [f"checkpoints/{name}.ckpt" for name in ("best", "last", "progress", "progress.before")]
-ENDED = ("finished", "diverged")  # what taking a sweep up again has nothing to add to
+ENDED = ("finished", "diverged", "pruned")  # what taking a sweep up again has nothing to add to
 
 _locks: dict[Path, int] = {}  # open to the end of the process, for with it the lock ends
 

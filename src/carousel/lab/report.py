@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import figures, html, scores, summary
+from . import figures, html, scores, search, summary
 from .experiments import CHOSEN, EXPERIMENTS
 from .records import (
     BUDGET,
@@ -85,6 +85,7 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
     parts = [heading(results, len(waiting)), setup(chosen)]
     if key and len(ended):
         parts.append(choice(results, chosen, key))
+    parts += search.told(runs, results, to_runs)
     if experiment in EXPERIMENTS and len(shown.results):
         try:
             parts += EXPERIMENTS[experiment].findings(shown)

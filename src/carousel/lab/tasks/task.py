@@ -217,6 +217,8 @@ class Regression(Task):
 class Share(MeanMetric):
     """The share of what is right: `right(prediction, target)` gives a truth value for each thing that counts."""
 
+    higher_is_better = True
+
     def __init__(self, right: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.right = right

@@ -14,6 +14,8 @@ from .ngrams import KneserNey
 class CrossEntropy(MeanMetric):
     """The mean cross-entropy, in nats, over all steps."""
 
+    higher_is_better = False
+
     def update(self, prediction: Tensor, target: Tensor) -> None:
         super().update(torch.nn.functional.cross_entropy(prediction, target, reduction="none"))
 
