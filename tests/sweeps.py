@@ -10,9 +10,9 @@ Plugins.instance()  # its scan loads every plugin's module anew: classes taken b
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
 
 from hydra_plugins.grids import Grids  # noqa: E402
-from hydra_plugins.side_by_side import SideBySide  # noqa: E402
+from hydra_plugins.side_by_side import Elsewhere, SideBySide  # noqa: E402
 
-__all__ = ["BasicSweeper", "Grids", "SideBySide", "batches"]
+__all__ = ["BasicSweeper", "Elsewhere", "Grids", "SideBySide", "batches"]
 
 
 def batches(sweeper, *arguments, loader=None):

@@ -25,7 +25,7 @@ TINY = [
     "trainer.val_check_interval=6",
     "trainer.max_steps=12",
 ]
-KILLED = "killed, probably by the system, for want of memory (fewer runs at a time: hydra.launcher.n_jobs)"
+KILLED = "killed, probably by the system, for want of memory (run fewer at a time)"
 STARTED: list[subprocess.Popen] = []
 KILLS = int(os.environ.get("KILLS", 2))
 """How often a sweep is killed, and its workers are, at random moments."""
