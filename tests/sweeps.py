@@ -11,9 +11,9 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E40
 
 from hydra_plugins.grids import Grids  # noqa: E402
 from hydra_plugins.search import Search  # noqa: E402
-from hydra_plugins.side_by_side import SideBySide  # noqa: E402
+from hydra_plugins.side_by_side import Elsewhere, SideBySide  # noqa: E402
 
-__all__ = ["BasicSweeper", "Grids", "Search", "SideBySide", "batches"]
+__all__ = ["BasicSweeper", "Elsewhere", "Grids", "Search", "SideBySide", "batches"]
 
 
 def batches(sweeper, *arguments, loader=None):

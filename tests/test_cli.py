@@ -25,7 +25,7 @@ TINY = [
     "trainer.val_check_interval=6",
     "trainer.max_steps=12",
 ]
-KILLED = "killed, probably by the system, for want of memory (fewer runs at a time: hydra.launcher.n_jobs)"
+KILLED = "killed, probably by the system, for want of memory (run fewer at a time)"
 STARTED: list[subprocess.Popen] = []
 KILLS = int(os.environ.get("KILLS", 2))
 """How often a sweep is killed, and its workers are, at random moments."""
@@ -325,14 +325,22 @@ def test_a_diverged_run_does_not_spoil_the_report(tmp_path):
     assert (tmp_path / "sweep" / "gradient_flow.png").exists()
 
 
-def test_a_run_in_two_processes_is_one_run(tmp_path):
-    done = call(tmp_path, "train.py", *TINY, "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=here")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("report:") == 1
-    assert "no hyperparameters" not in done.stderr
-    (record,) = records(tmp_path).values()
-    assert record["status"] == "finished"
-    assert record["steps"] == 12
+def test_a_run_in_two_processes_is_one_run_alone_and_in_a_sweep(tmp_path):
+    options = [*TINY, "trainer.accelerator=cpu", "trainer.devices=2", "+trainer.strategy=ddp"]
+    commands = {"alone": ["hydra.run.dir=alone"], "sweep": ["-m", "seed=0", "hydra.sweep.dir=sweep"]}
+    for name, others in commands.items():
+        done = call(tmp_path, "train.py", *others, *options)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("report:") == 1
+        assert "no hyperparameters" not in done.stderr
+        (record,) = records(tmp_path / name).values()
+        assert record["status"] == "finished"
+        assert record["steps"] == 12
+        (folder,) = (path.parent for path in (tmp_path / name).rglob("result.json"))
+        assert {path.name.split(".")[-2] for path in folder.glob("events.*")} == {str(record["pid"])}
+        commands[name] = record["metrics"], *((folder / file).read_bytes() for file in ("flow.csv", "probes.csv"))
+    assert commands["alone"] == commands["sweep"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "sweep"]
 
 
 def test_every_batch_of_a_sweep_is_run_though_one_before_it_failed(tmp_path):

@@ -326,11 +326,6 @@ def test_the_seeds_of_a_sweep_are_all_checked_before_it_begins(tmp_path):
             sweep.prepare(jobs(tmp_path, "seed=0", setting))
 
 
-def test_each_run_of_a_sweep_has_one_process(tmp_path):
-    with pytest.raises(app.OptionError, match=r"trainer\.devices: each run of a sweep has one process, got 2"):
-        sweep.prepare(jobs(tmp_path, "trainer.devices=2 trainer.accelerator=cpu"))
-
-
 def test_a_key_from_the_command_line_reaches_every_run_that_has_it(tmp_path):
     def typed(*options):
         cfg = load(tmp_path, "experiment=phase")

@@ -2,7 +2,9 @@
 
 import io
 import json
+import math
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,14 +13,17 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from made_up import BARE
 from omegaconf import OmegaConf, open_dict, read_write
 from rich.console import Console
-from sweeps import SideBySide
+from sweeps import Elsewhere, SideBySide
 
 from carousel.lab import app, live, sweep
-from carousel.lab.records import read_record
+from carousel.lab.records import not_begun, read_record, write_record
+from hydra_plugins._processes import Runner
 
 JOBS = [
     ["seed=1", "model=rnn", "optimizer.lr=0.5"],
@@ -79,10 +84,57 @@ def test_a_run_that_hangs_is_ended_and_the_next_one_begins(launcher, tmp_path, m
     launcher.task = hangs_or_ends
     (tmp_path / "record.json").write_text(json.dumps(BARE))
     jobs = [launcher._compose([f"seed={seed}"], seed) for seed in (0, 1)]
-    launcher._run(jobs, sweep.give_up)
+    launcher._run(jobs)
     records = [read_record(tmp_path / f"seed={seed}") for seed in (0, 1)]
     assert [record["status"] for record in records] == ["failed", "finished"]
     assert records[0]["error"] == "took longer than 10 minutes"
     lines = "run 1 of 2: failed  seed=0\nrun 2 of 2: finished  seed=1\n"
     assert capfd.readouterr().err == ("" if terminal else lines)
     assert ("2 of 2 runs ended (1 failed, 1 finished)" in screen.getvalue()) is terminal
+
+
+def test_a_run_that_another_launcher_has_brought_has_its_time_limit_too(launcher, tmp_path):
+    job = launcher._compose(["seed=0"], 0)
+    HydraConfig.instance().set_config(job)
+    with read_write(job), open_dict(job):
+        del job["hydra"]
+    Runner(launcher.context, hangs_or_ends, 0.0)(job)
+    record = read_record(tmp_path / "seed=0")
+    assert (record["status"], record["error"]) == ("failed", "took longer than 0 minutes")
+
+
+class Loses(Launcher):
+    """Begins the first of its runs, and fails."""
+
+    def __init__(self, context, runner, config):
+        self.config = config
+
+    def setup(self, **_):
+        pass
+
+    def launch(self, job_overrides, initial_job_idx):
+        (folder,) = (o.partition("=")[2].strip("'") for o in job_overrides[0] if o.startswith("hydra.sweep.subdir"))
+        write_record(Path(self.config.hydra.sweep.dir) / folder, BARE | {"status": "running"})
+        raise RuntimeError("the node is gone\nand more")
+
+
+def test_what_another_launcher_loses_is_recorded_and_said(launcher, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(Plugins, "instantiate_launcher", lambda self, *given: Loses(*given))
+    made = Elsewhere(OmegaConf.create({"_target_": "theirs.Loses"}))
+    made.setup(hydra_context=launcher.context, task_function=app.run, config=launcher.config)
+    done = made.launch([["seed=0"], ["seed=1"]], 0)
+    assert [job.return_value for job in done] == [math.inf, math.inf]
+    record = read_record(tmp_path / "seed=0")
+    assert (record["status"], record["error"]) == ("failed", "lost with the process or the machine that it ran on")
+    assert not_begun(tmp_path) == ["seed=1"]
+    said = capfd.readouterr().err.splitlines()
+    assert said[0] == f"sweep: 2 runs, by Loses, in {tmp_path}"
+    assert said[1] == "Loses gave up: RuntimeError: the node is gone"
+
+
+def test_the_time_limit_of_other_launchers_is_checked(launcher):
+    name = r"hydra\.callbacks\.carry\.minutes_per_run"
+    with pytest.raises(SystemExit, match=f"{name} must be null or a number over 0, got 0"):
+        sweep.Carry(0).on_multirun_start(launcher.config)
+    with pytest.raises(SystemExit, match=f"{name}: of this launcher it is hydra.launcher.minutes_per_run"):
+        sweep.Carry(5).on_multirun_start(launcher.config)

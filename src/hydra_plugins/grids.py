@@ -52,8 +52,7 @@ class Grids(BasicSweeper):
             )
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        if type(self.launcher).__name__ != "SideBySide":  # which composes every job before it begins
-            super().validate_batch_is_legal(batch)
+        """Hydra composes each job, to see that it can be; the launcher does so before the first one begins."""
 
     def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
         """The batches to launch, given the overrides of `params` and, after them, of the command line."""

@@ -1,17 +1,14 @@
-"""A Hydra launcher that runs the jobs of a sweep side by side, each in a process of its own, with a table of them.
+"""The launcher that runs the jobs of a sweep side by side on one machine, with a table of them; and the one that has
+another launcher bring them to many.
 
-It stands here because Hydra takes launchers from the namespace `hydra_plugins` alone. Every process is forked from
-a server that has imported the task once, so a job costs no import, and one that dies takes no other with it.
+They stand here because Hydra takes launchers from the namespace `hydra_plugins` alone.
 """
 
 import copy
-import ctypes
 import functools
 import itertools
 import math
-import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
@@ -19,16 +16,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
+
+from hydra_plugins._processes import Runner, folder_of
 
 
 @dataclass
@@ -49,6 +51,7 @@ class SideBySide(Launcher):
         if minutes_per_run is not None and not minutes_per_run > 0:
             raise SystemExit(f"error: hydra.launcher.minutes_per_run must be a number over 0, got {minutes_per_run:g}")
         self.n_jobs, self.minutes = n_jobs or cores, minutes_per_run or math.inf
+        self.how = f"{self.n_jobs} at a time"
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
@@ -64,20 +67,17 @@ class SideBySide(Launcher):
             _say(f"sweep: checking {len(job_overrides)} runs for {folder}")
         jobs = [self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides)]
         todo = sweep.prepare(jobs, _say)
-        runs = list(dict.fromkeys(map(_folder, jobs)))
+        runs = list(dict.fromkeys(map(folder_of, jobs)))
         app.launched.setdefault(folder, []).extend(runs)
         records.list_runs(folder, [str(run.relative_to(folder)) for run in runs])
         kept = len(runs) - len(todo)
-        _say(
-            f"sweep: {len(todo)} runs, {self.n_jobs} at a time, in {folder}"
-            + f" ({kept} are there already)" * (kept > 0)
-        )
-        self._run(todo, sweep.give_up)
+        _say(f"sweep: {len(todo)} runs, {self.how}, in {folder}" + f" ({kept} are there already)" * (kept > 0))
+        self._run(todo)
         returns = []
         for overrides, job in zip(job_overrides, jobs, strict=True):
             returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))
-            returns[-1].working_dir = str(_folder(job))
-            returns[-1].return_value = records.outcome(_folder(job))
+            returns[-1].working_dir = str(folder_of(job))
+            returns[-1].return_value = records.outcome(folder_of(job))
         return returns
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
@@ -100,26 +100,22 @@ class SideBySide(Launcher):
         HydraConfig.instance().set_config(job)  # what the interpolations ${hydra:...} refer to
         with read_write(job.hydra), open_dict(job.hydra):
             job.hydra.sweep.subdir = job.hydra.sweep.subdir
-            job.hydra.runtime.output_dir = str(_folder(job).absolute())
+            job.hydra.runtime.output_dir = str(folder_of(job).absolute())
         return job
 
-    def _run(self, jobs: list[DictConfig], give_up) -> None:
+    def _run(self, jobs: list[DictConfig]) -> None:
         from carousel.lab import live
 
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        processes = multiprocessing.get_context(method)
-        processes.set_forkserver_preload([self.task.__module__])
+        runner = Runner(self.context, self.task, self.minutes)
         waiting = zip(live.names([job.hydra.overrides.task for job in jobs]), jobs, strict=True)
-        running: dict[multiprocessing.Process, tuple[str, DictConfig, float]] = {}
+        running: dict[BaseProcess, tuple[str, DictConfig, float]] = {}
         ended: Counter[str] = Counter()
         with live.Board(len(jobs)) as board:
             try:
                 while True:
                     for name, job in itertools.islice(waiting, self.n_jobs - len(running)):
-                        process = processes.Process(target=_work, args=(self.context, job, self.task), daemon=True)
-                        process.start()
-                        running[process] = name, job, time.monotonic()
-                    board.show({_folder(job): name for name, job, _ in running.values()}, ended)
+                        running[runner.start(job)] = name, job, time.monotonic()
+                    board.show({folder_of(job): name for name, job, _ in running.values()}, ended)
                     if not running:
                         break
                     wait([process.sentinel for process in running], timeout=1)
@@ -128,25 +124,110 @@ class SideBySide(Launcher):
                         if process.exitcode is None and not late:
                             continue
                         del running[process]
-                        if error := self._how_it_failed(process, _folder(job)):
-                            give_up(job, _folder(job), "failed", error)
-                        ended[status := _status(_folder(job))] += 1
-                        if not board.is_shown:
-                            _say(f"run {ended.total()} of {len(jobs)}: {status}  {job.hydra.sweep.subdir}")
+                        runner.close(process, job)
+                        _tell(board, ended, job, _status(folder_of(job)), len(jobs))
             except KeyboardInterrupt:
                 for process, (_, job, _) in running.items():
-                    process.kill()
-                    process.join()
-                    give_up(job, _folder(job), "interrupted", "stopped by the user")
+                    runner.kill(process, job, "interrupted", "stopped by the user")
                 raise
 
-    def _how_it_failed(self, process: multiprocessing.Process, folder: Path) -> str | None:
-        """Of a process that has ended, or is to be ended now."""
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            return f"took longer than {self.minutes:g} minutes"
-        return _why(process.exitcode, folder) if process.exitcode else None
+
+class Elsewhere(SideBySide):
+    """Checks a sweep's jobs, keeps its books and shows it as the other one does, but has a launcher of Hydra's bring
+    the runs to where they run: joblib's, Ray's, submitit's, any. There, too, each has a process of its own.
+
+    Args:
+        launcher: the configuration of the other one, which has its own say in how many run at a time.
+    """
+
+    def __init__(self, launcher: DictConfig, minutes_per_run: float | None = None) -> None:
+        super().__init__(None, minutes_per_run)
+        self.other, self.name = launcher, launcher._target_.rpartition(".")[2]
+        self.how = f"by {self.name}"
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        runner = Runner(hydra_context, task_function, self.minutes)
+        context = HydraContext(hydra_context.config_loader, Callbacks())  # those of a job are called in its process
+        with read_write(config.hydra):
+            config.hydra.launcher = self.other
+        self.launcher = Plugins.instance().instantiate_launcher(context, runner, config)
+
+    def _run(self, jobs: list[DictConfig]) -> None:
+        from carousel.lab import live
+
+        over = threading.Event()
+        with live.Board(len(jobs)) as board:
+            watch = threading.Thread(target=_watch, args=(jobs, board, over))
+            watch.start()
+            try:
+                for done in self.launcher.launch([_overrides(job) for job in jobs], 0) if jobs else ():
+                    done.return_value  # noqa: B018  raises what did not come as far as the run
+            except KeyboardInterrupt:
+                _close(jobs, "interrupted", "stopped by the user")
+                _say(f"stopped; what {self.name} has queued elsewhere is for its own tools to end")
+                raise
+            except Exception as error:  # of no run, for a run's are in its record
+                line = (str(error).strip().splitlines() or [""])[0]
+                _say(f"{self.name} gave up: {type(error).__name__}: {line}")
+                _close(jobs, "failed", "lost with the process or the machine that it ran on")
+            finally:
+                over.set()
+                watch.join()
+
+
+def _overrides(job: DictConfig) -> list[str]:
+    """What makes another launcher compose the same job: its options, and the folder that it has been given."""
+    places = {"dir": str(Path(job.hydra.sweep.dir).absolute()), "subdir": job.hydra.sweep.subdir}
+    quoted = {key: place.replace("'", r"\'") for key, place in places.items()}
+    return [*job.hydra.overrides.task, *(f"hydra.sweep.{key}='{place}'" for key, place in quoted.items())]
+
+
+def _close(jobs: list[DictConfig], status: str, error: str) -> None:
+    """Record how those ended that had begun and are at work no more."""
+    from carousel.lab import folders, sweep
+
+    until = time.monotonic() + 3  # for those that end with the sweep, if not at once
+    for job in (job for job in jobs if _status(folder_of(job)) == "running"):
+        while folders.is_busy(folder_of(job)) and time.monotonic() < until:
+            time.sleep(0.1)
+        sweep.give_up(job, folder_of(job), status, error)
+
+
+def _watch(jobs: list[DictConfig], board, over: threading.Event) -> None:
+    """Show how the runs get on, by what they write to their folders, until all is over."""
+    from carousel.lab import live
+
+    names = dict(zip(map(folder_of, jobs), live.names([job.hydra.overrides.task for job in jobs]), strict=True))
+    before = {folder_of(job): _written(folder_of(job)) for job in jobs}  # by an earlier attempt
+    waiting = {folder_of(job): job for job in jobs}
+    ended: Counter[str] = Counter()
+    last = False
+    while not last:
+        last = over.wait(1)
+        changed = [folder for folder in waiting if _written(folder) != before[folder]]
+        running = {}
+        for folder in changed:
+            if (status := _status(folder)) == "running":
+                running[folder] = names[folder]
+            else:
+                _tell(board, ended, waiting.pop(folder), status, len(jobs))
+        board.show(running, ended)
+
+
+def _written(folder: Path) -> int | None:
+    from carousel.lab.records import RECORD
+
+    try:
+        return (folder / RECORD).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _tell(board, ended: Counter[str], job: DictConfig, status: str, total: int) -> None:
+    ended[status] += 1
+    if not board.is_shown:
+        _say(f"run {ended.total()} of {total}: {status}  {job.hydra.sweep.subdir}")
 
 
 def _say(line: str) -> None:
@@ -160,53 +241,3 @@ def _status(folder: Path) -> str:
         return records.read_record(folder)["status"]
     except (OSError, records.Unreadable):
         return "no record"
-
-
-def _folder(job: DictConfig) -> Path:
-    return Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir
-
-
-def _why(code: int, folder: Path) -> str:
-    """The last line of a job that ended by itself, or what ended it."""
-    log = folder / "output.log"
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    if code == -signal.SIGKILL:
-        return "killed, probably by the system, for want of memory (fewer runs at a time: hydra.launcher.n_jobs)"
-    if code < 0:
-        return f"the process was ended by a signal: {signal.strsignal(-code)}"
-    return lines[-1] if code == 1 and lines else f"the process ended with code {code}"
-
-
-def _end_with_the_parent() -> None:
-    """When the sweep's process is gone, or the server that forked this one, there is nobody to work for."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; the server is the parent in the system's eyes
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()
-
-
-def _work(context: HydraContext, job: DictConfig, task: TaskFunction) -> None:
-    """What a process does: one job, its output in the job's folder. Ctrl-C is the parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _end_with_the_parent()
-    folder = _folder(job)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "output.log").open("w") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    setup_globals()
-    done = run_job(
-        hydra_context=context,
-        task_function=task,
-        config=job,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
-    done.return_value  # noqa: B018  raises what the job raised

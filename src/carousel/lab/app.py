@@ -15,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
 from . import dashboard, folders, options, progress, records, search
@@ -26,6 +27,7 @@ from .live import Tell
 from .module import SequenceModule, part, scores
 from .options import OptionError, make, option
 from .progress import Progress
+from .ranks import Ranks
 from .saved import CHECKPOINTS, build_model, settle, weights
 from .tasks import Task
 
@@ -75,13 +77,15 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
     logger = _members("logger", cfg, Logger) if loggers else []
     quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
     given = {"logger": logger or False, "callbacks": callbacks, **quiet}
+    if not cfg.trainer.get("plugins"):  # the processes of a run are its own, also where Slurm started the first one
+        given["plugins"] = [LightningEnvironment()]
     given["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = make("trainer", cfg.trainer, L.Trainer, **given)
     if cfg.tested not in ("last", "best"):
         raise OptionError(f"tested must be last or best, got {cfg.tested!r}")
     if cfg.tested == "best" and not trainer.checkpoint_callback:
         raise OptionError("tested=best needs callbacks.checkpoints")
-    _check_processes(trainer, alone=hydra_cfg.mode is None or hydra_cfg.mode.name != "MULTIRUN")
+    _check_processes(trainer)
     return trainer, module, data
 
 
@@ -104,16 +108,12 @@ def _members(name: str, cfg: DictConfig, kind: type, folder: str | None = None) 
     return found
 
 
-def _check_processes(trainer: L.Trainer, alone: bool) -> None:
-    """What a process that is started by another than ours measures is lost, or paired with another run's."""
+def _check_processes(trainer: L.Trainer) -> None:
+    """What a process measures that is started by another than ours is lost."""
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise OptionError(
             f"trainer.strategy={trainer.strategy.launcher._start_method} keeps its measures in processes that end; "
             "choose another, such as ddp"
-        )
-    if trainer.world_size > 1 and not alone:
-        raise OptionError(
-            f"trainer.devices: each run of a sweep has one process, got {trainer.world_size}; choose trainer.devices=1"
         )
     if trainer.num_nodes > 1:
         raise OptionError(f"trainer.num_nodes must be 1, got {trainer.num_nodes}")
@@ -181,6 +181,8 @@ def run(cfg: DictConfig) -> float:
     folders.claim(folder, name, lambda folder: folders.of_a_run(folder, name))
     trainer, module, data = build(cfg)
     settle(cfg.threads)
+    if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+        trainer.strategy._launcher = Ranks(launcher, cfg)
     record = new_record(cfg, hydra_cfg, folder) | {
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
@@ -291,7 +293,7 @@ def silence() -> None:
         logging.getLogger(name).setLevel(level)
     hints = [
         *("does not have many workers", "your dataloader is not resumable", "exists and is not empty"),
-        *("litlogger", "LeafSpec", "has `__len__` defined"),
+        *("litlogger", "LeafSpec", "has `__len__` defined", "The `srun` command is available"),
     ]
     for hint in hints:
         warnings.filterwarnings("ignore", f".*{hint}.*")

@@ -76,7 +76,11 @@ def explain(error: Exception) -> str | None:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={name} does not exist; allowed: {', '.join(sorted(error.options))}"
+        allowed = f"{group}={name} does not exist; allowed: {', '.join(sorted(error.options))}"
+        extra = name.partition("_")[0] if group == "hydra/launcher" else None
+        return (
+            f'{allowed}; pip install "torch-carousel[{extra}]"' if extra in ("joblib", "ray", "submitit") else allowed
+        )
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         key = str(cause.full_key or cause.key)
         allowed = ", ".join(sorted(map(str, cause.parent_node)))

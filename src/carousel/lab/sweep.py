@@ -7,12 +7,38 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict, read_write
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from . import folders, options, progress, records
 from .app import build, configuration, new_record
 from .environment import environment
 from .options import OptionError
+
+
+class Carry(Callback):
+    """Puts our own launcher around any other, which then has the runs to carry and nothing else to see to.
+
+    Args:
+        minutes_per_run: after which a run is ended, and has failed; for a launcher that has no such option.
+    """
+
+    def __init__(self, minutes_per_run: float | None = None) -> None:
+        self.minutes = minutes_per_run
+
+    def on_multirun_start(self, config: DictConfig, **_) -> None:
+        name, minutes = "hydra.callbacks.carry.minutes_per_run", self.minutes
+        if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
+            raise OptionError(f"{name} must be null or a number over 0, got {minutes!r}")
+        launcher = OmegaConf.to_container(config.hydra.launcher, resolve=False)
+        if launcher["_target_"] != "hydra_plugins.side_by_side.SideBySide":
+            if "ray" in launcher:  # its plugin gives a size of its own, which Ray refuses where it runs already
+                launcher["ray"]["init"].setdefault("object_store_memory", None)
+            ours = {"_target_": "hydra_plugins.side_by_side.Elsewhere", "_recursive_": False}
+            with read_write(config.hydra):
+                config.hydra.launcher = ours | {"launcher": launcher, "minutes_per_run": minutes}
+        elif minutes is not None:
+            raise OptionError(f"{name}: of this launcher it is hydra.launcher.minutes_per_run")
 
 
 def _identity(config: dict[str, object]) -> frozenset:
@@ -88,7 +114,9 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
 
 
 def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
-    """Record how a run ended whose process could not do so itself."""
+    """Record how a run ended whose process could not do so itself; not of one that another process is at work on."""
+    if folders.is_busy(folder):
+        return
     HydraConfig.instance().set_config(job)
     try:
         (folder / records.NOW).unlink(missing_ok=True)
