@@ -29,7 +29,7 @@ ASKED = [
     *("-m", "hydra/sweeper=optuna", "model=rnn", *TINY, "hydra.sweep.dir=sweep", "hydra.sweeper.n_trials=4"),
     *("optimizer.lr=0.03,1e-9", "head.dropout=interval(0, 0.1)", "callbacks.progress.every_seconds=0"),
     *("+hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.max_batch_size=2", "hydra.sweeper.seed=24"),
-    *("~callbacks.loss_chart", *(f"callbacks.{name}=null" for name in ("gradient_flow", "gates", "examples"))),
+    *("~callbacks.charts", *(f"callbacks.{name}=null" for name in ("gradient_flow", "gates", "examples"))),
 ]
 
 
@@ -69,7 +69,7 @@ def test_the_best_trial_is_a_file_that_runs_to_the_same_numbers(whole, tmp_path)
     folder = whole / "sweep"
     line, *_ = (folder / "best.yaml").read_text().splitlines()
     arguments = shlex.split(line.partition("Run it: carousel-train ")[2])
-    assert arguments == ["--config-dir", "sweep", "--config-name", "best", "~callbacks.loss_chart"]
+    assert arguments == ["--config-dir", "sweep", "--config-name", "best", "~callbacks.charts"]
     arguments[1] = folder
     assert call(tmp_path, "train.py", *arguments, "hydra.run.dir=again").returncode == 0
     (again,) = records(tmp_path / "again").values()
