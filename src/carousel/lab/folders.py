@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -25,8 +25,11 @@ ENDED = ("finished", "diverged")  # what taking a sweep up again has nothing to 
 _locks: dict[Path, int] = {}  # open to the end of the process, for with it the lock ends
 
 
-def parse(overrides: list[str]) -> dict[str, str]:
-    parsed = OverridesParser.create().parse_overrides(overrides)
+def parse(overrides: Sequence[str]) -> dict[str, str]:
+    """Options and their values as they were given; an interpolation is not looked into."""
+    if OmegaConf.is_list(overrides):
+        overrides = OmegaConf.to_container(overrides, resolve=False)
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
     return {o.key_or_group: o.get_value_element_as_str() for o in parsed}
 
 

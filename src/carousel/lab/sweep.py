@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
-from . import folders, options, progress, records
+from . import checks, folders, progress, records
 from .app import build, configuration, new_record
 from .environment import environment
 from .options import OptionError
@@ -34,7 +34,7 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
     configs, files = [], []
     for k, job in enumerate(jobs):
         HydraConfig.instance().set_config(job)
-        options.check(job, folders.parse(job.hydra.overrides.task))
+        checks.check(job, folders.parse(job.hydra.overrides.task))
         config = configuration(job, Path(job.hydra.runtime.output_dir))
         twin = first.setdefault(_identity(config), job)
         if twin is job:
