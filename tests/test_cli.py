@@ -120,6 +120,30 @@ def test_the_same_seed_repeats_a_run_to_the_last_digit_and_alone_or_in_a_sweep_m
     )
 
 
+def test_the_folders_of_a_sweep_say_what_varies_and_a_larger_sweep_knows_them_again(tmp_path):
+    given = [
+        "++model.hidden_size=4",
+        "~callbacks.gates",
+        "batch_size=${model.hidden_size}",
+        *TINY,
+        "hydra.sweep.dir=sweep",
+    ]
+    assert call(tmp_path, "train.py", "-m", "optimizer.lr=0.01,0.02", *given).returncode == 0
+    assert set(records(tmp_path / "sweep")) == {"lr=0.01", "lr=0.02"}
+    larger = ["optimizer.lr=0.02", "seed=0,1", "hydra.sweeper.max_batch_size=1"]
+    done = call(tmp_path, "train.py", "-m", *larger, *given)
+    assert done.returncode == 0, done.stderr
+    assert "(1 are there already)" in done.stderr
+    found = records(tmp_path / "sweep")
+    assert {name: (r["seed"], r["config"]["batch_size"]) for name, r in found.items()} == {
+        "lr=0.01": (0, 4),
+        "lr=0.02": (0, 4),
+        "seed=1": (1, 4),
+    }
+    done = call(tmp_path, "train.py", "-m", "optimizer.lr=0.01,0.02", *given, "batch_size=8")
+    assert "sweep/lr=0.01 was run with batch_size=4, not 8; choose another folder" in done.stderr
+
+
 EXPERIMENT = """
 # @package _global_
 hydra:
@@ -147,7 +171,7 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         "rnn_orthogonal",
     ]
     assert set(rows["seed"]) == {1}
-    assert rows["run"].iloc[2].startswith("seed=1,model=rnn_orthogonal,gain=0.5")
+    assert rows["run"].iloc[2] == "model=rnn_orthogonal,gain=0.5"
 
 
 @pytest.mark.parametrize(

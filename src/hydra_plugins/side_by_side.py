@@ -93,6 +93,7 @@ class SideBySide(Launcher):
         loader._apply_overrides_to_config(values, job)
         with read_write(job.hydra), open_dict(job.hydra):
             job.hydra.overrides.task = [o.input_line for o in own]
+            job.hydra.job.config.override_dirname = self.config.hydra.job.config.override_dirname  # what all share
             job.hydra.job.override_dirname = get_overrides_dirname(own, **job.hydra.job.config.override_dirname)
             job.hydra.job.id = job.hydra.job.num = number
             job.hydra.sweep.dir = self.config.hydra.sweep.dir  # of all, whatever the time of day

@@ -1,5 +1,6 @@
 """A sweep: its jobs checked before any of them starts, and which of them are still to be run."""
 
+import contextlib
 import os
 import warnings
 from collections import Counter
@@ -20,7 +21,8 @@ def _identity(config: dict[str, object]) -> frozenset:
 
 
 def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: None) -> list[DictConfig]:
-    """Check a sweep's jobs. Two of one configuration are one run: the second gets the first's folder.
+    """Check a sweep's jobs. Two of one configuration are one run: the second gets the first's folder. So does one whose
+    folder has another name in an earlier form of the sweep, in which other options varied.
 
     Returns:
         Those that have no result yet.
@@ -30,14 +32,17 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
             another configuration.
     """
     first: dict[frozenset, DictConfig] = {}
+    there = _there(Path(jobs[0].hydra.sweep.dir))
     built: set[frozenset] = set()
     configs, files = [], []
     for k, job in enumerate(jobs):
         HydraConfig.instance().set_config(job)
         checks.check(job, folders.parse(job.hydra.overrides.task))
         config = configuration(job, Path(job.hydra.runtime.output_dir))
-        twin = first.setdefault(_identity(config), job)
+        twin = first.setdefault(identity := _identity(config), job)
         if twin is job:
+            if job.hydra.sweep.subdir not in (places := there.get(identity, [job.hydra.sweep.subdir])):
+                _move(job, places[0])
             but_seeds = _identity({key: v for key, v in config.items() if key not in ("seed", "data_seed")})
             if but_seeds not in built:
                 build(job, loggers=False)
@@ -47,9 +52,7 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
             paths = {node.get(option) for node in callbacks for option in ("path", "dirpath")}
             files += map(str, filter(None, paths))
         else:
-            with read_write(job.hydra), open_dict(job.hydra):
-                job.hydra.sweep.subdir = twin.hydra.sweep.subdir
-                job.hydra.runtime.output_dir = twin.hydra.runtime.output_dir
+            _move(job, twin.hydra.sweep.subdir)
         if (k + 1) % 100 == 0:
             say(f"checked {k + 1} of {len(jobs)} runs")
     distinct = list(first.values())
@@ -62,6 +65,21 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
         for job, config in zip(distinct, configs, strict=True)
         if not _has_result(Path(os.path.relpath(job.hydra.runtime.output_dir)), config, say)
     ]
+
+
+def _there(folder: Path) -> dict[frozenset, list[str]]:
+    """The runs that a sweep's folder holds: their folders' names, by their configuration."""
+    found: dict[frozenset, list[str]] = {}
+    for path in sorted(folder.glob(f"*/{records.RECORD}")):
+        with contextlib.suppress(records.Unreadable):
+            found.setdefault(_identity(records.read_record(path.parent)["config"]), []).append(path.parent.name)
+    return found
+
+
+def _move(job: DictConfig, subdir: str) -> None:
+    with read_write(job.hydra), open_dict(job.hydra):
+        job.hydra.sweep.subdir = subdir
+        job.hydra.runtime.output_dir = str((Path(job.hydra.sweep.dir) / subdir).absolute())
 
 
 def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], None]) -> bool:
