@@ -86,3 +86,12 @@ def test_a_run_that_hangs_is_ended_and_the_next_one_begins(launcher, tmp_path, m
     lines = "run 1 of 2: failed  seed=0\nrun 2 of 2: finished  seed=1\n"
     assert capfd.readouterr().err == ("" if terminal else lines)
     assert ("2 of 2 runs ended (1 failed, 1 finished)" in screen.getvalue()) is terminal
+
+
+def test_of_thousands_of_jobs_little_is_kept(launcher):
+    job = launcher._compose(["seed=1"], 0)
+    jobs = sweep.Jobs(launcher._compose([f"seed={seed}"], seed) for seed in range(20))
+    assert sum(map(len, jobs._packed)) < 20 * 12_000
+    assert [job.seed for job in jobs] == list(range(20))
+    jobs[3] = job
+    assert OmegaConf.to_yaml(jobs[3]) == OmegaConf.to_yaml(job)

@@ -28,7 +28,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 
 @dataclass
@@ -62,7 +62,7 @@ class SideBySide(Launcher):
         folder = Path(self.config.hydra.sweep.dir)
         if len(job_overrides) > 20:
             _say(f"sweep: checking {len(job_overrides)} runs for {folder}")
-        jobs = [self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides)]
+        jobs = sweep.Jobs(self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides))
         todo = sweep.prepare(jobs, _say)
         runs = list(dict.fromkeys(map(_folder, jobs)))
         app.launched.setdefault(folder, []).extend(runs)
@@ -75,7 +75,7 @@ class SideBySide(Launcher):
         self._run(todo, sweep.give_up)
         returns = []
         for overrides, job in zip(job_overrides, jobs, strict=True):
-            returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))
+            returns.append(JobReturn(overrides, status=JobStatus.COMPLETED))  # without its whole configuration
             returns[-1].return_value = records.outcome(_folder(job))
         return returns
 
@@ -109,7 +109,8 @@ class SideBySide(Launcher):
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         processes = multiprocessing.get_context(method)
         processes.set_forkserver_preload([self.task.__module__])
-        waiting = zip(live.names([job.hydra.overrides.task for job in jobs]), jobs, strict=True)
+        given = [OmegaConf.to_container(job.hydra.overrides.task, resolve=False) for job in jobs]
+        waiting = zip(live.names(given), jobs, strict=True)
         running: dict[multiprocessing.Process, tuple[str, DictConfig, float]] = {}
         ended: Counter[str] = Counter()
         with live.Board(len(jobs)) as board:
