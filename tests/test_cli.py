@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from commands import ENVIRONMENT, call, command, typed
+from commands import ENVIRONMENT, ROOT, call, command, typed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TINY = [
@@ -120,6 +120,30 @@ def test_the_same_seed_repeats_a_run_to_the_last_digit_and_alone_or_in_a_sweep_m
     )
 
 
+def test_the_folders_of_a_sweep_say_what_varies_and_a_larger_sweep_knows_them_again(tmp_path):
+    given = [
+        "++model.hidden_size=4",
+        "~callbacks.gates",
+        "batch_size=${model.hidden_size}",
+        *TINY,
+        "hydra.sweep.dir=sweep",
+    ]
+    assert call(tmp_path, "train.py", "-m", "optimizer.lr=0.01,0.02", *given).returncode == 0
+    assert set(records(tmp_path / "sweep")) == {"lr=0.01", "lr=0.02"}
+    larger = ["optimizer.lr=0.02", "seed=0,1", "hydra.sweeper.max_batch_size=1"]
+    done = call(tmp_path, "train.py", "-m", *larger, *given)
+    assert done.returncode == 0, done.stderr
+    assert "(1 are there already)" in done.stderr
+    found = records(tmp_path / "sweep")
+    assert {name: (r["seed"], r["config"]["batch_size"]) for name, r in found.items()} == {
+        "lr=0.01": (0, 4),
+        "lr=0.02": (0, 4),
+        "seed=1": (1, 4),
+    }
+    done = call(tmp_path, "train.py", "-m", "optimizer.lr=0.01,0.02", *given, "batch_size=8")
+    assert "sweep/lr=0.01 was run with batch_size=4, not 8; choose another folder" in done.stderr
+
+
 EXPERIMENT = """
 # @package _global_
 hydra:
@@ -147,7 +171,7 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         "rnn_orthogonal",
     ]
     assert set(rows["seed"]) == {1}
-    assert rows["run"].iloc[2].startswith("seed=1,model=rnn_orthogonal,gain=0.5")
+    assert rows["run"].iloc[2] == "model=rnn_orthogonal,gain=0.5"
 
 
 @pytest.mark.parametrize(
@@ -155,11 +179,14 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
     [
         (["model=foo"], "error: model=foo does not exist; allowed: cfc, cho_gru, cornn, custom, diagonal_gru"),
         (["task=foo"], "error: task=foo does not exist; allowed: adding, "),
-        (["task.seq_lenn=5"], "error: task.seq_lenn: no such option; allowed here: _target_, seq_len"),
-        (["task.seq_len=1"], "error: task: seq_len must be an integer of at least 2, got 1"),
-        (["-m", "task.seq_len=10,1"], "error: task: seq_len must be an integer of at least 2, got 1"),
+        (
+            ["task.seq_lenn=5"],
+            "error: task.seq_lenn: no such option (did you mean seq_len?); allowed here: seq_len (a new",
+        ),
+        (["task.seq_len=1"], "error: task.seq_len must be an integer of at least 2, got 1"),
+        (["-m", "task.seq_len=10,1"], "error: task.seq_len must be an integer of at least 2, got 1"),
         (["-m", "model=foo", "seed=1,2"], "error: model=foo does not exist"),
-        (["task.seq_len="], "error: task: seq_len must be an integer of at least 2, got"),
+        (["task.seq_len="], "error: task.seq_len must be an integer, got ''"),
         (["-m", "seed=1,2", "hydra.launcher.n_jobs=0"], "error: hydra.launcher.n_jobs must be at least 1, got 0"),
         (
             ["-m", "seed=1,2", "hydra.launcher.minutes_per_run=0"],
@@ -167,8 +194,18 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         ),
         (["-m", "hydra.sweeper.grids=5"], "error: hydra.sweeper.grids must be a list of mappings from keys to"),
         (["-m", "hydra.sweeper.grids=[{model:foo}]"], "error: model=foo does not exist"),
-        (["-m", "hydra.sweeper.grids=[{model:rnn},{task.seq_len:'10,1'}]"], "error: task: seq_len must be an integer"),
-        (["logger=null"], "error: Config group override must be a string or a list"),
+        (["-m", "hydra.sweeper.grids=[{model:rnn},{task.seq_len:'10,1'}]"], "error: task.seq_len must be an integer"),
+        (["model=lsmt"], "error: model=lsmt does not exist (did you mean lstm?); allowed: cfc, "),
+        (["modle=lstm"], "error: modle: no such option (did you mean model?); allowed here: batch_size, "),
+        (["model.bidirectional=true"], "error: model.bidirectional is not set here yet: +model.bidirectional sets it"),
+        (["~calbacks"], "error: Could not delete from config. 'calbacks' does not exist (did you mean callbacks?)"),
+        (["optimizer=null"], "error: Config group override must be a string or a list. Got NoneType; null is for "),
+        (["-m", "seed=1,2", "hydra.launcher.n_jbs=1"], "error: hydra.launcher.n_jbs: no such option (did you mean n_j"),
+        (["-m", "seed=1,2", "hydra.launcher.n_jobs=1.5"], "error: hydra.launcher.n_jobs: Value '1.5' of type "),
+        (
+            ["-m", "seed=1,2", "hydra.launcher.minutes_per_run=nan"],
+            "error: hydra.launcher.minutes_per_run must be a number over 0, got nan",
+        ),
         (
             ["seed=${oc.env:NO_SUCH_SEED}"],
             'error: KeyError raised while resolving interpolation: "Environment variable',
@@ -189,6 +226,31 @@ def test_bad_input_is_one_line_and_no_run(tmp_path, arguments, line):
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
     assert not records(tmp_path)
+
+
+def test_without_any_logger_and_callback_there_is_a_record_all_the_same(tmp_path):
+    done = call(tmp_path, "train.py", "logger=null", "callbacks=null", "scheduler=null", *TINY, "hydra.run.dir=here")
+    assert done.returncode == 0, done.stderr
+    assert records(tmp_path)["here"]["status"] == "finished"
+    assert {path.name for path in (tmp_path / "here").iterdir()} >= {"result.json", "report.md"}
+
+
+def test_the_help_names_what_there_is(tmp_path):
+    done = call(tmp_path, "train.py", "--help")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) < 60
+    examples = [line.split("  ")[1].split()[1:] for line in lines if line.startswith("  carousel-train")]
+    assert len(examples) == 4
+    shown = [line.split()[0] for line in lines if re.match(r"  [a-z_.]+=", line)]
+    assert len(shown) == 13
+    for arguments in [*examples, shown]:
+        options = [argument.split(",")[0] for argument in arguments if argument != "-m"]
+        done = call(tmp_path, "train.py", *options, "--cfg", "job")
+        assert done.returncode == 0, done.stderr
+    groups = {line.split(":")[0] for line in lines if re.match(r"[a-z]+: ", line)}
+    assert groups == {path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"}
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_finished_run_is_not_written_over(tmp_path):

@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from configs import EXPERIMENTS, FILES, OWN, load
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -19,27 +20,6 @@ from carousel.gradients import flow
 from carousel.lab import app, cli, folders, sweep
 from carousel.lab.environment import environment
 from carousel.lab.records import write_record
-
-GROUPS = ("model", "task", "optimizer", "scheduler", "trainer", "logger", "callbacks")
-FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir() / group).glob("*.yaml"))]
-EXPERIMENTS = [path.stem for path in sorted((app.conf_dir() / "experiment").glob("*.yaml"))]
-
-
-def load(tmp_path, *overrides):
-    with initialize_config_dir(str(app.conf_dir()), version_base="1.3"):
-        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
-    with read_write(cfg.hydra), open_dict(cfg.hydra):
-        cfg.hydra.runtime.output_dir = str(tmp_path)
-    HydraConfig.instance().set_config(cfg)
-    return cfg
-
-
-OWN = {
-    ("model", "custom"): ["model.cell.path=carousel.LSTMCell"],
-    ("task", "custom"): ["task.path=carousel.lab.tasks.Parity", "+task.seq_len=8"],
-    ("task", "words"): [f"task.path={app.conf_dir().parent / 'README.md'}"],
-}
-"""What an option of a group cannot do without."""
 
 
 def built(tmp_path, *overrides, **groups):
@@ -107,66 +87,84 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("task.seq_len=1", "task: seq_len must be an integer of at least 2, got 1"),
-        ("task.seq_len=abc", "task: seq_len must be an integer of at least 2, got abc"),
-        ("model.hidden_size=0", "model: hidden_size must be greater than zero"),
-        ("model=custom", "model: Missing mandatory value: model.cell.path"),
-        ("model=custom model.cell.path=nowhere.Cell", "model: Error loading 'nowhere.Cell': ModuleNotFoundError"),
-        ("seed=true", "seed must be an integer of at least 0, got True"),
+        ("task.seq_len=1", "error: task.seq_len must be an integer of at least 2, got 1"),
+        ("task.seq_len=abc", "task.seq_len must be an integer, got 'abc'"),
+        ("model.hidden_size=0", "model.hidden_size must be an integer of at least 1 or a list, got 0"),
+        ("model=custom", "error: model.cell.path must be given"),
+        (
+            "model=custom model.cell.path=nowhere.Cell",
+            "model.cell.path: Error loading 'nowhere.Cell': ModuleNotFoundError",
+        ),
+        ("seed=true", "seed must be an integer of at least 0 and under 4294967296, got true"),
         ("threads=0", "threads must be an integer of at least 1, got 0"),
-        ("trainer.max_steps=abc", "trainer.max_steps must be an integer, got abc"),
-        ("model=custom model.cell.path=torch.Tensor", "model: cell should be a subclass of carousel.Cell, or"),
-        ("model._target_=torch.nn.Linear +model.out_features=3 ~model.hidden_size", "model: "),
-        ("seed=-1", "seed must be an integer of at least 0, got -1"),
-        ("data_seed=-3", "data_seed must be an integer of at least 0, got -3"),
+        ("trainer.max_steps=abc", "trainer.max_steps must be an integer of at least 0, got 'abc'"),
+        ("model=custom model.cell.path=torch.Tensor", "model.cell should be a subclass of carousel.Cell, or"),
+        (
+            "model._target_=torch.nn.Linear +model.out_features=3 ~model.hidden_size",
+            "model.detach: no such option; allowed here: in_features",
+        ),
+        ("seed=-1", "seed must be an integer of at least 0 and under 4294967296, got -1"),
+        ("data_seed=-3", "data_seed must be an integer of at least 0 and under 4294967296, got -3"),
         ("trainer.accelerator=tpu", "trainer.accelerator=tpu is not here; allowed: auto, cpu"),
         ("~optimizer", "~optimizer: there is no run without"),
         ("~seed data_seed=1", "~seed: there is no run without"),
         ("batch_size=0", "error: batch_size must be an integer of at least 1, got 0"),
-        ("train_size=0", "error: train_size, unless null, must be an integer of at least 1, got 0"),
-        ("train_size=1e3", "train_size, unless null, must be an integer of at least 1, got 1000.0"),
-        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
-        ("callbacks.gradient_flow.every_n_steps=0", "every_n_steps must be an integer of at least 1, got 0"),
-        ("trainer.max_steps=-7", "trainer: `max_steps` must be"),
-        ("seed=99999999999", "seed must be under 2**32 = 4294967296, got 99999999999"),
-        ("threads=null", "threads must be an integer of at least 1, got None"),
+        ("train_size=0", "error: train_size must be an integer of at least 1 or null, got 0"),
+        ("train_size=1e3", "train_size must be an integer of at least 1 or null, got 1000.0"),
+        ("optimizer.lr=-1", "optimizer.lr must be a number of at least 0, got -1"),
+        (
+            "callbacks.gradient_flow.every_n_steps=0",
+            "gradient_flow.every_n_steps must be an integer of at least 1 or null, got 0",
+        ),
+        ("trainer.max_steps=-7", "trainer.max_steps must be an integer of at least 0, got -7"),
+        ("seed=99999999999", "seed must be an integer of at least 0 and under 4294967296, got 99999999999"),
+        ("threads=null", "threads must be an integer of at least 1, got null"),
         ("threads=2.0", "threads must be an integer of at least 1, got 2.0"),
         ("+lr=5", "lr: no such option; allowed here: model, task"),
-        ("+scheduler={_target_:x}", "scheduler: Error loading 'x': ModuleNotFoundError"),
+        ("+scheduler={_target_:x}", "scheduler._target_: Error loading 'x': ModuleNotFoundError"),
         ("+ckpt_path=x", "ckpt_path: no such option"),
         ("+model.batch_first=false", "model.batch_first is not yours to set"),
         ("+model.input_size=3", "model.input_size is not yours to set"),
         ("+model.device=meta", "model.device is not yours to set: it is the trainer's"),
         ("+trainer.logger=false", "trainer.logger is not yours to set"),
-        ("optimizer.lr=true", "optimizer.lr must be a number, got True"),
-        ("optimizer.lr=abc", "optimizer.lr must be a number, got 'abc'"),
-        ("model.hidden_size=true", "model.hidden_size must be an integer, got True"),
-        ("model=nn_lstm model.hidden_size=true", "model.hidden_size must be an integer, got True"),
-        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val must be null (no clipping) or over 0, got -1"),
-        ("trainer.gradient_clip_val=nan", "trainer.gradient_clip_val must be null"),
-        ("trainer.val_check_interval=0", "trainer.val_check_interval must be over 0, got 0"),
-        ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch must be over 0, got 0"),
-        ("+trainer.limit_val_batches=0", "trainer.limit_val_batches must be over 0, got 0"),
-        ("+trainer.limit_test_batches=0.0", "trainer.limit_test_batches must be over 0, got 0.0"),
+        ("optimizer.lr=true", "optimizer.lr must be a number of at least 0, got true"),
+        ("optimizer.lr=abc", "optimizer.lr must be a number of at least 0, got 'abc'"),
+        ("model.hidden_size=true", "model.hidden_size must be an integer of at least 1 or a list, got true"),
+        ("model=nn_lstm model.hidden_size=true", "model.hidden_size must be an integer of at least 1, got true"),
+        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val must be a number over 0 or null, got -1"),
+        ("trainer.gradient_clip_val=nan", "trainer.gradient_clip_val must be a number over 0 or null, got nan"),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval must be a number over 0 or null, got 0"),
+        (
+            "trainer.check_val_every_n_epoch=0",
+            "trainer.check_val_every_n_epoch must be an integer of at least 1 or null, got 0",
+        ),
+        ("+trainer.limit_val_batches=0", "trainer.limit_val_batches must be a number over 0 or null, got 0"),
+        ("+trainer.limit_test_batches=0.0", "trainer.limit_test_batches must be a number over 0 or null, got 0.0"),
         ("trainer.limit_train_batches=0", "trainer.limit_train_batches must be over 0, got 0"),
-        ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be over 0, got 0"),
-        ("trainer.log_every_n_steps=1.5", "trainer.log_every_n_steps must be an integer or null, got 1.5"),
+        (
+            "+trainer.accumulate_grad_batches=0",
+            "trainer.accumulate_grad_batches must be an integer of at least 1, got 0",
+        ),
+        (
+            "trainer.log_every_n_steps=1.5",
+            "trainer.log_every_n_steps must be an integer of at least 0 or null, got 1.5",
+        ),
         ("+trainer.enable_checkpointing=true", "trainer.enable_checkpointing is not yours to set"),
         ("callbacks={}", "callbacks={} changes nothing: it is merged with what is there; to go without, ~callbacks"),
         ("+callbacks.x=5", "callbacks.x must be null or name a class in _target_, got 5"),
         ("+callbacks.x._target_=builtins.dict", "callbacks.x must be a lightning Callback"),
         ("logger.csv=5", "logger.csv must be null or name a class in _target_, got 5"),
-        ("task=words", "task: task.path must be a file of UTF-8 text, or the Brown corpus"),
+        ("task=words", "error: task.path must be a file of UTF-8 text, or the Brown corpus"),
         ("task=words task.path=nowhere.txt", "error: task.path: nowhere.txt does not exist"),
         ("task=words task.path=/ task.rare=1.5", "task.rare must be an integer, got 1.5"),
         ("task=words task.path=/", "task.path: / has 0 of the Brown corpus's 500 files"),
         ("task=characters task.path=/", "error: task.path: / is no file of text"),
-        ("task=characters task.chunk=0", "task: chunk must be an integer of at least 1, got 0"),
+        ("task=characters task.chunk=0", "task.chunk must be an integer of at least 1, got 0"),
         ("task=characters batch_size=20000", "batch_size x task.chunk must be at most about the 418542 steps"),
         ("task=characters +model.bidirectional=true", "model.bidirectional must be false"),
         ("task._target_=builtins.dict", "task must be a carousel Task"),
         ("trainer._target_=builtins.dict", "trainer must be a lightning Trainer"),
-        ("+model.dtype=float63", "model.dtype: module 'torch' has no attribute 'float63'"),
+        ("+model.dtype=float63", "model.dtype must be float32, float64, bfloat16, float16 or null, got 'float63'"),
         ("callbacks.gradient_flow.path=/dev/null", "callbacks.gradient_flow.path: /dev/null is there already"),
         ("+trainer.strategy=ddp_spawn", "trainer.strategy=spawn keeps its measures in processes that end"),
         ("+trainer.num_nodes=2 trainer.accelerator=cpu", "trainer.num_nodes must be 1, got 2"),

@@ -3,6 +3,8 @@
 import pytest
 from sweeps import BasicSweeper, Grids, batches
 
+from hydra_plugins.grids import constant
+
 GRIDS = [{"model": "rnn", "gain": "0.6,0.8"}, {"model": "lstm", "value": "0,1"}]
 UNION = ["model=rnn gain=0.6", "model=rnn gain=0.8", "model=lstm value=0", "model=lstm value=1"]
 
@@ -82,3 +84,9 @@ def test_batches_hold_at_least_one_run(size):
 def test_a_sweep_over_no_value_is_refused(grids, size):
     with pytest.raises(SystemExit, match="error: this sweep has no run"):
         batches(Grids(size, None, grids), "seed=range(0,0)")
+
+
+def test_what_all_runs_share_is_told_from_what_varies():
+    runs = [["++steps=5", "a=1", "~x=null"], ["++steps=5", "a=2", "~x=null"], ["++steps=5", "b=1", "~x=null"]]
+    assert constant(runs) == ["steps", "x"]
+    assert constant(runs[:1]) == []

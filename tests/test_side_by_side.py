@@ -138,3 +138,12 @@ def test_the_time_limit_of_other_launchers_is_checked(launcher):
         sweep.Carry(0).on_multirun_start(launcher.config)
     with pytest.raises(SystemExit, match=f"{name}: of this launcher it is hydra.launcher.minutes_per_run"):
         sweep.Carry(5).on_multirun_start(launcher.config)
+
+
+def test_of_thousands_of_jobs_little_is_kept(launcher):
+    job = launcher._compose(["seed=1"], 0)
+    jobs = sweep.Jobs(launcher._compose([f"seed={seed}"], seed) for seed in range(20))
+    assert sum(map(len, jobs._packed)) < 20 * 12_000
+    assert [job.seed for job in jobs] == list(range(20))
+    jobs[3] = job
+    assert OmegaConf.to_yaml(jobs[3]) == OmegaConf.to_yaml(job)

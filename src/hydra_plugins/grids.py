@@ -16,7 +16,8 @@ Hydra takes sweepers from the namespace `hydra_plugins` alone, and has no public
 """
 
 import contextlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweepe
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 
@@ -59,6 +60,9 @@ class Grids(BasicSweeper):
         batches = self._batches(overrides, max_batch_size)
         if not any(batches):
             raise SystemExit("error: this sweep has no run: one of its options has no value, as range(0,0) has none")
+        if self.config is not None:
+            with read_write(self.config.hydra):
+                self.config.hydra.job.config.override_dirname.exclude_keys = constant(itertools.chain(*batches))
         return batches
 
     def _batches(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
@@ -100,6 +104,13 @@ class Grids(BasicSweeper):
                 "not; give grids of your own"
             )
         return seen == {True}
+
+
+def constant(runs: Iterable[list[str]]) -> list[str]:
+    """The options that all runs of a sweep share, of which the runs' names say nothing; none of a single run's."""
+    runs = [set(run) for run in runs]
+    common = set.intersection(*runs) if len(runs) > 1 else set()
+    return sorted(override.partition("=")[0].lstrip("+~") for override in common)
 
 
 def _key(override: Override) -> str:

@@ -81,6 +81,8 @@ class Search(Sweeper):
         first = {key: optuna.first(found) for key, found in space.items()}
         with read_write(self.config.hydra):
             node.direction = search.direction(node, make("task", self._compose(first).task, Task))
+            fixed = [o.key_or_group for o in self.given if not o.is_sweep_override()]
+            self.config.hydra.job.config.override_dirname.exclude_keys = fixed  # what is no part of a run's name
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         study = optuna.open_study(self.config.hydra, node.direction)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -28,7 +28,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hydra_plugins._processes import Runner, folder_of
 
@@ -65,7 +65,7 @@ class SideBySide(Launcher):
         folder = Path(self.config.hydra.sweep.dir)
         if len(job_overrides) > 20:
             _say(f"sweep: checking {len(job_overrides)} runs for {folder}")
-        jobs = [self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides)]
+        jobs = sweep.Jobs(self._compose(overrides, initial_job_idx + k) for k, overrides in enumerate(job_overrides))
         todo = sweep.prepare(jobs, _say)
         runs = list(dict.fromkeys(map(folder_of, jobs)))
         app.launched.setdefault(folder, []).extend(runs)
@@ -75,7 +75,7 @@ class SideBySide(Launcher):
         self._run(todo)
         returns = []
         for overrides, job in zip(job_overrides, jobs, strict=True):
-            returns.append(JobReturn(overrides, job, status=JobStatus.COMPLETED))
+            returns.append(JobReturn(overrides, status=JobStatus.COMPLETED))  # without its whole configuration
             returns[-1].working_dir = str(folder_of(job))
             returns[-1].return_value = records.outcome(folder_of(job))
         return returns
@@ -94,6 +94,7 @@ class SideBySide(Launcher):
         loader._apply_overrides_to_config(values, job)
         with read_write(job.hydra), open_dict(job.hydra):
             job.hydra.overrides.task = [o.input_line for o in own]
+            job.hydra.job.config.override_dirname = self.config.hydra.job.config.override_dirname  # what all share
             job.hydra.job.override_dirname = get_overrides_dirname(own, **job.hydra.job.config.override_dirname)
             job.hydra.job.id = job.hydra.job.num = number
             job.hydra.sweep.dir = self.config.hydra.sweep.dir  # of all, whatever the time of day
@@ -107,7 +108,7 @@ class SideBySide(Launcher):
         from carousel.lab import live
 
         runner = Runner(self.context, self.task, self.minutes)
-        waiting = zip(live.names([job.hydra.overrides.task for job in jobs]), jobs, strict=True)
+        waiting = zip(_names(jobs), jobs, strict=True)
         running: dict[BaseProcess, tuple[str, DictConfig, float]] = {}
         ended: Counter[str] = Counter()
         with live.Board(len(jobs)) as board:
@@ -125,7 +126,7 @@ class SideBySide(Launcher):
                             continue
                         del running[process]
                         runner.close(process, job)
-                        _tell(board, ended, job, _status(folder_of(job)), len(jobs))
+                        _tell(board, ended, job.hydra.sweep.subdir, _status(folder_of(job)), len(jobs))
             except KeyboardInterrupt:
                 for process, (_, job, _) in running.items():
                     runner.kill(process, job, "interrupted", "stopped by the user")
@@ -176,11 +177,22 @@ class Elsewhere(SideBySide):
                 watch.join()
 
 
+def _names(jobs: Iterable[DictConfig]) -> list[str]:
+    from carousel.lab import live
+
+    return live.names([_asked(job) for job in jobs])
+
+
+def _asked(job: DictConfig) -> list[str]:
+    """A job's options as they were given, interpolations and all."""
+    return OmegaConf.to_container(job.hydra.overrides.task, resolve=False)
+
+
 def _overrides(job: DictConfig) -> list[str]:
     """What makes another launcher compose the same job: its options, and the folder that it has been given."""
     places = {"dir": str(Path(job.hydra.sweep.dir).absolute()), "subdir": job.hydra.sweep.subdir}
     quoted = {key: place.replace("'", r"\'") for key, place in places.items()}
-    return [*job.hydra.overrides.task, *(f"hydra.sweep.{key}='{place}'" for key, place in quoted.items())]
+    return [*_asked(job), *(f"hydra.sweep.{key}='{place}'" for key, place in quoted.items())]
 
 
 def _close(jobs: list[DictConfig], status: str, error: str) -> None:
@@ -196,22 +208,21 @@ def _close(jobs: list[DictConfig], status: str, error: str) -> None:
 
 def _watch(jobs: list[DictConfig], board, over: threading.Event) -> None:
     """Show how the runs get on, by what they write to their folders, until all is over."""
-    from carousel.lab import live
 
-    names = dict(zip(map(folder_of, jobs), live.names([job.hydra.overrides.task for job in jobs]), strict=True))
-    before = {folder_of(job): _written(folder_of(job)) for job in jobs}  # by an earlier attempt
-    waiting = {folder_of(job): job for job in jobs}
+    places = {folder_of(job): job.hydra.sweep.subdir for job in jobs}
+    names = dict(zip(places, _names(jobs), strict=True))
+    before = {folder: _written(folder) for folder in places}  # by an earlier attempt
     ended: Counter[str] = Counter()
     last = False
     while not last:
         last = over.wait(1)
-        changed = [folder for folder in waiting if _written(folder) != before[folder]]
+        changed = [folder for folder in places if _written(folder) != before[folder]]
         running = {}
         for folder in changed:
             if (status := _status(folder)) == "running":
                 running[folder] = names[folder]
             else:
-                _tell(board, ended, waiting.pop(folder), status, len(jobs))
+                _tell(board, ended, places.pop(folder), status, len(jobs))
         board.show(running, ended)
 
 
@@ -224,10 +235,10 @@ def _written(folder: Path) -> int | None:
         return None
 
 
-def _tell(board, ended: Counter[str], job: DictConfig, status: str, total: int) -> None:
+def _tell(board, ended: Counter[str], place: str, status: str, total: int) -> None:
     ended[status] += 1
     if not board.is_shown:
-        _say(f"run {ended.total()} of {total}: {status}  {job.hydra.sweep.subdir}")
+        _say(f"run {ended.total()} of {total}: {status}  {place}")
 
 
 def _say(line: str) -> None:

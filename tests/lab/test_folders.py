@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from made_up import BARE
+from omegaconf import OmegaConf
 
 from carousel.lab import folders
 from carousel.lab.options import OptionError
@@ -123,6 +124,33 @@ def test_long_names_differ_and_fit_into_a_file_system(tmp_path):
         for name in names:
             (tmp_path / name).mkdir()
             assert len(os.fsencode(name)) <= 200
+
+
+def test_many_options_make_one_name(tmp_path):
+    options = [f"+model.option_number_{k}={k}" for k in range(300)]
+    names = {folders.run_name([*options, f"seed={seed}"]) for seed in range(50)}
+    assert len(names) == 50
+    assert max(len(os.fsencode(name)) for name in names) <= 200
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["++model.hidden_size=[8,16]", "~callbacks.gates"], "hidden_size=[8,16],gates=null"),
+        (["trainer.limit_train_batches=${.max_steps}", "batch_size=${model.hidden_size}"],
+         "limit_train_batches={.max_steps},batch_size={model.hidden_size}"),
+        (["+model.init={_target_:carousel.initialization.ForgetBias,value:1}"],
+         "init={_target_:carousel.initialization.ForgetBias,value:1}"),
+        (["task.path='a\nb'"], "path='a_b'"),
+    ],
+)  # fmt: skip
+def test_plusses_tildes_lists_and_interpolations_have_a_name(tmp_path, overrides, name):
+    assert folders.run_name(OmegaConf.create(overrides)) == name
+    (tmp_path / name).mkdir()
+
+
+def test_what_all_runs_share_is_in_no_name():
+    assert folders.run_name(["++model.hidden_size=8", "seed=1"], ["model.hidden_size"]) == "seed=1"
 
 
 def test_a_name_has_nothing_that_a_shell_or_hydra_reads_again():

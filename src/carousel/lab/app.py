@@ -19,7 +19,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
-from . import dashboard, folders, options, progress, records, search
+from . import allowed, checks, dashboard, folders, options, progress, records, search
 from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .environment import environment
@@ -48,7 +48,7 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
         OptionError: an option has a value that it cannot have, or no effect.
     """
     hydra_cfg = HydraConfig.get()
-    options.check(cfg, folders.parse(hydra_cfg.overrides.task))
+    checks.check(cfg, folders.parse(hydra_cfg.overrides.task))
     cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
     here = ["auto", "cpu", *["cuda"] * cuda, *["mps"] * mps, *["gpu"] * (cuda or mps)]
     if cfg.trainer.accelerator not in here:
@@ -63,17 +63,18 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
     optimizer = make("optimizer", cfg.optimizer)
     scheduler = make("scheduler", cfg.scheduler) if cfg.get("scheduler") else None
     module = SequenceModule(model, task, optimizer, scheduler)
-    with option("optimizer"):
+    with option("optimizer", cfg.optimizer):
         made = optimizer(module.parameters())
     if not isinstance(made, torch.optim.Optimizer):
         raise OptionError(f"optimizer must be a torch Optimizer, got a {type(made).__name__}")
     if scheduler is not None:
-        with option("scheduler"):
+        with option("scheduler", cfg.scheduler):
             made = scheduler(made)
         if not isinstance(made, torch.optim.lr_scheduler.LRScheduler):
             raise OptionError(f"scheduler must be a torch LRScheduler, got a {type(made).__name__}")
     callbacks = _members("callbacks", cfg, L.Callback, hydra_cfg.runtime.get("output_dir"))
     callbacks += search.pruning(hydra_cfg, task)
+    _check_monitors(cfg, task)
     logger = _members("logger", cfg, Logger) if loggers else []
     quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
     given = {"logger": logger or False, "callbacks": callbacks, **quiet}
@@ -81,8 +82,6 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceMod
         given["plugins"] = [LightningEnvironment()]
     given["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = make("trainer", cfg.trainer, L.Trainer, **given)
-    if cfg.tested not in ("last", "best"):
-        raise OptionError(f"tested must be last or best, got {cfg.tested!r}")
     if cfg.tested == "best" and not trainer.checkpoint_callback:
         raise OptionError("tested=best needs callbacks.checkpoints")
     _check_processes(trainer)
@@ -95,8 +94,6 @@ def _members(name: str, cfg: DictConfig, kind: type, folder: str | None = None) 
     for key, node in (cfg.get(name) or {}).items():
         if node is None:
             continue
-        if not isinstance(node, DictConfig) or "_target_" not in node:
-            raise OptionError(f"{name}.{key} must be null or name a class in _target_, got {node}")
         found.append(make(f"{name}.{key}", node, kind))
         for which in ("path", "dirpath") if folder else ():
             if not isinstance(node.get(which), str):
@@ -106,6 +103,16 @@ def _members(name: str, cfg: DictConfig, kind: type, folder: str | None = None) 
             if os.path.lexists(path) and not (own and path.is_file() == (which == "path")):
                 raise OptionError(f"{name}.{key}.{which}: {path} is there already, and not of this run; choose another")
     return found
+
+
+def _check_monitors(cfg: DictConfig, task: Task) -> None:
+    """That callbacks look at what is measured."""
+    there = ["val/loss", *(f"val/{name}" for name in task.metrics()), "train/loss", "grad_norm/total"]
+    for key, node in (cfg.get("callbacks") or {}).items():
+        watched = node.get("monitor") if node is not None else None
+        if watched is not None and watched not in there:
+            near = allowed.nearest(watched, there)
+            raise OptionError(f"callbacks.{key}.monitor={watched} is not measured{near}; allowed: {', '.join(there)}")
 
 
 def _check_processes(trainer: L.Trainer) -> None:

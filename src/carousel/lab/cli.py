@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import shlex
 import signal
 import sys
@@ -19,7 +20,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rich.console import Console
 
-from . import app, records, summary
+from . import app, checks, records, summary
+from .allowed import nearest
 from .folders import ENDED
 from .options import first_line
 from .report import PAGE, write_report
@@ -76,23 +78,23 @@ def explain(error: Exception) -> str | None:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        allowed = f"{group}={name} does not exist; allowed: {', '.join(sorted(error.options))}"
+        near = nearest(name, error.options)
+        allowed = f"{group}={name} does not exist{near}; allowed: {', '.join(sorted(error.options))}"
         extra = name.partition("_")[0] if group == "hydra/launcher" else None
         return (
             f'{allowed}; pip install "torch-carousel[{extra}]"' if extra in ("joblib", "ray", "submitit") else allowed
         )
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
-        key = str(cause.full_key or cause.key)
-        allowed = ", ".join(sorted(map(str, cause.parent_node)))
-        hint = "; one of some models alone: see grids in conf/experiment/phase.yaml" if key.startswith("model.") else ""
-        return f"{key}: no such option; allowed here: {allowed} (a new key needs +{hint})"
+        return _no_such(str(cause.full_key or cause.key), cause.parent_node)
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or cause.key
         return f"{key}: {first_line(cause)}" if key else first_line(cause)
     if isinstance(error, OverrideParseException):
         return f"{first_line(error)}; a value with = or , in it needs quotes: 'key=\"value\"'"
     if "Config group override" in str(error):
-        return f"{first_line(error)}; to go without a group: ~logger, ~callbacks"
+        return f"{first_line(error)}; null is for {', '.join(checks.DISPENSABLE)} alone"
+    if gone := re.search(r"'(\S+)' does not exist", str(error)):
+        return f"{first_line(error).rstrip('.')}{nearest(gone[1], checks.TOP)}"
     if "Could not append" in str(error):
         return f"{first_line(error)} Change it without the +"
     frames = traceback.extract_tb(error.__traceback__)
@@ -103,6 +105,17 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return None
+
+
+def _no_such(key: str, parent: DictConfig) -> str:
+    last = key.rpartition(".")[2]
+    there = [str(name) for name in parent if name not in checks.PARTICLES]
+    more = checks.parameters(key.rpartition(".")[0], parent)
+    if last in more:
+        return f"{key} is not set here yet: +{key} sets it"
+    hint = "; one of some models alone: see grids in conf/experiment/phase.yaml" if key.startswith("model.") else ""
+    allowed = f"allowed here: {', '.join(sorted(there))} (a new key needs +{hint})"
+    return f"{key}: no such option{nearest(last, [*there, *more])}; {allowed}"
 
 
 def _listen() -> None:
@@ -133,7 +146,8 @@ def main() -> None:
     threading.excepthook = _in_a_thread
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     flags = [a for a in sys.argv[1:] if a in ("-m", "--multirun")]  # Hydra wants flags before or after all options
-    sys.argv[1:] = flags + [a for a in sys.argv[1:] if a not in flags]
+    nothing = {f"{group}=null": f"~{group}" for group in checks.DISPENSABLE}  # which Hydra has no other way to say
+    sys.argv[1:] = flags + [nothing.get(a, a) for a in sys.argv[1:] if a not in flags]
     if not {"--info", "-i"} & set(sys.argv):
         app.silence()
     sys.path.append(os.getcwd())  # where cells and tasks of one's own are

@@ -4,8 +4,9 @@ import fcntl
 import hashlib
 import itertools
 import os
+import re
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -25,25 +26,34 @@ ENDED = ("finished", "diverged", "pruned")  # what taking a sweep up again has n
 _locks: dict[Path, int] = {}  # open to the end of the process, for with it the lock ends
 
 
-def parse(overrides: list[str]) -> dict[str, str]:
-    parsed = OverridesParser.create().parse_overrides(overrides)
+def parse(overrides: Sequence[str]) -> dict[str, str]:
+    """Options and their values as they were given; an interpolation is not looked into."""
+    if OmegaConf.is_list(overrides):
+        overrides = OmegaConf.to_container(overrides, resolve=False)
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
     return {o.key_or_group: o.get_value_element_as_str() for o in parsed}
 
 
-def run_name(overrides: list[str]) -> str:
-    """What varies, as a folder's name: model=lstm,seq_len=200,seed=1. One that is too long ends in a hash of it all."""
-    parsed = {key: value for key, value in parse(overrides).items() if key != "experiment"}
+def run_name(overrides: Sequence[str], constant: Collection[str] = ()) -> str:
+    """What varies, as a folder's name: model=lstm,seq_len=200,seed=1. One that is too long ends in a hash of it all.
+
+    Args:
+        constant: the options that all runs of a sweep share.
+    """
+    parsed = {key: value for key, value in parse(overrides).items() if key not in ("experiment", *constant)}
     last = [key.split(".")[-1] for key in parsed]
     short = {key: name if last.count(name) == 1 else key for key, name in zip(parsed, last, strict=True)}
     whole = ",".join(f"{short[key]}={value}" for key, value in parsed.items()) or "default"
-    name = whole.replace("/", "_").translate({ord(c): None for c in "\\$"})  # no second reading by Hydra or a shell
+    name = re.sub(r"[/\x00-\x1f]", "_", whole).translate(
+        {ord(c): None for c in "\\$"}
+    )  # not read again by Hydra, a shell
     if len(name.encode()) <= LONGEST:
         return name
-    mark = "~" + hashlib.sha256(whole.encode()).hexdigest()[:8]
+    mark = "~" + hashlib.sha256(whole.encode()).hexdigest()[:12]
     return name.encode()[: LONGEST - len(mark)].decode(errors="ignore") + mark
 
 
-OmegaConf.register_new_resolver("run_name", lambda overrides: run_name(list(overrides)), replace=True)
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
 def _lock(folder: Path) -> int | None:

@@ -1,8 +1,6 @@
 """A run's record, and the tables made of many."""
 
-import csv
 import errno
-import io
 import json
 import math
 import os
@@ -13,14 +11,21 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from .tables import (  # noqa: F401  what the tables of a run are called is part of what a record is
+    COLUMNS,
+    CURVES,
+    FLOW,
+    FLOW_COLUMNS,
+    PROBE_COLUMNS,
+    PROBES,
+    names,
+    read_together,
+    whole,
+)
+
 RECORD = "result.json"
 NOW = "now.json"  # where a run stands that is at work
 RUNS = "runs.txt"  # of a sweep: the folders of all its runs, begun or not, a line each
-FLOW, PROBES, CURVES = "flow.csv", "probes.csv", "metrics.csv"  # of one run
-FLOW_COLUMNS = ("step", "layer", "direction", "state", "lag", "log10_norm")
-PROBE_COLUMNS = ("step", "measure", "layer", "direction", "state", "value")
-WORDS = ("measure", "direction", "state")  # the columns that hold no numbers
-COLUMNS = {FLOW: FLOW_COLUMNS, CURVES: ("step",), PROBES: PROBE_COLUMNS}
 BUDGET = "config.trainer.max_steps"
 SEEDS = ("config.seed", "config.data_seed")
 SHORT = {"hidden_size": "h"}
@@ -101,12 +106,6 @@ def not_begun(folder: Path) -> list[str]:
     path = folder / RUNS
     runs = path.read_text().splitlines() if path.is_file() else []
     return [run for run in runs if not (folder / run / RECORD).exists()]
-
-
-def names(values) -> str:
-    """`a`, `b` and `c`."""
-    words = [str(value) for value in values]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def markdown_table(heads: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
@@ -198,7 +197,7 @@ def collect(folder: Path) -> Tables:
     if not found:
         return Tables(*(_read_table(folder, name) for name in Tables._fields))
     rows: list[dict] = []
-    parts: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in COLUMNS}
+    parts: dict[str, dict[str, str]] = {name: {} for name in COLUMNS}
     for path, record in found.items():
         run = path.relative_to(folder).as_posix()
         nested = {part: record.pop(part) for part in PARTS}
@@ -208,11 +207,16 @@ def collect(folder: Path) -> Tables:
         rows[-1] |= {f"baseline.{k}.test/{m}": y for k, known in baselines.items() for m, y in known.items()}
         for name in parts if record["status"] == "finished" else ():
             try:
-                parts[name][run] = _read_whole(path / name)
+                parts[name][run] = whole(path / name)
             except FileNotFoundError:
                 continue
             except (ValueError, OSError) as error:  # empty, cut off, or no table at all
                 rows[-1]["error"] = f"{name} cannot be read: {error}"
+    read = {name: read_together(name, texts) for name, texts in parts.items()}
+    for name, (_, wrong) in read.items():
+        for row in rows:
+            if row["run"] in wrong:
+                row["error"] = f"{name} cannot be read: {wrong[row['run']]}"
     results = pd.DataFrame([{RENAMED.get(key, key): x for key, x in row.items()} for row in rows])
     results["seq_len"] = results["seq_len"].fillna(0).astype(int)
     goal = _has_goal(results)
@@ -220,24 +224,9 @@ def collect(folder: Path) -> Tables:
     results = results.astype({"solved": bool}) if goal.all() else results
     results = results.assign(label=labels(results)).sort_values(ORDER, ignore_index=True)
     keys = results.set_index("run")[["label", "model", "task", "seq_len", "seed"]]
-    tables = (pd.concat(t, names=["run", ""]).reset_index("run") if t else pd.DataFrame() for t in parts.values())
-    flow, curves, probes = (table.reset_index(drop=True) for table in tables)
+    flow, curves, probes = (table for table, _ in read.values())
     curves = curves.reindex(columns=["run", "step", "train/loss", "val/loss"]).dropna(thresh=3, ignore_index=True)
     return Tables(results, *(t.join(keys, on="run") if len(t) else pd.DataFrame() for t in (flow, curves, probes)))
-
-
-def _read_whole(path: Path) -> pd.DataFrame:
-    """A run's table; a ValueError says what is wrong with it."""
-    text = path.read_text()
-    if not text.endswith("\n") or "\0" in text or len({len(row) for row in csv.reader(io.StringIO(text))}) > 1:
-        raise ValueError("it is empty, cut off or garbled")
-    table = pd.read_csv(io.StringIO(text))
-    if missing := [column for column in COLUMNS[path.name] if column not in table]:
-        raise ValueError(f"it has no {names(missing)}")
-    kinds = table.dtypes.drop([*WORDS], errors="ignore").items() if len(table) else ()
-    if wrong := [column for column, kind in kinds if not pd.api.types.is_numeric_dtype(kind)]:
-        raise ValueError(f"there are no numbers in its {names(wrong)}")
-    return table
 
 
 def _read_table(folder: Path, name: str) -> pd.DataFrame:

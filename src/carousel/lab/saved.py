@@ -46,15 +46,8 @@ def build_model(cfg: DictConfig, task: Task) -> SequenceModel:
     size = cfg.encoder.size
     if size == "auto":
         size = EMBEDDED if task.symbols and task.input_size > EMBEDDED else None
-    elif size is not None and (type(size) is not int or size < 1):
-        raise OptionError(f"encoder.size must be auto, null (one-hot) or an integer of at least 1, got {size!r}")
     elif size is not None and not task.symbols:
         raise OptionError(f"encoder.size is for tasks of symbols; this one has vectors of {task.input_size} features")
-    for name, share in (("encoder.dropout", cfg.encoder.dropout), ("head.dropout", cfg.head.dropout)):
-        if type(share) not in (int, float) or not 0 <= share < 1:
-            raise OptionError(f"{name} must be a number of at least 0 and under 1, got {share!r}")
-    if type(cfg.head.tied) is not bool:
-        raise OptionError(f"head.tied must be true or false, got {cfg.head.tied!r}")
     layer, given = cfg.model.copy(), {"input_size": size or task.input_size, "batch_first": True}
     if isinstance(layer.get("dtype"), str):
         with option("model.dtype"), open_dict(layer):

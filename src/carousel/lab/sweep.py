@@ -1,16 +1,19 @@
 """A sweep: its jobs checked before any of them starts, and which of them are still to be run."""
 
+import contextlib
 import os
+import pickle
 import warnings
+import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from . import folders, options, progress, records
+from . import checks, folders, progress, records
 from .app import build, configuration, new_record
 from .environment import environment
 from .options import OptionError
@@ -41,12 +44,33 @@ class Carry(Callback):
             raise OptionError(f"{name}: of this launcher it is hydra.launcher.minutes_per_run")
 
 
-def _identity(config: dict[str, object]) -> frozenset:
-    return frozenset((key, repr(value) if isinstance(value, list) else value) for key, value in config.items())
+class Jobs:
+    """The configurations of a sweep's jobs, kept small: each consists of hundreds of objects, and jobs may be
+    thousands. One that is taken out is a copy; what is changed in it has to be put back."""
+
+    def __init__(self, jobs: Iterable[DictConfig]) -> None:
+        self._packed = [self._pack(job) for job in jobs]
+
+    def _pack(self, job: DictConfig) -> bytes:
+        return zlib.compress(pickle.dumps(job), level=1)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __getitem__(self, k: int) -> DictConfig:
+        return pickle.loads(zlib.decompress(self._packed[k]))
+
+    def __setitem__(self, k: int, job: DictConfig) -> None:
+        self._packed[k] = self._pack(job)
 
 
-def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: None) -> list[DictConfig]:
-    """Check a sweep's jobs. Two of one configuration are one run: the second gets the first's folder.
+def _identity(config: dict[str, object]) -> int:
+    return hash(frozenset((key, repr(value) if isinstance(value, list) else value) for key, value in config.items()))
+
+
+def prepare(jobs: list[DictConfig] | Jobs, say: Callable[[str], None] = lambda line: None) -> list[DictConfig] | Jobs:
+    """Check a sweep's jobs. Two of one configuration are one run: the second gets the first's folder. So does one whose
+    folder has another name in an earlier form of the sweep, in which other options varied.
 
     Returns:
         Those that have no result yet.
@@ -55,42 +79,53 @@ def prepare(jobs: list[DictConfig], say: Callable[[str], None] = lambda line: No
         OptionError: one cannot be run, two would share a folder, a folder is in use, or it holds the result of
             another configuration.
     """
-    first: dict[frozenset, DictConfig] = {}
-    built: set[frozenset] = set()
-    configs, files = [], []
+    there = _there(Path(jobs[0].hydra.sweep.dir))
+    first: dict[int, str] = {}  # by configuration: where it is
+    distinct: dict[int, str] = {}  # by the job's number
+    built: set[int] = set()
+    files: list[str] = []
     for k, job in enumerate(jobs):
         HydraConfig.instance().set_config(job)
-        options.check(job, folders.parse(job.hydra.overrides.task))
+        checks.check(job, folders.parse(job.hydra.overrides.task))
         config = configuration(job, Path(job.hydra.runtime.output_dir))
-        twin = first.setdefault(_identity(config), job)
-        if twin is job:
+        subdir, known = job.hydra.sweep.subdir, there.get(identity := _identity(config), ())
+        if identity not in first:
+            first[identity] = distinct[k] = known[0] if known and subdir not in known else subdir
             but_seeds = _identity({key: v for key, v in config.items() if key not in ("seed", "data_seed")})
             if but_seeds not in built:
                 build(job, loggers=False)
                 built.add(but_seeds)
-            configs.append(config)
             callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
             paths = {node.get(option) for node in callbacks for option in ("path", "dirpath")}
             files += map(str, filter(None, paths))
-        else:
-            with read_write(job.hydra), open_dict(job.hydra):
-                job.hydra.sweep.subdir = twin.hydra.sweep.subdir
-                job.hydra.runtime.output_dir = twin.hydra.runtime.output_dir
+        if subdir != first[identity]:
+            _move(job, first[identity])
+            jobs[k] = job
         if (k + 1) % 100 == 0:
             say(f"checked {k + 1} of {len(jobs)} runs")
-    distinct = list(first.values())
-    subdirs = [job.hydra.sweep.subdir for job in distinct]
-    for name, places in (("hydra.sweep.subdir", subdirs), ("callbacks", files)):
+    for name, places in (("hydra.sweep.subdir", distinct.values()), ("callbacks", files)):
         if twice := sorted(place for place, count in Counter(places).items() if count > 1):
             raise OptionError(f"{name}: several runs would be written to {', '.join(twice)}")
-    return [
-        job
-        for job, config in zip(distinct, configs, strict=True)
-        if not _has_result(Path(os.path.relpath(job.hydra.runtime.output_dir)), config, say)
-    ]
+    return type(jobs)(job for k, job in enumerate(jobs) if k in distinct and not _has_result(job, say))
 
 
-def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], None]) -> bool:
+def _there(folder: Path) -> dict[int, list[str]]:
+    """The runs that a sweep's folder holds: their folders' names, by their configuration."""
+    found: dict[int, list[str]] = {}
+    for path in sorted(folder.glob(f"*/{records.RECORD}")):
+        with contextlib.suppress(records.Unreadable):
+            found.setdefault(_identity(records.read_record(path.parent)["config"]), []).append(path.parent.name)
+    return found
+
+
+def _move(job: DictConfig, subdir: str) -> None:
+    with read_write(job.hydra), open_dict(job.hydra):
+        job.hydra.sweep.subdir = subdir
+        job.hydra.runtime.output_dir = str((Path(job.hydra.sweep.dir) / subdir).absolute())
+
+
+def _has_result(job: DictConfig, say: Callable[[str], None]) -> bool:
+    folder = Path(os.path.relpath(job.hydra.runtime.output_dir))
     if not folder.exists():
         return False
     if folders.is_busy(folder):
@@ -104,6 +139,8 @@ def _has_result(folder: Path, config: dict[str, object], say: Callable[[str], No
     ended = records.read_record(folder)["status"] in folders.ENDED
     if not ended and not progress.under_way(folder):
         return False
+    HydraConfig.instance().set_config(job)
+    config = configuration(job, Path(job.hydra.runtime.output_dir))
     record = folders.check_configuration(folder, config, "hydra.sweep.dir")
     for key, was in record.get("versions", {}).items():
         if was != (now := environment().get(key)):  # in the same words for each run: said once

@@ -1,0 +1,28 @@
+"""Configurations as Hydra composes them, in this process."""
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict, read_write
+
+from carousel.lab import app
+
+GROUPS = ("model", "task", "optimizer", "scheduler", "trainer", "logger", "callbacks")
+FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir() / group).glob("*.yaml"))]
+EXPERIMENTS = [path.stem for path in sorted((app.conf_dir() / "experiment").glob("*.yaml"))]
+
+
+def load(tmp_path, *overrides):
+    with initialize_config_dir(str(app.conf_dir()), version_base="1.3"):
+        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+    with read_write(cfg.hydra), open_dict(cfg.hydra):
+        cfg.hydra.runtime.output_dir = str(tmp_path)
+    HydraConfig.instance().set_config(cfg)
+    return cfg
+
+
+OWN = {
+    ("model", "custom"): ["model.cell.path=carousel.LSTMCell"],
+    ("task", "custom"): ["task.path=carousel.lab.tasks.Parity", "+task.seq_len=8"],
+    ("task", "words"): [f"task.path={app.conf_dir().parent / 'README.md'}"],
+}
+"""What an option of a group cannot do without."""
