@@ -5,8 +5,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the suite runs in parallel, one
 import pytest
 import torch
 
-from carousel.engine import fused, short
+from carousel.engine import short
 from carousel.engine.fused import build
+from carousel.engine.registry import REGISTRY
 
 QUICK = (
     *("cells/test_cells", "cells/test_variants", "cells/test_contract.py::test_an_update_that_returns"),
@@ -60,5 +61,5 @@ def flags(request):
     wanted = REAL if request.node.get_closest_marker("optimized") else CHEAP
     if wanted != build.FLAGS:
         build.FLAGS[:] = wanted
-        for known in (build._identity.cache_clear, fused._plans.clear, fused._last.clear):
-            known()
+        build._identity.cache_clear()
+        REGISTRY.forget()

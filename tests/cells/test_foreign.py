@@ -258,10 +258,10 @@ def test_second_derivatives_and_compiling(kind, states):
 
 @needs_compiler
 def test_what_is_made_of_the_input_is_done_for_all_steps_at_once():
-    from carousel.engine.fused import KERNELS
+    from carousel.engine.registry import REGISTRY
 
     carousel.Recurrent(Concatenated, 5, 6, backend="fused")(torch.randn(4, 2, 5))
-    step = list(vars(KERNELS).values())[-1].step
+    step = list(vars(REGISTRY.kernels).values())[-1].step
     assert [size for size in step.sizes if size] == [6] * 4  # of the gates, not x itself
     assert "itself.gates.weight" in step.early
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import carousel
-from carousel.engine import fused
 from carousel.engine.fused import build
+from carousel.engine.registry import REGISTRY
 
 try:
     build.compiler()
@@ -23,7 +23,7 @@ SOURCES = {"answer": 'extern "C" int answer() { return ANSWER; }'.replace("ANSWE
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    build._say.cache_clear()
+    REGISTRY.said.clear()
     return tmp_path / "carousel"
 
 
@@ -108,7 +108,7 @@ def test_a_layer_that_has_no_kernel_says_why(folder, monkeypatch, caplog, broken
         monkeypatch.setenv("CXX", "false" if broken == "CXX" else "")
         if broken == "PATH":
             monkeypatch.setenv("PATH", str(folder))
-    fused._say.cache_clear()
+    REGISTRY.said.clear()
     layer = carousel.Recurrent(Fresh, 3, 7)
     layer(torch.ones(4, 2, 3))
     assert re.search(told, caplog.text)

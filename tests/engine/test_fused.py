@@ -20,6 +20,7 @@ from carousel.engine.eager import Kinds
 from carousel.engine.fused import build, op, plan, recurrence
 from carousel.engine.fused.cpu import OPERATIONS
 from carousel.engine.fused.trace import trace
+from carousel.engine.registry import REGISTRY
 
 try:
     build.compiler()
@@ -304,7 +305,7 @@ def test_denormals_are_kept_unless_flushed():
 def test_only_what_is_asked_for():
     layer = carousel.LSTM(3, 5, backend="fused")
     x, (h, c) = torch.randn(4, 2, 3), torch.zeros(2, 1, 2, 5)
-    fused = op.KERNELS[plan(layer.cell(), Kinds(), torch.float32)[0]]
+    fused = REGISTRY.kernels[plan(layer.cell(), torch.float32, Kinds())[0]]
     weights = [getattr(layer, f"{name}_l0").detach() for name in fused.names]
     *_, saved = op.forward(fused.key, x, [h[0], c[0]], weights, [], False, 0)
     assert saved.numel() == 0

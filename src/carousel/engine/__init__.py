@@ -9,8 +9,9 @@ from ..cells.cell import Cell, State, lend
 from ..cells.module import view_of
 from . import record as recorded
 from . import torch_kernels
-from .choice import BACKENDS, Choice, choices, choose, kernel_of, listener, whole, widened
+from .choice import BACKENDS, Choice, choices, choose, listener, whole, widened
 from .eager import Loop, Masks, Norms, rows, step
+from .registry import REGISTRY
 from .torch_kernels import Stack, exporting, stack
 
 __all__ = [
@@ -59,7 +60,7 @@ def run(
     if taken is not None:
         taken.append(choice)
     if key and record:
-        return recorded.run(kernel_of(key), loop, tensors, x, state, masks)
+        return recorded.run(REGISTRY.kernels[key], loop, tensors, x, state, masks)
     if key:
         return (*_run_kernel(key, loop, tensors, x, state, masks, norms), {})
     if choice.engine == "torch":
@@ -77,11 +78,12 @@ def _run_kernel(
     key: str, loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks, norms: Norms | None
 ) -> tuple[Tensor, State]:
     """In float32 where autocast is on, from and to the type of x."""
+    kernel = REGISTRY.kernels[key]
     if not torch.is_autocast_enabled("cpu"):
-        return kernel_of(key).run(loop.cell, x, state, tensors, masks, norms)
+        return kernel.run(loop.cell, x, state, tensors, masks, norms)
     masks = masks._replace(recurrent=widened(masks.recurrent), share=tuple(map(widened, masks.share)))
     with torch.autocast("cpu", enabled=False):
-        out, last = kernel_of(key).run(loop.cell, widened(x), tuple(map(widened, state)), tensors, masks, norms)
+        out, last = kernel.run(loop.cell, widened(x), tuple(map(widened, state)), tensors, masks, norms)
     return out.to(x.dtype), tuple(s.to(x.dtype) for s in last)
 
 

@@ -15,6 +15,7 @@ from ..cells.cell import State
 from . import record as recorded
 from . import short, torch_kernels
 from .eager import Kinds, Loop, Masks
+from .registry import REGISTRY
 from .torch_kernels import exporting
 
 BACKENDS = ("auto", "eager", "fused", "torch")
@@ -199,7 +200,7 @@ def _fused(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, mask
         if tensor.dtype != x.dtype and tensor.is_floating_point():
             return "", f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
     key, reason = _plan(loop, x.dtype, *masks.kinds)
-    if key and (misfit := kernel_of(key).misfit(x, state, tensors)):
+    if key and (misfit := REGISTRY.kernels[key].misfit(x, state, tensors)):
         return "", misfit
     return key, reason
 
@@ -226,20 +227,13 @@ def _differentiates() -> bool:
 def _plan(loop: Loop, dtype: torch.dtype, *kinds) -> tuple[str, str]:
     from .fused import plan
 
-    return plan(loop.cell, Kinds(*kinds), dtype)
+    return plan(loop.cell, dtype, Kinds(*kinds))
 
 
 def _plan_record(key: str) -> str:
     from .fused import plan_record
 
     return plan_record(key)
-
-
-def kernel_of(key: str):
-    """Of a plan."""
-    from .fused import KERNELS
-
-    return KERNELS[key]
 
 
 def _computes(kind: type[Tensor]) -> bool:

@@ -1,15 +1,14 @@
 """The plain loop, composed with autograd: the reference for every other way of running a cell."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
 from ..cells.cell import Cell, State
 from . import torch_kernels
+from .registry import REGISTRY
 
 
 class Masks(NamedTuple):
@@ -82,8 +81,7 @@ class Norms:
         self.loop, self.shape = loop, (steps, batch, len(loop.cell.states))
         self.total: Tensor | None = None
         """(T, B, states), float64; None before the first backward pass."""
-        self.token = next(_tokens)
-        WATCHED[self.token] = self
+        self.token = REGISTRY.watch(self)
 
     def add(self, squares: Tensor) -> None:
         """(T, B, states)."""
@@ -100,10 +98,6 @@ class Norms:
         for k, s in enumerate(state):
             if s.requires_grad:
                 s.register_hook(lambda d, k=k: note(d, k))
-
-
-_tokens = itertools.count(1)
-WATCHED: WeakValueDictionary[int, Norms] = WeakValueDictionary()
 
 
 def _lerp(old: Tensor, new: Tensor, share: Tensor) -> Tensor:

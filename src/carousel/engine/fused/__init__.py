@@ -26,73 +26,68 @@ computes is what the loop in `carousel.engine.eager` does; what it cannot do is 
 beyond the first; `carousel.explain` says why.
 """
 
-import logging
 import random
 import threading
 from collections.abc import Callable
-from functools import lru_cache
-from weakref import WeakKeyDictionary
 
 import torch
 
 from ...cells.cell import Cell
 from ..eager import Kinds
+from ..registry import REGISTRY, Known
 from .build import BuildError
 from .cpu import OPERATIONS
 from .graph import Step, Unsupported
-from .op import KERNELS
 from .phased import FusedPhases
 from .reads import is_fixed, read, snapshot
 from .recurrence import Fused
 from .trace import trace
 
-__all__ = ["KERNELS", "Fused", "plan", "plan_record"]
+__all__ = ["Fused", "plan", "plan_record"]
 
 MOST = 3
 """How many values of what a cell's code reads get kernels of their own; with more the cell runs eagerly."""
 
-_plans: dict[tuple, tuple[str, str]] = {}
-"""For what a kernel depends on, its key in `KERNELS`, or ""; and why there is one, or none. Equal cells share it."""
-_tensors: WeakKeyDictionary[Cell, tuple] = WeakKeyDictionary()
-_values: WeakKeyDictionary[Cell, list[tuple]] = WeakKeyDictionary()
-_last: WeakKeyDictionary[Cell, dict[tuple, tuple]] = WeakKeyDictionary()
-_lock = threading.RLock()
 
-
-def plan(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
-    """The key of the kernel in `KERNELS`, made if it is not there, or ""; and why there is one, or none."""
-    with _lock:
-        found, last = read(cell), _last.setdefault(cell, {})
-        before, planned = last.get((dtype, kinds), ((), ("", "")))
+def plan(cell: Cell, dtype: torch.dtype, kinds: Kinds) -> tuple[str, str]:
+    """The kernel's key, made if it is not there, or ""; and why there is one, or none."""
+    with REGISTRY.lock:
+        known = REGISTRY.cells.get(cell)
+        if known is None:
+            known = REGISTRY.cells[cell] = Known(_tensors(cell))
+        found, case = read(cell), (dtype, kinds)
+        before, planned = known.last.get(case, ((), ("", "")))
         if len(found) == len(before) and all(a[1] is b[1] for a, b in zip(found, before, strict=True)):
             return planned  # the usual case, at the least cost
-        planned = _plan(cell, kinds, dtype, tuple((name, snapshot(value)) for name, value in found))
-        last[dtype, kinds] = (found if all(is_fixed(value) for _, value in found) else ()), planned
+        planned = _plan(cell, known, case, tuple((name, snapshot(value)) for name, value in found))
+        known.last[case] = (found if all(is_fixed(value) for _, value in found) else ()), planned
         return planned
 
 
-def _plan(cell: Cell, kinds: Kinds, dtype: torch.dtype, values: tuple) -> tuple[str, str]:
-    if cell not in _tensors:  # which ones there are, and which are the same
-        tensors = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
-        numbers: dict[int, int] = {}
-        _tensors[cell] = tuple((name, t.shape, numbers.setdefault(id(t), len(numbers))) for name, t in tensors)
-    key = (tuple(map(type, cell.modules())), _tensors[cell], dtype, kinds, values)
-    if key not in _plans:
-        known = _values.setdefault(cell, [])
-        if values not in known:
-            if len(known) == MOST:
-                name = next((name for name, value in values if (name, value) not in known[-1]), "what it reads")
+def _tensors(cell: Cell) -> tuple:
+    named = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
+    numbers: dict[int, int] = {}
+    return tuple((name, t.shape, numbers.setdefault(id(t), len(numbers))) for name, t in named)
+
+
+def _plan(cell: Cell, known: Known, case: tuple[torch.dtype, Kinds], values: tuple) -> tuple[str, str]:
+    key = (tuple(map(type, cell.modules())), known.tensors, case, values)
+    plans = REGISTRY.plans
+    if key not in plans:
+        if values not in known.values:
+            if len(known.values) == MOST:
+                name = next((name for name, value in values if (name, value) not in known.values[-1]), "what it reads")
                 return "", f"{name} takes ever new values, and a kernel holds for one; make it a buffer"
-            known.append(values)
-        _plans[key] = _make(cell, kinds, dtype)
+            known.values.append(values)
+        plans[key] = _make(cell, *case)
         if changed := [name for name, value in read(cell) if (name, snapshot(value)) not in values]:
-            _plans[key] = "", f"{type(cell).__name__}: its update changes {changed[0]}"
-    return _plans[key]
+            plans[key] = "", f"{type(cell).__name__}: its update changes {changed[0]}"
+    return plans[key]
 
 
 def plan_record(key: str) -> str:
     """Why a kernel cannot record, or "": then it is ready to."""
-    kernel, found = KERNELS[key], []
+    kernel, found = REGISTRY.kernels[key], []
 
     def work() -> None:
         try:
@@ -100,16 +95,13 @@ def plan_record(key: str) -> str:
         except (Unsupported, BuildError) as error:
             found.append(str(error))
 
-    with _lock:
+    with REGISTRY.lock:
         if kernel.recorder is None:
             _apart(work)
     return found[0] if found else ""
 
 
-_say = lru_cache(logging.getLogger("carousel").warning)  # each thing once
-
-
-def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
+def _make(cell: Cell, dtype: torch.dtype, kinds: Kinds) -> tuple[str, str]:
     found: list[tuple[str, str]] = []
 
     def work() -> None:
@@ -120,7 +112,7 @@ def _make(cell: Cell, kinds: Kinds, dtype: torch.dtype) -> tuple[str, str]:
             found.append(("", f"{type(getattr(cell, 'itself', cell)).__name__}: {error}"))
         except BuildError as error:
             found.append(("", str(error)))
-            _say(f"carousel runs eagerly: {error}")
+            REGISTRY.warn(f"carousel runs eagerly: {error}")
         else:
             kept = f"the adjoint keeps {len(fused.kernel.saved)} values of each unit"
             found.append((fused.key, f"one kernel for all steps; {kept}; derivatives beyond the first run the loop"))

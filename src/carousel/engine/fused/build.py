@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
-import logging
 import os
 import platform
 import shlex
@@ -14,6 +13,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from ..registry import REGISTRY
+
 FLAGS = ["-O3", "-std=gnu++17", "-shared", "-fPIC", "-pthread", "-w"]
 FLAGS += ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]  # -ffast-math would undo the rounding in exp
 NATIVE = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
@@ -22,9 +23,6 @@ INSTALL = "g++ (Debian, Ubuntu), gcc-c++ (Fedora) or Xcode's command line tools 
 
 class BuildError(Exception):
     """There is no kernel, for the reason given."""
-
-
-_say = lru_cache(logging.getLogger("carousel").warning)  # each thing once
 
 
 def compiler() -> tuple[str, ...]:
@@ -140,12 +138,12 @@ def _whole(path: Path, key: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        _say(f"carousel compiles a kernel anew: {error}")
+        REGISTRY.warn(f"carousel compiles a kernel anew: {error}")
         return False
     if not _is_ours(status):
-        _say(f"carousel compiles a kernel anew: others can write to {path}")
+        REGISTRY.warn(f"carousel compiles a kernel anew: others can write to {path}")
     elif content == _sealed(content[:-32], key):
         return True
     else:
-        _say(f"carousel compiles a kernel anew: {path} is not whole")
+        REGISTRY.warn(f"carousel compiles a kernel anew: {path} is not whole")
     return False

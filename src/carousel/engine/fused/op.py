@@ -5,31 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
 from torch.utils import _pytree as pytree
 
-from ..eager import WATCHED, derivative
-
-if TYPE_CHECKING:
-    from .recurrence import Fused
-
-
-class Kernels:
-    """The kernels by key. No dictionary, of which a compiler keeps what it has seen at first: it may ask for one kernel
-    after the other, each made as it comes to it."""
-
-    def __getitem__(self, key: str) -> Fused:
-        return getattr(self, key)
-
-    def __setitem__(self, key: str, kernel: Fused) -> None:
-        setattr(self, key, kernel)
-
-
-KERNELS = Kernels()
+from ..eager import derivative
+from ..registry import REGISTRY
 
 
 def _is_watched() -> bool:
@@ -67,12 +50,12 @@ def forward(
     """The output (T, B, H), the last states (B, H), and what the adjoint needs: nothing, unless it is to be saved.
     `watch` is for the backward pass."""
     out, *last, saved = results = empty_results(key, x, state, weights, masks, save, watch)
-    KERNELS[key].call("forward", x, state, weights, masks, out=out, saved=saved, last=last)
+    REGISTRY.kernels[key].call("forward", x, state, weights, masks, out=out, saved=saved, last=last)
     return results
 
 
 def empty_results(key, x, state, weights, masks, save, watch) -> list[Tensor]:
-    fused = KERNELS[key]
+    fused = REGISTRY.kernels[key]
     steps, batch, _ = x.shape
     stored = steps * batch * fused.kernel.kept
     last = [x.new_empty(batch, size) for size in fused.state_sizes]
@@ -94,13 +77,13 @@ def backward(
     """The gradients of x, the states and the weights, those that are wanted, empty tensors for the others. `arriving`
     is the output's and the last states' gradients, empty where there is none. `watch`, if not 0, is the token of the
     `Norms` that are told of every state's gradient."""
-    fused = KERNELS[key]
+    fused = REGISTRY.kernels[key]
     d_x, *others = _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watch)
     d_state, d_weights = others[: len(state)], dict(zip(fused.names, others[len(state) :], strict=True))
     norms = x.new_zeros((*x.shape[:2], len(state)) if watch else 0, dtype=torch.float64)
     fused.gradients(x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms)
-    if watch in WATCHED:
-        WATCHED[watch].add(norms)
+    if watch in REGISTRY.watched:
+        REGISTRY.watched[watch].add(norms)
     return [d_x, *d_state, *d_weights.values()]
 
 
@@ -153,7 +136,7 @@ class _Run(torch.autograd.Function):
 def _remember(ctx, inputs, output) -> None:
     ctx.key, x, state, weights, masks, _, watch = inputs
     out, *_, saved = output
-    ctx.counts, ctx.watch, ctx.norms = (len(state), len(weights), len(masks)), watch, WATCHED.get(watch)
+    ctx.counts, ctx.watch, ctx.norms = (len(state), len(weights), len(masks)), watch, REGISTRY.watched.get(watch)
     ctx.save_for_backward(out, saved, x, *state, *weights, *masks)
     ctx.set_materialize_grads(False)
 
@@ -167,14 +150,14 @@ def _derivative(ctx, arriving: Sequence[Tensor | None], needs: Sequence[bool]) -
 
         def again(x: Tensor, *others: Tensor) -> list[Tensor]:
             state, weights = others[: ctx.counts[0]], others[ctx.counts[0] :]
-            return KERNELS[ctx.key].again(x, state, weights, masks, ctx.norms)
+            return REGISTRY.kernels[ctx.key].again(x, state, weights, masks, ctx.norms)
 
         return derivative(again, (x, *state, *weights), needs, arriving)
     batched = any(d is not None and is_legacy_batchedtensor(d) for d in arriving)
     call = _operators.backward if batched or _is_watched() else backward
     arriving = [x.new_empty(0) if d is None else d for d in arriving]
     needs = list(needs)
-    elsewhere = len(KERNELS[ctx.key].elsewhere)
+    elsewhere = len(REGISTRY.kernels[ctx.key].elsewhere)
     needs[len(needs) - elsewhere :] = [False] * elsewhere
     gradients = call(ctx.key, arriving, x, state, weights, masks, out, saved, needs, ctx.watch)
     return [d if need else None for d, need in zip(gradients, needs, strict=True)]

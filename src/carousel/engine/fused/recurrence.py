@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...cells.cell import Cell, State, lend
 from ..eager import Kinds, Loop, Masks, Norms
+from ..registry import REGISTRY
 from . import build, op
 from .cpu import Kernel
 from .graph import Step, Unsupported
@@ -67,7 +68,7 @@ class Fused:
         identity = (known, self.shapes, self.own, self.maps, self.kinds, self.state_sizes)
         identity += (self.hidden_size, self.features)
         self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
-        op.KERNELS[self.key] = self
+        REGISTRY.kernels[self.key] = self
 
     def prepare(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step) -> object:
         """Make the kernel, and say what of the cell's it reads; return what it depends on."""
