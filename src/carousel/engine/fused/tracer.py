@@ -15,9 +15,10 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .early import Early
+from .elementwise import Elementwise, dtype_of
 from .gather import Gathers
 from .graph import Graph, Unsupported
-from .labels import holds, units_of
+from .labels import units_of
 from .once import Once
 from .products import DECOMPOSED, PRODUCTS, REDUCTIONS, UNITS, Across, Matrix, Other
 from .traced import Traced
@@ -48,13 +49,9 @@ FILLS = dict.fromkeys(("zeros", "zeros_like", "new_zeros", "zero", "_efficientze
 FILLS |= dict.fromkeys(("ones", "ones_like", "new_ones"), 1)
 FILLS |= dict.fromkeys(("empty", "empty_like", "new_empty"), math.nan)
 FILLS |= dict.fromkeys(("full", "full_like", "new_full", "fill", "scalar_tensor"))
-OF_TRUTHS = {"mul": "logical_and", "minimum": "logical_and", "add": "logical_or", "maximum": "logical_or"}
-"""What arithmetic is on truth values alone."""
-OF_INTEGERS = {"add", "sub", "rsub", "mul", "neg", "abs", "sign", "maximum", "minimum", "where"}
-"""What floating-point numbers do as integers do, if these are small."""
 
 
-class Tracer(Across, Early, Gathers, Once, TorchDispatchMode):
+class Tracer(Across, Early, Elementwise, Gathers, Once, TorchDispatchMode):
     """Writes down the operations on traced tensors of `dtype`: those of the `vocabulary` as they are, and of the rest
     those that torch can decompose."""
 
@@ -131,7 +128,7 @@ class Tracer(Across, Early, Gathers, Once, TorchDispatchMode):
         if op in ("slice_backward", "select_backward"):
             return self._part(func, *args)
         if op in ("_to_copy", "convert_element_type"):
-            return self._convert(args[0], _dtype_of(func, args, kwargs))
+            return self._convert(args[0], dtype_of(func, args, kwargs))
         if self.across and op in PRODUCTS:
             return self.product(func, args, kwargs)
         if self.across and op in REDUCTIONS:
@@ -201,7 +198,7 @@ class Tracer(Across, Early, Gathers, Once, TorchDispatchMode):
         value = FILLS[name.rstrip("_")]
         if value is None:
             value = kwargs["fill_value"] if "fill_value" in kwargs else args[-1]
-        dtype = _dtype_of(func, args, kwargs)
+        dtype = dtype_of(func, args, kwargs)
         if name.endswith("_"):
             return self._write(func, args[0], self.constant(value, args[0].shape, dtype).label)
         shape = () if name == "scalar_tensor" else args[1] if name.startswith("new") else args[0]
@@ -226,96 +223,6 @@ class Tracer(Across, Early, Gathers, Once, TorchDispatchMode):
                 raise Unsupported("it adds up different expressions")
             label = first if keepdim else first.squeeze(d + 1)
         return Traced(label, x.dtype)
-
-    def _convert(self, x: Traced, dtype: torch.dtype) -> Traced:
-        if dtype == x.dtype:
-            return Traced(x.label, dtype)
-        if dtype is torch.bool:
-            return Traced(self._combine("ne", [x.label, self.label(0)]), dtype)
-        if not x.dtype.is_floating_point and (dtype == self.dtype or dtype is torch.int64):
-            return Traced(self._number(x), dtype)
-        raise Unsupported(f"it converts {x.dtype} to {dtype}")
-
-    def _number(self, value) -> Tensor:
-        """The label of an operand, as a number if it is a truth value."""
-        truth = isinstance(value, Tensor) and value.dtype is torch.bool
-        return self._combine("float", [self.label(value)]) if truth else self.label(value)
-
-    def _truth(self, value) -> Tensor:
-        if isinstance(value, Tensor) and value.dtype is torch.bool:
-            return self.label(value)
-        return self._combine("ne", [self.label(value), self.label(0)])
-
-    def _elementwise(self, func, args, kwargs) -> Traced:
-        name, operands = func.overloadpacket.__name__, []
-        op = name.rstrip("_")
-        for k, argument in enumerate(func._schema.arguments):
-            value = args[k] if k < len(args) else kwargs.get(argument.name, argument.default_value)
-            if isinstance(value, str):
-                op += f"_{value}"
-            elif argument.name == "decimals":
-                op += "_decimals"
-            elif value is None and argument.name in ("min", "max"):
-                operands.append(-math.inf if argument.name == "min" else math.inf)
-            elif isinstance(value, (Tensor, int, float)):
-                operands.append(value)
-        if op == "masked_fill":
-            op, operands = "where", [operands[1], operands[2], operands[0]]
-        dtype = _dtype_of(func, args, kwargs)
-        together = dtype is torch.bool and all(not isinstance(v, Tensor) or v.dtype is torch.bool for v in operands)
-        if together and op in OF_TRUTHS:
-            op, operands = OF_TRUTHS[op], operands[:2]
-        if op not in self.vocabulary:
-            raise Unsupported(f"it uses {func} ({op}), which the kernel does not know")
-        if dtype not in (self.dtype, torch.bool) and not (dtype is torch.int64 and op in OF_INTEGERS):
-            raise Unsupported(f"it uses {func}, which makes {dtype} here, not {self.dtype}")
-        if op.startswith("bitwise") and not together:
-            raise Unsupported(f"it uses {func} on numbers")
-        if op.startswith(("logical", "bitwise")):
-            labels = [self._truth(value) for value in operands]
-        elif op == "where" and dtype is torch.bool:
-            test, yes, no = (self._truth(value) for value in operands)
-            yes = self._combine("logical_and", [test, yes])
-            no = self._combine("logical_and", [self._combine("logical_not", [test]), no])
-            op, labels = "logical_or", [yes, no]
-        elif op == "where":
-            labels = [self._truth(operands[0]), *map(self._number, operands[1:])]
-        else:
-            labels = [self._number(value) for value in operands]
-        label = self._power(*labels, operands[1]) if op == "pow" else self._combine(op, labels)
-        return self._write(func, args[0], label) if name.endswith("_") else Traced(label, dtype)
-
-    def _power(self, base: Tensor, exponent: Tensor, number) -> Tensor:
-        """As torch's, which multiplies and divides where the exponent is one of a few numbers."""
-        if isinstance(number, Tensor) or abs(number) not in (0.5, 1, 2, 3) or number == -3:
-            return self._combine("pow", [base, exponent])
-        if abs(number) == 0.5:
-            return self._combine("sqrt" if number > 0 else "rsqrt", [base])
-        label = base
-        for _ in range(abs(int(number)) - 1):
-            label = self._combine("mul", [label, base])
-        return label if number > 0 else self._combine("reciprocal", [label])
-
-    def _combine(self, op: str, labels: list[Tensor]) -> Tensor:
-        """An operation on all elements: the same few expressions again and again, each made once."""
-        dims = max(label.dim() for label in labels)
-        padded = [label.view(3, *[1] * (dims - label.dim()), *label.shape[1:]) for label in labels]
-        expressions, *places = zip(*torch.broadcast_tensors(*padded), strict=True)
-        result = []
-        for parts, what in zip(places, ("hidden units", "the sequences of a batch"), strict=True):
-            together = torch.stack(parts)
-            result.append(together.amax(0))
-            if ((together != result[-1]) & (together != -1) & ~holds(together, result[-1])).any():
-                if self.across and len(result) == 1 and (vectors := self.aligned(labels)):
-                    return self._combine(op, vectors)
-                raise Unsupported(f"it mixes {what} other than by the hidden map")
-        if all(e.max() == e.min() for e in expressions):
-            number = self.graph.add(op, *(int(e.max()) for e in expressions))
-            return torch.stack([torch.full_like(result[0], number), *result])
-        together = torch.stack(expressions, -1).flatten(0, -2)
-        distinct, index = together.unique(dim=0, return_inverse=True)
-        numbers = torch.tensor([self.graph.add(op, *row) for row in distinct.tolist()])
-        return torch.stack([numbers[index].view(result[0].shape), *result])
 
     def expressions(self, tensor: Tensor | None, units: int, blocks: int = 1) -> tuple[int, ...]:
         """The expression of each block of units of a result; zero where there is no gradient."""
@@ -352,15 +259,3 @@ class Tracer(Across, Early, Gathers, Once, TorchDispatchMode):
             return [None] * len(inputs)
         ys, ds = zip(*pairs, strict=True)
         return list(torch.autograd.grad(ys, inputs, ds, allow_unused=True, retain_graph=True))
-
-
-def _dtype_of(func, args, kwargs) -> torch.dtype:
-    """What torch makes of tensors and numbers of such types."""
-
-    def on_meta(value):
-        return torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, Tensor) else value
-
-    args, kwargs = pytree.tree_map(on_meta, (args, kwargs))
-    if any(argument.name == "device" for argument in func._schema.arguments):
-        kwargs["device"] = "meta"
-    return func(*args, **kwargs).dtype
