@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from carousel.engine import short
-from carousel.engine.fused import build
+from carousel.engine.fused.cpu import build
 from carousel.engine.registry import REGISTRY
 
 QUICK = (

@@ -6,7 +6,9 @@ from pathlib import Path
 import twins
 from conftest import QUICK
 
-from carousel.engine.fused.cpu import OPERATIONS, Kernel, PhasedKernel
+from carousel.engine.fused import TARGETS
+from carousel.engine.fused.cpu.emit import OPERATIONS
+from carousel.engine.fused.target import Kernel, Target
 from carousel.lab.callbacks import Probe
 from carousel.testing import check_cell
 
@@ -24,9 +26,9 @@ def test_what_it_names_is_there():
     names = "Generated Recorded Stream Classification Regression"
     assert all(f"class {name}(Task)" in (ROOT / "src/carousel/lab/tasks/task.py").read_text() for name in names.split())
     assert all(f"`{name}`" in TEXT for name in names.split())
-    assert all(f"`{kind.__name__}`" in TEXT for kind in (Kernel, PhasedKernel, Probe))
+    assert all(f"`{kind.__name__}`" in TEXT for kind in (Kernel, Target, Probe))
     assert f"`carousel.testing.{check_cell.__name__}(MyCell)`" in TEXT
-    tables = {"CATALOGUE": twins.CATALOGUE, "OPERATIONS": OPERATIONS}
+    tables = {"CATALOGUE": twins.CATALOGUE, "OPERATIONS": OPERATIONS, "TARGETS": TARGETS}
     assert all(table and f"`{name}`" in TEXT for name, table in tables.items())
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import carousel
-from carousel.engine.fused import build
+from carousel.engine.fused.cpu import build
 
 try:
     build.compiler()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import carousel
-from carousel.engine.fused import build
+from carousel.engine.fused.cpu import build
 from carousel.engine.registry import REGISTRY
 
 try:

@@ -17,8 +17,10 @@ import carousel
 from carousel import Detach, Regularization
 from carousel.cells import LSTMVariantCell
 from carousel.engine.eager import Kinds
-from carousel.engine.fused import build, op, plan, recurrence
-from carousel.engine.fused.cpu import OPERATIONS
+from carousel.engine.fused import TARGETS, op
+from carousel.engine.fused.cpu import build
+from carousel.engine.fused.cpu.emit import OPERATIONS
+from carousel.engine.fused.plans import plan
 from carousel.engine.fused.trace import trace
 from carousel.engine.registry import REGISTRY
 
@@ -172,11 +174,11 @@ def test_however_the_work_is_split(monkeypatch, name, team, threads, batch):
     fused, eager = pair(cell, 6, 50, dtype=torch.float64, **options)
     x = torch.randn(300 // batch, batch, 6, dtype=torch.float64)
     before = torch.get_num_threads()
-    monkeypatch.setattr(recurrence, "team", team)
+    monkeypatch.setattr(TARGETS["cpu"], "team", team)
     torch.set_num_threads(threads)
     try:
         assert_same_with_gradients(fused, eager, x, states(fused, 1, batch), tolerance=1e-9)
-        monkeypatch.setattr(recurrence, "openmp", False)
+        monkeypatch.setattr(TARGETS["cpu"], "openmp", False)
         assert_same_with_gradients(fused, eager, x, states(fused, 1, batch), tolerance=1e-9)
     finally:
         torch.set_num_threads(before)
@@ -305,7 +307,7 @@ def test_denormals_are_kept_unless_flushed():
 def test_only_what_is_asked_for():
     layer = carousel.LSTM(3, 5, backend="fused")
     x, (h, c) = torch.randn(4, 2, 3), torch.zeros(2, 1, 2, 5)
-    fused = REGISTRY.kernels[plan(layer.cell(), torch.float32, Kinds())[0]]
+    fused = REGISTRY.kernels[plan(layer.cell(), "cpu", torch.float32, Kinds())[0]]
     weights = [getattr(layer, f"{name}_l0").detach() for name in fused.names]
     *_, saved = op.forward(fused.key, x, [h[0], c[0]], weights, [], False, 0)
     assert saved.numel() == 0
@@ -491,10 +493,12 @@ def test_the_norms_on_the_way_back():
 PROGRAM = """
 import os, torch, carousel
 from carousel.engine.eager import Kinds
-from carousel.engine.fused import OPERATIONS, trace
+from carousel.engine.fused import TARGETS
+from carousel.engine.fused.trace import trace
 torch.manual_seed(0)
 layer = carousel.LSTM(3, 7, backend="fused")
-trace(layer.cell(), Kinds(), torch.float32, OPERATIONS)  # here once, for what torch imports for it takes its time
+words = TARGETS["cpu"].operations
+trace(layer.cell(), Kinds(), torch.float32, words)  # here once, for what torch imports for it takes its time
 for _ in range(COUNT):
     if not os.fork():
         os.write(1, f"{layer(torch.ones(4, 2, 3))[0].sum().item()}\\n".encode())

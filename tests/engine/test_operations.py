@@ -9,7 +9,7 @@ from twins import assert_same_with_gradients
 
 import carousel
 from carousel.engine import explain
-from carousel.engine.fused import build
+from carousel.engine.fused.cpu import build
 
 try:
     build.compiler()

@@ -13,7 +13,7 @@ from twins import Seeded, assert_same_with_gradients, fill, needs_compiler, run_
 import carousel
 from carousel import Regularization
 from carousel.cells import HighwayCell, LSTMVariantCell
-from carousel.engine.fused import recurrence
+from carousel.engine.fused import TARGETS
 
 pytestmark = needs_compiler
 F64 = {"dtype": torch.float64}
@@ -167,8 +167,8 @@ def split(monkeypatch):
 
     def by(threads: int, team: int, openmp: bool = True) -> None:
         torch.set_num_threads(threads)
-        monkeypatch.setattr(recurrence, "team", team)
-        monkeypatch.setattr(recurrence, "openmp", openmp)
+        monkeypatch.setattr(TARGETS["cpu"], "team", team)
+        monkeypatch.setattr(TARGETS["cpu"], "openmp", openmp)
 
     yield by
     torch.set_num_threads(before)

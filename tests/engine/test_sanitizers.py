@@ -10,7 +10,7 @@ import pytest
 SANITIZED = Path(__file__).parents[2] / ".ci" / "sanitized"
 PROGRAM = """
 import sys, torch, carousel
-from carousel.engine.fused import build
+from carousel.engine.fused.cpu import build
 right, wrong = sys.argv[1:]
 load = build.load
 def broken(sources):

@@ -1,7 +1,6 @@
 """Which engine a call takes, and why."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -12,8 +11,8 @@ from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_st
 from torch.autograd import forward_ad
 
 from ..cells.cell import State
+from . import fused, short, torch_kernels
 from . import record as recorded
-from . import short, torch_kernels
 from .eager import Kinds, Loop, Masks
 from .registry import REGISTRY
 from .torch_kernels import exporting
@@ -67,7 +66,8 @@ def choose(
         return Choice("torch", _SHORT), ""
     if single:
         return Choice("eager", single), ""
-    key, reason = _fused(loop, tensors, x, state, masks)
+    typed = (widened(x), tuple(map(widened, state))) if autocast else (x, state)
+    key, reason = _fused(loop, tensors, *typed, masks)
     if key and record:
         key, reason = (key, recorded.REASON) if not (reason := _plan_record(key)) else ("", reason)
     if key:
@@ -140,15 +140,9 @@ def _short(function: str, x: Tensor, steps: int, batch: int, tensors: Sequence[T
 
 def _not_fused(x: Tensor) -> str:
     """Why a call is nothing for the fused kernel, as far as its input tells and what is switched on but autocast."""
-    if sys.platform == "win32":
-        return "the kernel is for Linux and macOS"
-    if x.dtype not in (torch.float32, torch.float64):
-        return f"the kernel is for float32 and float64, not for {x.dtype}"
-    if not x.is_cpu:
-        return f"the kernel is for the CPU, not for {x.device.type}"
-    if exporting():
-        return "an export has to consist of torch's own operations"
-    return ""
+    if reason := fused.unfit(x):
+        return reason
+    return "an export has to consist of torch's own operations" if exporting() else ""
 
 
 def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: bool) -> str:
@@ -190,16 +184,15 @@ def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: 
 
 def _fused(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks) -> tuple[str, str]:
     """The kernel's key, or "", and the reason."""
-    if torch.is_autocast_enabled("cpu"):
-        x, state = widened(x), tuple(map(widened, state))
+    device, dtype = x.device, x.dtype
     if reason := _not_fused(x):
         return "", reason
     for tensor in (*state, *tensors.values()):
-        if not tensor.is_cpu:
-            return "", f"the kernel is for the CPU, not for {tensor.device.type}"
-        if tensor.dtype != x.dtype and tensor.is_floating_point():
-            return "", f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
-    key, reason = _plan(loop, x.dtype, *masks.kinds)
+        if tensor.device != device:
+            return "", f"the kernel takes tensors of one device, not {device} and {tensor.device}"
+        if tensor.dtype != dtype and tensor.is_floating_point():
+            return "", f"the kernel takes tensors of one type, not {dtype} and {tensor.dtype}"
+    key, reason = _plan(loop, device.type, dtype, *masks.kinds)
     if key and (misfit := REGISTRY.kernels[key].misfit(x, state, tensors)):
         return "", misfit
     return key, reason
@@ -224,14 +217,14 @@ def _differentiates() -> bool:
 
 
 @_constant
-def _plan(loop: Loop, dtype: torch.dtype, *kinds) -> tuple[str, str]:
-    from .fused import plan
+def _plan(loop: Loop, device: str, dtype: torch.dtype, *kinds) -> tuple[str, str]:
+    from .fused.plans import plan  # which takes long to import
 
-    return plan(loop.cell, dtype, Kinds(*kinds))
+    return plan(loop.cell, device, dtype, Kinds(*kinds))
 
 
 def _plan_record(key: str) -> str:
-    from .fused import plan_record
+    from .fused.plans import plan_record
 
     return plan_record(key)
 

@@ -10,7 +10,7 @@ from ..cells.module import view_of
 from .eager import Loop, Masks, derivative
 
 if TYPE_CHECKING:
-    from .fused import Fused
+    from .fused.recurrence import Fused
 
 REASON = "one kernel for all steps keeps the gates and the states; derivatives of these run the loop"
 

@@ -34,7 +34,7 @@ class Known:
     values: list[tuple] = field(default_factory=list)
     """Of what its code reads, the values that there are kernels for."""
     last: dict[tuple, tuple] = field(default_factory=dict)
-    """For a dtype and masks, what its code has read at last, and the plan for that."""
+    """For a device, a dtype and masks, what its code has read at last, and the plan for that."""
 
 
 class Registry:

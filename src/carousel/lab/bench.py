@@ -184,7 +184,7 @@ def first_result() -> float:
     before: the engine's, and torch's machinery of its own, which any optimizer loads too."""
     import torch._dynamo
 
-    import carousel.engine.fused
+    import carousel.engine.fused.plans
 
     x, layer = torch.randn(100, 32, 2), carousel.Recurrent(OwnCell, 2, 128, backend="fused")
     return seconds(lambda: layer(x), "cpu")

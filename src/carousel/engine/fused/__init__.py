@@ -3,128 +3,50 @@
 ```
 update(wx, uh, state)          one step, in plain PyTorch
         |
-        |  tracer, products,   run once on tensors that write down what happens to them, units in another order,
-        |  gather              products and sums included; autograd runs through the same tensors: the adjoint
+        |  tracer, gather,     run once on tensors that write down what happens to them, units in another order,
+        |  elementwise,        products and sums included; autograd runs through the same tensors: the adjoint
+        |  products
         v
 trace.Step, general.Phases     graphs of expressions in aten's words, for a step with one product, or with any number
         |
         |  early, once         what is made of x alone, or of parameters alone, is left to torch, before all steps
         |  storage             which values the forward pass keeps, and which the adjoint makes again from these
         v
-cpu.Kernel, PhasedKernel       the loops over steps, sequences and units of cpu/*.hpp, with the expressions in them
-        |
-        |  build               compiled, and kept by a hash of source, compiler and processor
-        |  arguments           how it is called
+target.Kernel                  all steps in one call, by the target for the tensors' device: on the CPU (`cpu`) the
+        |                      loops over steps, sequences and units of cpu/*.hpp with the expressions in them,
+        |                      compiled, and kept by a hash of source, compiler and processor
+        |  recurrence, phased  what is read of a run, and handed over by the names of `arguments`
         v
 carousel::forward, ::backward  operators of torch (op), which autograd, vmap and torch.compile know
 ```
 
-A kernel holds for all layers whose cells are of one class, with tensors of the same names and shapes, a dtype, the
-masks that there are (`carousel.engine.eager.Kinds`), and what else the cell's code reads (`reads`): attributes,
-globals, closures. That is read again before each call, and if it has changed, the kernel is another. What a kernel
-computes is what the loop in `carousel.engine.eager` does; what it cannot do is left to the loop, and so are derivatives
-beyond the first; `carousel.explain` says why.
+A kernel holds for all layers whose cells are of one class, with tensors of the same names and shapes, a device, a
+dtype, the masks that there are (`carousel.engine.eager.Kinds`), and what else the cell's code reads (`reads`):
+attributes, globals, closures. That is read again before each call, and if it has changed, the kernel is another
+(`plans`). What a kernel computes is what the loop in `carousel.engine.eager` does; what it cannot do is left to the
+loop, and so are derivatives beyond the first; `carousel.explain` says why.
+
+Nothing that takes long is imported before the first plan is made.
 """
 
-import random
-import threading
-from collections.abc import Callable
+from torch import Tensor
 
-import torch
+from .cpu import CPU
+from .target import Target
 
-from ...cells.cell import Cell
-from ..eager import Kinds
-from ..registry import REGISTRY, Known
-from .build import BuildError
-from .cpu import OPERATIONS
-from .graph import Step, Unsupported
-from .phased import FusedPhases
-from .reads import is_fixed, read, snapshot
-from .recurrence import Fused
-from .trace import trace
+__all__ = ["TARGETS", "Target", "unfit"]
 
-__all__ = ["Fused", "plan", "plan_record"]
-
-MOST = 3
-"""How many values of what a cell's code reads get kernels of their own; with more the cell runs eagerly."""
+TARGETS: dict[str, Target] = {target.device: target for target in (CPU(),)}
+"""By the device whose tensors they take."""
 
 
-def plan(cell: Cell, dtype: torch.dtype, kinds: Kinds) -> tuple[str, str]:
-    """The kernel's key, made if it is not there, or ""; and why there is one, or none."""
-    with REGISTRY.lock:
-        known = REGISTRY.cells.get(cell)
-        if known is None:
-            known = REGISTRY.cells[cell] = Known(_tensors(cell))
-        found, case = read(cell), (dtype, kinds)
-        before, planned = known.last.get(case, ((), ("", "")))
-        if len(found) == len(before) and all(a[1] is b[1] for a, b in zip(found, before, strict=True)):
-            return planned  # the usual case, at the least cost
-        planned = _plan(cell, known, case, tuple((name, snapshot(value)) for name, value in found))
-        known.last[case] = (found if all(is_fixed(value) for _, value in found) else ()), planned
-        return planned
-
-
-def _tensors(cell: Cell) -> tuple:
-    named = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
-    numbers: dict[int, int] = {}
-    return tuple((name, t.shape, numbers.setdefault(id(t), len(numbers))) for name, t in named)
-
-
-def _plan(cell: Cell, known: Known, case: tuple[torch.dtype, Kinds], values: tuple) -> tuple[str, str]:
-    key = (tuple(map(type, cell.modules())), known.tensors, case, values)
-    plans = REGISTRY.plans
-    if key not in plans:
-        if values not in known.values:
-            if len(known.values) == MOST:
-                name = next((name for name, value in values if (name, value) not in known.values[-1]), "what it reads")
-                return "", f"{name} takes ever new values, and a kernel holds for one; make it a buffer"
-            known.values.append(values)
-        plans[key] = _make(cell, *case)
-        if changed := [name for name, value in read(cell) if (name, snapshot(value)) not in values]:
-            plans[key] = "", f"{type(cell).__name__}: its update changes {changed[0]}"
-    return plans[key]
-
-
-def plan_record(key: str) -> str:
-    """Why a kernel cannot record, or "": then it is ready to."""
-    kernel, found = REGISTRY.kernels[key], []
-
-    def work() -> None:
-        try:
-            kernel.prepare_record()
-        except (Unsupported, BuildError) as error:
-            found.append(str(error))
-
-    with REGISTRY.lock:
-        if kernel.recorder is None:
-            _apart(work)
-    return found[0] if found else ""
-
-
-def _make(cell: Cell, dtype: torch.dtype, kinds: Kinds) -> tuple[str, str]:
-    found: list[tuple[str, str]] = []
-
-    def work() -> None:
-        try:
-            step = trace(cell, kinds, dtype, OPERATIONS)
-            fused = (Fused if isinstance(step, Step) else FusedPhases)(cell, kinds, dtype, step)
-        except Unsupported as error:
-            found.append(("", f"{type(getattr(cell, 'itself', cell)).__name__}: {error}"))
-        except BuildError as error:
-            found.append(("", str(error)))
-            REGISTRY.warn(f"carousel runs eagerly: {error}")
-        else:
-            kept = f"the adjoint keeps {len(fused.kernel.saved)} values of each unit"
-            found.append((fused.key, f"one kernel for all steps; {kept}; derivatives beyond the first run the loop"))
-
-    _apart(work)
-    return found[0]
-
-
-def _apart(work: Callable[[], None]) -> None:
-    """In a thread of its own, where none of the caller's modes is on: fake tensors, autocast, a default device, ..."""
-    thread, drawn = threading.Thread(target=work), random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        thread.start()
-        thread.join()
-    random.setstate(drawn)
+def unfit(x: Tensor) -> str:
+    """Why there is no kernel for such an input, or ""."""
+    device = "cpu" if x.is_cpu else x.device.type  # which takes ten times as long, in each call
+    if device not in TARGETS:
+        return f"the kernel is for {' and '.join(target.name for target in TARGETS.values())}, not for {device}"
+    target = TARGETS[device]
+    if x.dtype not in target.dtypes:
+        known = " and ".join(str(dtype).removeprefix("torch.") for dtype in target.dtypes)
+        return f"the kernel is for {known}, not for {x.dtype}"
+    return target.lacks

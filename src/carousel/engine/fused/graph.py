@@ -104,6 +104,11 @@ class Phases:
     once: tuple = ()
     """What is made of parameters and buffers alone, and counts as one of them above: of each a name and a call."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters and buffers that a kernel is given."""
+        return tuple(dict.fromkeys([*(name for name, *_ in self.own), *self.matrices]))
+
 
 @dataclass(frozen=True)
 class Step:

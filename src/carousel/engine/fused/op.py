@@ -50,7 +50,8 @@ def forward(
     """The output (T, B, H), the last states (B, H), and what the adjoint needs: nothing, unless it is to be saved.
     `watch` is for the backward pass."""
     out, *last, saved = results = empty_results(key, x, state, weights, masks, save, watch)
-    REGISTRY.kernels[key].call("forward", x, state, weights, masks, out=out, saved=saved, last=last)
+    fused = REGISTRY.kernels[key]
+    fused.call(fused.kernel, "forward", x, state, weights, masks, out=out, saved=saved, last=last)
     return results
 
 
@@ -81,7 +82,9 @@ def backward(
     d_x, *others = _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watch)
     d_state, d_weights = others[: len(state)], dict(zip(fused.names, others[len(state) :], strict=True))
     norms = x.new_zeros((*x.shape[:2], len(state)) if watch else 0, dtype=torch.float64)
-    fused.gradients(x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms)
+    d_out, *d_last = (d.contiguous() for d in arriving)
+    given = {"out": out, "saved": saved, "d_out": d_out, "d_last": d_last, "d_state": d_state, "norms": norms}
+    fused.gradients(x, state, weights, masks, d_x, d_weights, given)
     if watch in REGISTRY.watched:
         REGISTRY.watched[watch].add(norms)
     return [d_x, *d_state, *d_weights.values()]
@@ -181,7 +184,7 @@ _library.define(
 )
 _operators = SimpleNamespace(forward=torch.ops.carousel.forward.default, backward=torch.ops.carousel.backward.default)
 for _name, _function, _fake in (("forward", forward, empty_results), ("backward", backward, _gradients)):
-    _library.impl(_name, _function, "CPU")
+    _library.impl(_name, _function, "CompositeExplicitAutograd")  # for all devices: the key tells the kernel's
     torch.library.register_fake(f"carousel::{_name}", _fake, lib=_library)
     torch.library.register_vmap(f"carousel::{_name}", partial(_one_by_one, getattr(_operators, _name)), lib=_library)
 _library.impl("backward", _gradients_batched, "Batched")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ...cells.cell import Cell, lend
-from ..eager import Kinds, Loop
-from .cpu import PhasedKernel
+from ..eager import Loop
 from .early import evaluate, overloads
 from .graph import Phases
 from .once import compute, names_in
 from .recurrence import Fused
+from .target import Kernel
 
 INPUT = "the input itself"
 """The name under which a cell with a step of its own is lent x, which only derivatives of higher order read."""
@@ -23,21 +22,14 @@ class FusedPhases(Fused):
     """As `Fused`, for any step. A kernel reads what the step takes of its input; what is made of that alone is done by
     torch before, for all steps at once, and so is what is made of parameters alone."""
 
-    def prepare(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Phases) -> tuple:
+    def prepare(self, cell: Cell, step: Phases) -> None:
         self.whole = type(cell).forward is not Cell.forward
-        self.kernel = self.emit()
-        own, made = tuple(self.kernel.names), dict(step.once)
+        own, made = step.names, dict(step.once)
         self.maps_input, self.maps, self.own = False, {}, step.own
         elsewhere = dict.fromkeys([*step.early, *(name for call in made.values() for name in names_in(call))])
         self.elsewhere = tuple(n for n in elsewhere if n not in own and n not in made) + (INPUT,) * self.whole
-        self.names = own + self.elsewhere
+        self.within, self.names = own, own + self.elsewhere
         self.features, self.functions = sum(step.sizes), overloads(step)
-        return self.kernel.sources, step
-
-    def emit(self, keep: tuple[int, ...] | None = None) -> PhasedKernel:
-        step = self.step
-        own = dict.fromkeys([*(name for name, *_ in step.own), *step.matrices])
-        return PhasedKernel(step, self.dtype, self.state_sizes, self.share, list(own), keep)
 
     def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         tensors = compute(self.step.once, tensors)
@@ -54,14 +46,10 @@ class FusedPhases(Fused):
         out, last, _ = Loop(lend(self.cell, idle | given))(given[INPUT], tuple(state), self.masks(masks), norms=norms)
         return [out, *last]
 
-    def call(self, which: str, x: Tensor, state, weights, masks, **results) -> None:
-        tensors = dict(zip(self.names, weights, strict=True))
-        values = {"x": x.contiguous(), "weights": [tensors[name].contiguous() for name in self.kernel.names]}
-        self.hand_over(which, x, state, masks, values | results)
+    def call(self, kernel: Kernel, which: str, x: Tensor, state, weights, masks, **results) -> None:
+        given = self.always(state, masks) | results
+        kernel.call(which, x, given | {"weights": [t.contiguous() for t in weights[: len(self.within)]]})
 
-    def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
-        """Fill in the gradients; what is empty is not wanted."""
-        found = {"d_x": d_x, "d_weights": [d_weights[name].zero_() for name in self.kernel.names]}
-        found |= {"d_state": d_state, "norms": norms}
-        d_out, *d_last = (d.contiguous() for d in arriving)
-        self.call("backward", x, state, weights, masks, out=out, saved=saved, d_out=d_out, d_last=d_last, **found)
+    def gradients(self, x, state, weights, masks, d_x, d_weights, given: dict) -> None:
+        given["d_weights"] = [d_weights[name].zero_() for name in self.within]
+        self.call(self.kernel, "backward", x, state, weights, masks, d_x=d_x, **given)

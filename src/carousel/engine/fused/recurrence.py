@@ -1,9 +1,7 @@
 """A cell's whole recurrence as a kernel: what is read of a run, handed over, and given back."""
 
 import copy
-import ctypes
 import hashlib
-import os
 from collections.abc import Sequence
 
 import torch
@@ -12,27 +10,14 @@ from torch import Tensor
 from ...cells.cell import Cell, State, lend
 from ..eager import Kinds, Loop, Masks, Norms
 from ..registry import REGISTRY
-from . import build, op
-from .cpu import Kernel
+from . import op
 from .graph import Step, Unsupported
+from .target import Kernel, Target
 
 INPUT_MAP = {"weight_ih": "w_x", "bias_ih": "b_x"}
 HIDDEN_MAP = {"weight_hh": "w_h", "bias_hh": "b_h"}
 PROJECTION = {"weight_hr": "w_r"}
 """A cell's parameters, and what the kernel calls them."""
-
-team = 0
-"""Threads that share the hidden units of the same sequences; 0 leaves it to the kernel."""
-openmp = True
-"""Whether the kernel may use the threads that torch has; a forked child has none of them."""
-
-
-def _without_openmp() -> None:
-    global openmp
-    openmp = False
-
-
-os.register_at_fork(after_in_child=_without_openmp)
 
 
 class Fused:
@@ -41,48 +26,47 @@ class Fused:
     Args:
         cell: its code and its shapes matter; it may be on "meta".
         kinds: which masks a run has.
-        dtype: float32 or float64.
+        dtype: one of the target's.
         step: the cell's, as `trace` has written it down.
+        target: where it runs.
 
     Raises:
-        BuildError: there is no compiler, or it refuses.
+        Unsupported, BuildError: as `Target.kernel`.
     """
 
     elsewhere: tuple[str, ...] = ()
     """Of `names`, those that have their gradients outside of the operators."""
 
-    def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step) -> None:
+    def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step, target: Target) -> None:
         self.kinds, self.hidden_size, self.state_sizes = kinds, cell.hidden_size, cell.state_sizes
         self.cell = copy.deepcopy(cell)  # which may change, or come to its end
-        self.step, self.dtype, self.recorder = step, dtype, None
+        self.step, self.dtype, self.target = step, dtype, target
+        self.recorder: Kernel | None = None
         self.share = kinds.share or (0,) * len(self.state_sizes)
         there = {"reset": kinds.reset, "recurrent": kinds.recurrent}
         there |= {f"detach_{way}": getattr(kinds, f"detach_{way}") == 2 for way in ("gates", "carousel")}
         self.single = [name for name in there if there[name]]
         """The masks that there are but for `share`, in the order in which the operators take them; that comes last."""
-        known = self.prepare(cell, kinds, dtype, step), step.gates
-        libraries = build.load(self.kernel.sources)
-        self.passes = {which: (lib[which], self.kernel.signatures[which]) for which, lib in libraries.items()}
+        self.kernel = self.emit()
+        self.prepare(cell, step)
         sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
         self.shapes = {name: sizes[name] for name in self.names if name in sizes}
-        identity = (known, self.shapes, self.own, self.maps, self.kinds, self.state_sizes)
-        identity += (self.hidden_size, self.features)
+        identity = (target.device, self.kernel.sources, step, self.shapes, self.own, self.maps, self.kinds)
+        identity += (self.state_sizes, self.hidden_size, self.features)
         self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
         REGISTRY.kernels[self.key] = self
 
-    def prepare(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step) -> object:
-        """Make the kernel, and say what of the cell's it reads; return what it depends on."""
-        self.kernel = self.emit()
+    def prepare(self, cell: Cell, step: Step) -> None:
+        """Find out what of the cell's it reads."""
         self.maps_input = step.maps_input
         self.maps = (INPUT_MAP if self.maps_input else {}) | (HIDDEN_MAP if step.d_uh else {}) | PROJECTION
         self.own = step.own
         there = [name for name in self.maps if cell._parameters.get(name) is not None]
         self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.own)]))
         self.features = cell.input_size if self.maps_input else len(step.d_wx) * cell.hidden_size
-        return self.kernel.sources
 
     def emit(self, keep: tuple[int, ...] | None = None) -> Kernel:
-        return Kernel(self.step, self.dtype, self.hidden_size, self.share, keep)
+        return self.target.kernel(self.step, self.dtype, self.hidden_size, self.state_sizes, self.share, keep)
 
     def prepare_record(self) -> None:
         """Make another kernel, of which the forward pass keeps the gates and the states.
@@ -94,18 +78,13 @@ class Fused:
         if self.recorder is None:
             if self.step.gates is None:
                 raise Unsupported("a gate is not H numbers of each sequence that its states are made of")
-            recorder = self.emit((*(n for _, n in self.step.gates), *self.step.new[1:]))
-            library = build.load({"record": recorder.sources["forward"]})["record"]
-            self.passes["record"] = library["forward"], recorder.signatures["forward"]
-            self.recorder = recorder
+            self.recorder = self.emit((*(n for _, n in self.step.gates), *self.step.new[1:]))
 
     def misfit(self, x: Tensor, state: State, tensors: dict[str, Tensor]) -> str:
-        """What of these does not have the type or the shape that the kernel reads, and so is the loop's to judge."""
+        """What of these does not have the shape that the kernel reads, and so is the loop's to judge."""
         shapes = [(name, tensors[name], shape) for name, shape in self.shapes.items()]
         shapes += [("the state", s, (x.size(1), n)) for s, n in zip(state, self.state_sizes, strict=True)]
         for name, tensor, shape in shapes:
-            if tensor.is_floating_point() and tensor.dtype != x.dtype:
-                return f"the kernel takes tensors of one type, not {x.dtype} and {tensor.dtype}"
             if tensor.shape != shape:
                 return f"{name} has shape {list(tensor.shape)}, not {list(shape)}"
         return ""
@@ -131,7 +110,7 @@ class Fused:
         given, places = self.listed(masks, x.size(1)), x.shape[:2]
         out, *last, _ = op.empty_results(self.key, x, state, weights, given, False, 0)
         kept = x.new_empty(*places, self.recorder.kept)
-        self.call("record", x, state, weights, given, out=out, saved=kept, last=last)
+        self.call(self.recorder, "forward", x, state, weights, given, out=out, saved=kept, last=last)
         gates, H = [name for name, _ in self.step.gates], self.hidden_size
         pairs = zip(self.recorder.unpack(kept), [*[H] * len(gates), *self.state_sizes[1:]], strict=True)
         found = [part.expand(*places, size).contiguous() for part, size in pairs]
@@ -141,9 +120,9 @@ class Fused:
     def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """What the kernel reads of the input, and those parameters and buffers that take part. The cell is asked for
         its input map, where that is none of the kernel's."""
-        dtype, places = x.dtype, x.shape[:2]
+        dtype, device, places = x.dtype, x.device, x.shape[:2]
         x = x if self.maps_input else lend(cell, tensors).input_map(x)
-        if x.shape != (*places, self.features) or x.dtype != dtype or not x.is_cpu:
+        if x.shape != (*places, self.features) or x.dtype != dtype or x.device != device:
             raise RuntimeError(
                 f"the kernel wants {self.features} features of {dtype}, got {list(x.shape)} of {x.dtype}"
             )
@@ -177,15 +156,14 @@ class Fused:
         found = always | self.named(given)
         return Masks(**found | {"share": tuple(found["share"]) if self.kinds.share else ()})
 
-    def gradients(self, x, state, weights, masks, out, saved, arriving, d_x, d_state, d_weights, norms) -> None:
-        """Fill in the gradients; what is empty is not wanted."""
+    def gradients(self, x, state, weights, masks, d_x, d_weights, given: dict) -> None:
+        """Fill in the gradients, of the states too, whose places are `given`; what is empty is not wanted."""
         read = {name for name, _ in self.own}
         like = {n: t for n, t in zip(self.names, weights, strict=True) if n in read and d_weights[n].numel()}
         rows = x.new_empty(len(self.own) if like else 0, self.hidden_size)
         found = {f"d_{called}": d_weights.get(name) for name, called in self.maps.items()}
-        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_own": rows, "d_state": d_state, "norms": norms}
-        d_out, *d_last = (d.contiguous() for d in arriving)
-        self.call("backward", x, state, weights, masks, out=out, saved=saved, d_out=d_out, d_last=d_last, **found)
+        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_own": rows}
+        self.call(self.kernel, "backward", x, state, weights, masks, **given, **found)
         for name, d in self.own_gradients(rows, like).items() if like else ():
             d_weights[name] = d_weights[name] + d if name in self.maps else d  # `update` may read a map's bias, too
 
@@ -202,22 +180,16 @@ class Fused:
                 part.copy_(row if part.numel() == row.numel() else row.sum())
         return gradients
 
-    def call(self, which: str, x: Tensor, state, weights, masks, **results) -> None:
-        """Call the C function of a pass, with results by the names of its signature."""
+    def call(self, kernel: Kernel, which: str, x: Tensor, state, weights, masks, **results) -> None:
+        """Run a pass of a kernel, with the places for its results by the names of `arguments`."""
         tensors = dict(zip(self.names, weights, strict=True))
-        x = x if self.maps_input and x.stride(-1) == 1 else x.contiguous()
         own = [self.blocks(tensors[name])[block].expand(self.hidden_size) for name, block in self.own]
         values = {called: tensors[name].contiguous() for name, called in self.maps.items() if name in tensors}
-        values |= {"x" if self.maps_input else "wx": x, "own": torch.stack(own) if own else None}
-        values |= {"I": x.size(2), "H": self.hidden_size, "P": self.state_sizes[0]}
-        values["x_t"], values["x_b"], _ = x.stride()
-        self.hand_over(which, x, state, masks, values | results)
+        values["own"] = torch.stack(own) if own else None
+        kernel.call(which, x, values | self.always(state, masks) | results)
 
-    def hand_over(self, which: str, x: Tensor, state, masks, values: dict) -> None:
-        """Call it with these and what every kernel takes."""
-        values |= self.named([mask.contiguous() for mask in masks])
-        values |= {"T": x.size(0), "B": x.size(1), "state": [s.contiguous() for s in state]}
-        values |= {"threads": torch.get_num_threads(), "team": team, "openmp": int(openmp)}
-        function, signature = self.passes[which]
-        if function(ctypes.byref(signature.fill(values))):
-            raise MemoryError("no memory for the kernel's buffers")
+    def always(self, state, masks) -> dict:
+        """What every kernel takes, by name."""
+        given = self.named([mask.contiguous() for mask in masks])
+        given["state"] = [s.contiguous() for s in state]
+        return given

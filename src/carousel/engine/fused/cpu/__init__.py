@@ -1,189 +1,56 @@
 """The CPU as a target: a step's expressions as C++, in the loops that are written out in `*.hpp`."""
 
-from math import lcm
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from ..arguments import Argument, signatures
-from ..graph import Graph, Step
-from ..storage import choose
-from .emit import CHUNK, FLAGS, OPERATIONS, constants, cost, header, is_truth, machine, statement, template
-from .phased import PhasedKernel
+from ..target import Kernel, Target
 
-__all__ = ["OPERATIONS", "Kernel", "PhasedKernel"]
-
-LEAVES = {
-    "wx": "u.wx[{0}]",
-    "uh": "u.uh[{0}]",
-    "state": "u.state[{0}]",
-    "share": "u.share[{0}]",
-    "d_new": "u.d_new[{0}]",
-    **{name: f"u.{name}" for name in (*FLAGS, "recurrent", "d_seen", "out", "d_out")},
-}
-SIZES = (
-    Argument("I", "features of x", "long"),
-    Argument("H", "units", "long"),
-    Argument("P", "features of h: H without a projection", "long"),
-    Argument("x_t", "from one step of x to the next", "long"),
-    Argument("x_b", "from one sequence of x to the next", "long"),
-)
-READ = {
-    "x": "(T, B, I); or instead",
-    "wx": "(T, B, GX * H), the result of the input map",
-    "w_x": "(GX * H, I)",
-    "b_x": "(GX * H,)",
-    "w_h": "(GU * H, P)",
-    "b_h": "(GU * H,)",
-    "w_r": "(P, H)",
-    "own": "(OWN, H), further parameters",
-}
+if TYPE_CHECKING:
+    from ..graph import Phases, Step
 
 
-class Kernel:
-    """A step for this target.
+class CPU(Target):
+    """Kernels compiled by the user's C++ compiler."""
 
-    `sources` are those of the two passes. `saved` are the nodes that the forward pass keeps, each for `width` units, H
-    rounded up, `kept` numbers in all for each step of a sequence. With `keep`, these are the nodes that it keeps.
-    """
+    device, name = "cpu", "the CPU"
+    dtypes = (torch.float32, torch.float64)
+    lacks = "the kernel is for Linux and macOS" if sys.platform == "win32" else ""
 
-    def __init__(
+    def __init__(self) -> None:
+        self.team = 0
+        """Threads that share the hidden units of the same sequences; 0 leaves it to the kernel."""
+        self.openmp = True
+        """Whether a kernel may use the threads that torch has; a forked child has none of them."""
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._lose_threads)
+
+    def _lose_threads(self) -> None:
+        self.openmp = False
+
+    @property
+    def operations(self) -> Collection[str]:
+        from .emit import OPERATIONS
+
+        return OPERATIONS
+
+    def kernel(
         self,
-        step: Step,
+        step: Step | Phases,
         dtype: torch.dtype,
         hidden_size: int,
-        share: tuple[int, ...],
+        sizes: Sequence[int],
+        share: Sequence[int],
         keep: tuple[int, ...] | None = None,
-    ) -> None:
-        graph, projected = step.graph, step.projected is not None
-        # Gradients that both maps share are kept once; those of U h stand first, those of W x last.
-        common = [d for d in dict.fromkeys(step.d_uh) if d in step.d_wx]
-        gradients = [
-            *(d for d in dict.fromkeys(step.d_uh) if d not in common),
-            *common,
-            *(d for d in dict.fromkeys(step.d_wx) if d not in common),
-        ]
-        made = (step.new[0],) if projected else ()
-        adjoint = {*gradients, *step.d_state, *step.d_made, *step.d_own, *made}
-        self.saved = choose(graph, step.new, adjoint, _at_hand, cost) if keep is None else keep
-        width, registers = machine()
-        self.hidden_size, self.lanes = hidden_size, (lanes := width // (8 if dtype == torch.float64 else 4))
-        blocks = -(-hidden_size // lanes)
-        forward = _tile(blocks, 4 // max(len(step.d_wx), len(step.d_uh)))
-        backward = _tile(blocks, 4)
-        pad = lcm(forward, backward) * lanes
-        self.width = -(-hidden_size // pad) * pad
-        self.kept = self.width * len(self.saved)
-        uses = {graph.nodes[n].args[0] for n in graph.reach([step.seen]) if graph.nodes[n].op == "leaf"}
-        numbers = {
-            "GX": len(step.d_wx),
-            "GU": len(step.d_uh),
-            "D": len(gradients),
-            "DU": len(set(step.d_uh)),
-            "D_X": len(gradients) - len(set(step.d_wx)),
-            "STATES": len(step.new),
-            "OWN": len(step.own),
-            "SAVED": len(self.saved),
-            "FORWARD": forward,
-            "BACKWARD": backward,
-            "PAD": lcm(forward, backward),
-            "REGISTERS": registers,
-            "CHUNK": CHUNK,
-        }
-        kinds = {node.args[0] for node in graph.nodes if node.op == "leaf"}
-        flags = {
-            **{name.upper(): name in kinds for name in FLAGS},
-            "RECURRENT": "recurrent" in kinds,
-            "SEEN": bool(uses - {"state"}) and bool(step.d_uh),
-            "PROJECTED": projected,
-        }
-        arrays = {
-            "X_AT": [gradients.index(d) for d in step.d_wx],
-            "U_AT": [gradients.index(d) for d in step.d_uh] or [0],
-            "SHARE": share,
-        }
-        given = [*SIZES, *(Argument(name, what) for name, what in READ.items())]
-        wanted = [Argument(f"d_{name}", what, "real*") for name, what in READ.items()]
-        self.signatures = signatures(len(step.new), given, wanted)
-        text = {name: template(name) for name in ("common", "single", "outer", *self.signatures)}
-        before, after = text["single"].split("// [the cell]\n")
-        shared = "\n".join(
-            [
-                constants(numbers, flags, arrays),
-                text["common"],
-                before,
-                *_functions(step, gradients, made, self.saved),
-                after,
-            ]
-        )
-        heads = {name: f"{header(dtype, lanes)}\n{s.source}\n{shared}" for name, s in self.signatures.items()}
-        self.sources = {"forward": f"{heads['forward']}\n{text['forward']}"}
-        self.sources["backward"] = f"{heads['backward']}\n{text['outer']}\n{text['backward']}"
+    ) -> Kernel:
+        from ..graph import Step
+        from .phased import PhasedKernel  # not before there is one to be made, and never on Windows
+        from .single import SingleKernel
 
-    def unpack(self, kept: Tensor) -> list[Tensor]:
-        """What a forward pass has kept of each node, (T, B, H), from (T, B, kept)."""
-        blocks = kept.unflatten(-1, (self.width // self.lanes, len(self.saved), self.lanes))
-        return [part.flatten(-2)[..., : self.hidden_size] for part in blocks.unbind(-2)]
-
-
-def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: tuple[int, ...]) -> list[str]:
-    def pairs(name: str, numbers) -> list[tuple[str, int]]:
-        return [(f"{name}[{k}]", n) for k, n in enumerate(numbers)]
-
-    def function(head: str, outputs: list[tuple[str, int]], stored=()) -> str:
-        known = {n: f"bits(kept[{k}])" if is_truth(step.graph, n) else f"kept[{k}]" for k, n in enumerate(stored)}
-        return "\n".join([f"INLINE void {head} {{", *_statements(step, outputs, known), "}"])
-
-    def value(name: str, number: int) -> str:
-        body = _statements(step, [("vec result", number)], {})
-        return "\n".join([f"INLINE vec {name}(const Unit& u) {{", *body, "  return result;", "}"])
-
-    return [
-        value("seen", step.seen),
-        value("d_seen", step.d_seen),
-        function("update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", saved)]),
-        function(
-            "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* total, vec* own)",
-            [
-                *(("made", n) for n in made),
-                *pairs("gradients", gradients),
-                *pairs("before", step.d_state),
-                *pairs("total", step.d_made),
-                *pairs("own", step.d_own),
-            ],
-            saved,
-        ),
-        value("projected", step.projected if made else step.graph.const(0)),
-        function(
-            "d_projected(const Unit& u, vec& to_product, vec& held)",
-            [(("to_product", "held")[k], n) for k, n in enumerate(step.d_projected)],
-        ),
-    ]
-
-
-def _at_hand(leaf: tuple) -> bool:
-    """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
-    return leaf[0] in ("own", *FLAGS, "recurrent", "share", "d_new", "d_seen") or leaf == ("state", 0)
-
-
-def _tile(blocks: int, most: int) -> int:
-    """Blocks in a tile: as many as wanted, but none for padding alone."""
-    return max((n for n in (1, 2, 4) if n <= max(most, 1) and n <= blocks), default=1)
-
-
-def _statements(step: Step, outputs: list[tuple[str, int]], known: dict[int, str]) -> list[str]:
-    graph: Graph = step.graph
-    names, lines = dict(known), []
-    for number in graph.reach([n for _, n in outputs], known):
-        op, args = graph.nodes[number]
-        if op == "leaf":
-            kind, *which = args
-            names[number] = f"u.own[{step.own.index(tuple(which))}]" if kind == "own" else LEAVES[kind].format(*which)
-            continue
-        expression = statement(graph, number, names.__getitem__)
-        names[number] = f"v{len(names)}"
-        lines.append(f"  const auto {names[number]} = {expression};")
-    return lines + [
-        f"  {place} = {f'bits({names[n]})' if is_truth(graph, n) else names[n]};"  # kept as a number's bits
-        for place, n in outputs
-    ]
+        kind = SingleKernel if isinstance(step, Step) else PhasedKernel
+        return kind(self, step, dtype, hidden_size, sizes, share, keep)

@@ -1,34 +1,42 @@
 """A step of several phases as a kernel's source."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..arguments import Argument, signatures
+from ..arguments import phased
 from ..graph import ACROSS, Phases
 from ..storage import choose
+from .compiled import Compiled
 from .emit import CHUNK, constants, cost, header, machine, template
 from .phases import Memory, Output, Pass, Place, put
+from .signature import Signature
+
+if TYPE_CHECKING:
+    from . import CPU
 
 ACROSS_COST = 1e6
 """Of a product or a reduction, in additions: it is never done again."""
 
 
-class PhasedKernel:
-    """Such a step for this target. `sources` are those of the two passes; `saved` are the nodes that the forward pass
-    keeps, `kept` numbers in all for each step of a sequence. With `keep`, these are the nodes that it keeps."""
+class PhasedKernel(Compiled):
+    """Such a step for this target."""
 
     def __init__(
         self,
+        target: CPU,
         step: Phases,
         dtype: torch.dtype,
+        hidden_size: int,
         sizes: Sequence[int],
         share: Sequence[int],
-        names: Sequence[str],
         keep: tuple[int, ...] | None = None,
-    ):
-        self.step, self.names = step, list(names)
+    ) -> None:
+        self.step, self.names = step, step.names
         width, registers = machine()
         self.lanes = width // (8 if dtype == torch.float64 else 4)
         graph = step.graph
@@ -73,10 +81,8 @@ class PhasedKernel:
             (self.names.index(name), block * n, n, at) for (name, block, n), at in zip(step.own, own_at, strict=True)
         ]
 
-        count = max(1, len(self.names))
-        given = [Argument("x", "(T, B, INPUTS)"), Argument("weights", "the parameters that take part", count=count)]
-        wanted = [Argument("d_x", "(T, B, INPUTS)", "real*"), Argument("d_weights", "added to", "real*", count)]
-        self.signatures = signatures(len(sizes), given, wanted)
+        table = phased(len(sizes), max(1, len(self.names)))
+        signatures = {which: Signature(arguments) for which, arguments in table.items()}
 
         def source(which: Pass, name: str) -> str:
             before, after = template("phased").split("// [the steps]\n")
@@ -89,7 +95,7 @@ class PhasedKernel:
             return "\n".join(
                 [
                     header(dtype, self.lanes),
-                    self.signatures[name].source,
+                    signatures[name].source,
                     constants(numbers, {}, places),
                     template("common"),
                     template("outer"),
@@ -100,10 +106,15 @@ class PhasedKernel:
                 ]
             )
 
-        self.sources = {"forward": source(forward, "forward")}
+        sources = {"forward": source(forward, "forward")}
         if keep is None:
             backward = self._backward(leaves, inputs, state_at, own_at, saved_at, sizes)
-            self.sources["backward"] = source(backward, "backward")
+            sources["backward"] = source(backward, "backward")
+        super().__init__(target, sources, signatures)
+
+    def call(self, which: str, x: Tensor, given: dict) -> None:
+        given["x"] = x = x.contiguous()
+        super().call(which, x, given)
 
     def _backward(self, leaves: dict[tuple, Place], inputs, state_at, own_at, saved_at, sizes) -> Pass:
         step, graph = self.step, self.step.graph
@@ -134,8 +145,6 @@ class PhasedKernel:
         return backward
 
     def unpack(self, kept: Tensor) -> list[Tensor]:
-        """What a forward pass has kept of each node, (T, B, units), from (T, B, kept); of one unit where it is the same
-        for all."""
         return [kept[..., at : at + width] for at, width in self.parts]
 
 

@@ -13,16 +13,13 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from ..registry import REGISTRY
+from ...registry import REGISTRY
+from ..target import BuildError
 
 FLAGS = ["-O3", "-std=gnu++17", "-shared", "-fPIC", "-pthread", "-w"]
 FLAGS += ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]  # -ffast-math would undo the rounding in exp
 NATIVE = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
 INSTALL = "g++ (Debian, Ubuntu), gcc-c++ (Fedora) or Xcode's command line tools (macOS)"
-
-
-class BuildError(Exception):
-    """There is no kernel, for the reason given."""
 
 
 def compiler() -> tuple[str, ...]:

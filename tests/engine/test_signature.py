@@ -5,10 +5,10 @@ import ctypes
 import pytest
 import torch
 
-from carousel.engine.fused.arguments import Argument, signatures
+from carousel.engine.fused.arguments import phased
+from carousel.engine.fused.cpu.signature import Signature
 
-GIVEN = [Argument("x", "(T, B, I)"), Argument("weights", "some", count=0)]
-FORWARD = signatures(2, GIVEN, [])["forward"]
+FORWARD = Signature(phased(states=2, weights=0)["forward"])
 
 
 def test_the_struct_and_the_structure_have_the_same_order():
