@@ -282,7 +282,7 @@ def main() -> None:
             write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))
         return
     if args.cells or args.rivals:
-        pairs = bench_cells.of_cells() if args.cells else bench_cells.RIVALS
+        pairs = bench_cells.of_cells() if args.cells else bench_cells.rivals()
         parts = [bench_cells.measure(pairs, n, args.repeats, console) for n in dict.fromkeys(args.threads)]
         table = pd.concat(parts, ignore_index=True)
         console.print(bench_cells.show(table, "beside its own loop" if args.cells else "beside what others made of it"))

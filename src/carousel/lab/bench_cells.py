@@ -1,5 +1,6 @@
 """Every cell beside its own loop, and cells beside what others have made of them: in turns, as medians of ratios."""
 
+import os
 import statistics
 from collections.abc import Callable
 from importlib import import_module
@@ -61,6 +62,47 @@ def _slstm(units: int) -> nn.Module:
     return BatchFirst(made)
 
 
+class KerasOnJax(nn.Module):
+    """Keras' LSTM, compiled by XLA, which has threads of its own: as many as there are cores.
+
+    Raises:
+        RuntimeError: it is to be held to fewer.
+    """
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        if torch.get_num_threads() != os.cpu_count():
+            raise RuntimeError("XLA takes all cores that there are")
+        os.environ["KERAS_BACKEND"] = "jax"
+        jax, keras = import_module("jax"), import_module("keras")
+        layer = keras.layers.LSTM(units, return_sequences=True)
+        layer.build((None, None, units))
+        fixed = [v.value for v in layer.non_trainable_variables]
+        self.weights = [v.value for v in layer.trainable_variables]
+
+        def run(weights, x):
+            return layer.stateless_call(weights, fixed, x)[0]
+
+        def loss(weights, x, of_output):
+            return (run(weights, x) * of_output).sum()
+
+        self.run, self.gradient, self.array = jax.jit(run), jax.jit(jax.grad(loss)), jax.numpy.asarray
+        self.works = {"inference": self.forward, "training": self.training_step}
+        self.given: dict[int, object] = {}
+
+    def _given(self, x: Tensor):
+        if id(x) not in self.given:  # handed over once, before the timing
+            self.given[id(x)] = self.array(x.transpose(0, 1).numpy())
+        return self.given[id(x)]
+
+    def forward(self, _, x: Tensor, weights: Tensor) -> None:
+        self.run(self.weights, self._given(x)).block_until_ready()
+
+    def training_step(self, _, x: Tensor, weights: Tensor) -> None:
+        for gradient in self.gradient(self.weights, self._given(x), self._given(weights)):
+            gradient.block_until_ready()
+
+
 RIVALS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]] = {
     "minGRU, minGRU-pytorch": (
         lambda h: carousel.Recurrent(cells.MinGRUCell, h, h, bias=False),
@@ -75,9 +117,22 @@ RIVALS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]]
         lambda h: carousel.Recurrent(cells.SRUCell, h, h),
         lambda h: import_module("sru").SRU(h, h, num_layers=1),
     ),
+    "LSTM, Keras on JAX": (lambda h: carousel.LSTM(h, h), KerasOnJax),
     "LSTM with layer norm, a loop": (lambda h: carousel.LSTM(h, h, layer_norm=True), LayerNormLSTM),
 }
 """Ours and theirs, by H. Theirs come with the extra `rivals`."""
+COMPILED = ", compiled"
+"""A rival as torch.compile has it."""
+
+
+def rivals() -> dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]]:
+    """The pairs of `RIVALS`, and again with theirs compiled."""
+
+    def compiled(name: str):
+        ours, rival = RIVALS[name]
+        return ours, lambda h: torch.compile(rival(h))
+
+    return RIVALS | {name + COMPILED: compiled(name) for name in RIVALS if "JAX" not in name}
 
 
 def of_cells() -> dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]]:
@@ -103,16 +158,22 @@ def measure(pairs: dict, threads: int, repeats: int, console) -> pd.DataFrame:
     for name in track(pairs, "timing", console=console, disable=not console.is_terminal, transient=True):
         try:
             ours, rival = (make(units) for make in pairs[name])
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:
             console.print(f"{name}: not measured, {error}")
             continue
         floor = nn.Linear(units, next(iter(ours.parameters())).size(0), bias=False)
         for kind, work in WORKS.items():
             with torch.set_grad_enabled(work is training_step):
                 engine = carousel.explain(ours, x)[0].engine
+            its_work = getattr(rival, "works", WORKS)[kind]
+            try:
+                seconds(its_work, rival, x, weights, 1)
+            except Exception as error:  # whatever a compiler stumbles over
+                console.print(f"{name}, {kind}: not measured, {type(error).__name__}")
+                continue
             turns = []
             for _ in range(repeats + 1):
-                taken = [seconds(work, module, x, weights, 1) for module in (ours, rival)]
+                taken = [seconds(work, ours, x, weights, 1), seconds(its_work, rival, x, weights, 1)]
                 taken.append(seconds(forward, floor, x, weights, 1))
                 turns.append(taken)
             mine, its, bare = (statistics.median(t) for t in zip(*turns[1:], strict=True))
