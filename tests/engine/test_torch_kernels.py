@@ -264,6 +264,21 @@ def test_short_sequences_are_torchs_and_long_ones_ours(options):
 
 @needs_compiler
 @pytest.mark.short
+def test_an_lstm_in_inference_is_longer_torchs_on_one_thread():
+    layer, threads = carousel.LSTM(3, 5), torch.get_num_threads()
+    try:
+        for count, batch, engine in ((1, 3, "torch"), (1, 2, "fused"), (2, 3, "fused")):
+            torch.set_num_threads(count)
+            x = torch.randn(100, batch, 3)
+            assert carousel.explain(layer, x)[0].engine == "fused"
+            with torch.no_grad():
+                assert carousel.explain(layer, x)[0].engine == engine
+    finally:
+        torch.set_num_threads(threads)
+
+
+@needs_compiler
+@pytest.mark.short
 def test_a_cell_that_torch_does_not_have():
     own, loop = (carousel.Recurrent(carousel.cells.MGUCell, 3, 5, backend=backend) for backend in ("auto", "eager"))
     loop.load_state_dict(own.state_dict())

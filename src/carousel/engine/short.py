@@ -1,5 +1,7 @@
 """Short sequences on a CPU: the engine that is the fastest, as `scripts/bench.py --short` measures it."""
 
+import torch
+
 LIMITS = {"lstm": (1200, 600), "gru": (120, 97), "rnn_tanh": (480, 245), "rnn_relu": (480, 245)}
 """Up to where torch's own kernel is taken, in inference and in training.
 
@@ -9,9 +11,16 @@ H. Where the two are within some percent of each other it is torch's, so that no
 no LSTM in float64, where ATen's runs step by step, as its GRU and RNN always do."""
 
 
+LIMIT_ALONE = 5000
+"""That of an LSTM in inference, of more than two sequences on one thread: oneDNN does the same product there, and up to
+T = 100, B = 32 is the faster one by a few percent. With two threads ours is."""
+
+
 def torchs(function: str, steps: int, batch: int, hidden: int, double: bool, training: bool) -> bool:
     """Whether torch's kernel is taken."""
     limit = LIMITS["gru" if double and function == "lstm" else function][training]
+    if function == "lstm" and not training and not double and batch > 2 and torch.get_num_threads() == 1:
+        limit = LIMIT_ALONE
     return steps * (16 + batch) <= limit + hidden // 5
 
 
