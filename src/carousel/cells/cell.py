@@ -23,8 +23,9 @@ def lend(module: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> nn.
     for kind in ("_parameters", "_buffers"):
         own = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
         object.__setattr__(view, kind, own)
-    parts = {name: lend(part, tensors, f"{prefix}{name}.") for name, part in module._modules.items()}
-    object.__setattr__(view, "_modules", parts)
+    parts = module._modules.items()
+    lent = {name: None if part is None else lend(part, tensors, f"{prefix}{name}.") for name, part in parts}
+    object.__setattr__(view, "_modules", lent)
     return view
 
 
