@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,7 +18,11 @@ from .bench_short import WORKS, forward, seconds, training_step
 
 SHAPE = (32, 100, 128)
 """B, T, and H, which is the number of features as well."""
-OPTIONS = {cells.HighwayCell: {"depth": 2}, cells.SLSTMCell: {"heads": 4}, cells.FastGRNNCell: {"rank": 32}}
+OPTIONS: dict[type[cells.Cell], dict[str, int]] = {
+    cells.HighwayCell: {"depth": 2},
+    cells.SLSTMCell: {"heads": 4},
+    cells.FastGRNNCell: {"rank": 32},
+}
 """Those that give a cell more than one product."""
 CATALOGUE = [getattr(cells, name) for name in cells.__all__ if name not in ("ABLATIONS", "Cell", "ModuleCell")]
 
@@ -83,14 +88,11 @@ RIVALS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]]
 def of_cells() -> dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]]:
     """Every cell's layer, and the loop around the same cell."""
 
-    def pair(kind: type[cells.Cell]):
-        options = OPTIONS.get(kind, {})
-        return tuple(
-            lambda h, backend=backend: carousel.Recurrent(kind, h, h, backend=backend, **options)
-            for backend in ("auto", "eager")
-        )
+    def layer(kind: type[cells.Cell], backend: str) -> Callable[[int], nn.Module]:
+        options: dict[str, Any] = OPTIONS.get(kind, {})
+        return lambda h: carousel.Recurrent(kind, h, h, backend=backend, **options)
 
-    return {kind.__name__: pair(kind) for kind in CATALOGUE}
+    return {kind.__name__: (layer(kind, "auto"), layer(kind, "eager")) for kind in CATALOGUE}
 
 
 def measure(pairs: dict, threads: int, repeats: int, console) -> pd.DataFrame:
