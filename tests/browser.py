@@ -27,7 +27,7 @@ class Browser:
 
     def close(self) -> None:
         self.call("Browser.close")
-        self.process.wait(30)
+        self.process.communicate(timeout=30)
 
     def _next(self) -> dict:
         found = bytearray()

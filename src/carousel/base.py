@@ -1,12 +1,15 @@
 """A layer's tensors, and what code written for torch.nn.LSTM does with them."""
 
 import numbers
+import operator
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from .cells import Cell
-from .cells.cell import State, lend
+from .cells.cell import lend
 from .cells.module import LoadsFromTorch, put, refreshed, view_of
 from .engine import Loop, Stack
 
@@ -50,17 +53,18 @@ class Base(LoadsFromTorch, nn.RNNBase):
             for name, tensor in fresh.items():
                 put(self, flat(name, suffix), tensor)
 
-    def train(self, mode: bool = True) -> "Base":
+    def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, for the cells as well."""
         for _, loop in self._loops:
             loop.train(mode)
         return super().train(mode)
 
     # RNNBase keeps lists of its weights beside the module's own, up to date; here they are read from the module.
-    __setattr__, __setstate__ = nn.Module.__setattr__, nn.Module.__setstate__
-    _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
+    __setattr__ = nn.Module.__setattr__  # pyright: ignore[reportAssignmentType]  # torch's has no types there
+    __setstate__ = nn.Module.__setstate__  # pyright: ignore[reportAssignmentType]
+    _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel  # pyright: ignore[reportAssignmentType]
 
-    def _apply(self, fn, recurse: bool = True) -> "Base":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         nn.Module._apply(self, fn, recurse)
         self.flatten_parameters()
         return self
@@ -90,8 +94,8 @@ class Base(LoadsFromTorch, nn.RNNBase):
 
     _update_flat_weights = _init_flat_weights
 
-    def permute_hidden(self, hx: Tensor | State, permutation: Tensor | None) -> Tensor | State:
-        """States in another order of the batch."""
+    def permute_hidden(self, hx: Any, permutation: Tensor | None) -> Any:
+        """States, one or nested tuples of them, in another order of the batch."""
         if permutation is None:
             return hx
         if isinstance(hx, Tensor):
@@ -103,14 +107,22 @@ def flat(name: str, suffix: str) -> str:
     return name.removeprefix("itself.").replace(".", "_") + suffix  # of a `ModuleCell`, the module's own names
 
 
-def check_arguments(input_size, num_layers, widths, bias, batch_first, dropout) -> None:
-    """What torch.nn.LSTM refuses, in its words; the cell refuses the rest."""
-    float(dropout)
-    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+def check_arguments(
+    input_size: Any, hidden_size: Any, num_layers: int, bias: Any, batch_first: Any, dropout: Any
+) -> tuple[int, list[int]]:
+    """Refuse what torch.nn.LSTM refuses, in its words; the cell refuses the rest.
+
+    Returns:
+        The features of the input, and the units of each layer.
+    """
+    several = isinstance(hidden_size, Sequence) and not isinstance(hidden_size, str)
+    widths: list[Any] = list(hidden_size) if several else [hidden_size] * operator.index(num_layers)
+    number = float(dropout)
+    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= number <= 1:
         raise ValueError(
             "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
         )
-    if dropout > 0 and num_layers == 1:
+    if number > 0 and num_layers == 1:
         warnings.warn(
             "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
             f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
@@ -128,3 +140,4 @@ def check_arguments(input_size, num_layers, widths, bias, batch_first, dropout) 
         raise ValueError("num_layers must be greater than zero")
     if len(widths) != num_layers:
         raise ValueError(f"hidden_size should be one number or one for each of {num_layers} layers, got {widths}")
+    return input_size, widths

@@ -13,14 +13,19 @@ from .twins import GRU, LSTM, RNN, from_torch
 
 BEFORE = "GRU with reset_after=False"
 LAYERS = {"LSTM": LSTM, "GRU": GRU, "SimpleRNN": RNN, BEFORE: partial(Recurrent, ChoGRUCell)}
-CELLS = {LSTMCell: "LSTM", GRUCell: "GRU", RNNCell: "SimpleRNN", ChoGRUCell: BEFORE}
+CELLS: dict[type[Cell], str] = {LSTMCell: "LSTM", GRUCell: "GRU", RNNCell: "SimpleRNN", ChoGRUCell: BEFORE}
 GATES = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "SimpleRNN": (0,), BEFORE: (1, 0, 2)}
 """Where each of our gates is among Keras', and the other way round: i f c o is our i f g o, z r h our r z n."""
-HAD = {"activation": ("tanh",), "recurrent_activation": ("sigmoid",), "merge_mode": ("concat",)}
-HAD |= dict.fromkeys(("stateful", "unroll", "time_major"), (False,))
-HAD |= dict.fromkeys(("dropout", "recurrent_dropout"), (0,))
-HAD |= {f"{which}_{what}": (None,) for which in ("kernel", "recurrent", "bias", "activity")
-        for what in ("regularizer", "constraint")}  # fmt: skip
+HAD: dict[str, tuple[object, ...]] = {
+    **{"activation": ("tanh",), "recurrent_activation": ("sigmoid",), "merge_mode": ("concat",)},
+    **dict.fromkeys(("stateful", "unroll", "time_major"), (False,)),
+    **dict.fromkeys(("dropout", "recurrent_dropout"), (0,)),
+    **{
+        f"{which}_{what}": (None,)
+        for which in ("kernel", "recurrent", "bias", "activity")
+        for what in ("regularizer", "constraint")
+    },
+}
 """Settings of Keras' layers on which the numbers depend, in training or out of it, and which of them ours have."""
 
 
@@ -67,7 +72,7 @@ def from_keras(layer: Any, **options: Any) -> LSTM | GRU | RNN | Recurrent:
     return made
 
 
-def to_keras(layer: nn.Module) -> list:
+def to_keras(layer: nn.Module) -> list[Any]:
     """A layer's weights as NumPy arrays in Keras' order, for `set_weights` of Keras' layer, or, if this has several
     layers, of a `keras.Sequential` of as many.
 
@@ -85,7 +90,7 @@ def to_keras(layer: nn.Module) -> list:
         raise TypeError(f"expected a layer, got a {type(layer).__name__}")
     arrays = []
     for k in range(layer.num_layers * (1 + layer.bidirectional)):
-        cell = layer.cell(*divmod(k, 1 + layer.bidirectional))
+        cell = layer.cell(k // (1 + layer.bidirectional), reverse=bool(k % (1 + layer.bidirectional)))
         lacks = {
             type(cell).__name__: type(cell) not in CELLS,
             "projection": layer.proj_size > 0,
@@ -105,7 +110,7 @@ def _is_layer(part: Any) -> bool:
     return hasattr(part, "get_config") and hasattr(part, "get_weights")
 
 
-def _parts(layer: Any) -> list:
+def _parts(layer: Any) -> list[Any]:
     """The forward direction and, if there is one, the reverse: each a layer of Keras or a list of arrays."""
     if _is_layer(layer):
         if not hasattr(layer, "forward_layer"):
@@ -125,7 +130,7 @@ def _parts(layer: Any) -> list:
     return [list(layer[k : k + half]) for k in range(0, len(layer), half)]
 
 
-def _check(layer: Any, kind: str, had: dict[str, tuple]) -> None:
+def _check(layer: Any, kind: str, had: dict[str, tuple[object, ...]]) -> None:
     """Refuse a setting that changes the numbers and that ours do not have."""
     home = next((base.__name__ for base in type(layer).__mro__ if "call" in vars(base)), None)
     if home != kind:
@@ -137,13 +142,13 @@ def _check(layer: Any, kind: str, had: dict[str, tuple]) -> None:
             raise ValueError(f"{kind}: {key}={value!r} has no counterpart here; what has is {shown}")
 
 
-def _weights(layer: Any, reverse: bool) -> list:
+def _weights(layer: Any, reverse: bool) -> list[Any]:
     """The arrays of one direction of a layer of Keras."""
     kind = next((base.__name__ for base in type(layer).__mro__ if base.__name__ in LAYERS), None)
     if kind is None:
         raise TypeError(f"expected Keras' LSTM, GRU, SimpleRNN or Bidirectional of one, got {type(layer).__name__}")
-    activations = {"activation": ("tanh", "relu")} if kind == "SimpleRNN" else {}
-    _check(layer, kind, {"go_backwards": (reverse,)} | activations)
+    had: dict[str, tuple[object, ...]] = {"go_backwards": (reverse,)}
+    _check(layer, kind, had | ({"activation": ("tanh", "relu")} if kind == "SimpleRNN" else {}))
     weights = layer.get_weights()
     if not weights:
         raise ValueError(f"{kind}: it has no weights yet; build it, or call it once")

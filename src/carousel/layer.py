@@ -1,7 +1,7 @@
 """Any cell as a layer with the interface of `torch.nn.LSTM`."""
 
-import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,7 @@ class Recurrent(Base):
         TypeError, ValueError: as torch.nn.LSTM and the cell's constructor; or the widths do not fit each other.
     """
 
+    hidden_size: Any  # int, or a sequence of them, one for each layer
     _norms: list[Norms] | None = None  # where `gradients.watch` finds the gradients' norms, one for each loop
 
     def __init__(
@@ -78,7 +79,7 @@ class Recurrent(Base):
         regularization: Regularization | None = None,
         detach: Detach | None = None,
         backend: str = "auto",
-        **options,
+        **options: Any,
     ) -> None:
         nn.Module.__init__(self)
         if isinstance(cell, type) and issubclass(cell, Cell):
@@ -92,12 +93,11 @@ class Recurrent(Base):
             names = [name for name in allowed if name != "cell" and (name != "proj_size" or projectable)]
             wrong = ", ".join(sorted(unknown))
             raise TypeError(f"{type(self).__name__} has no option {wrong}; it takes {', '.join(names)}")
-        several = isinstance(hidden_size, Sequence) and not isinstance(hidden_size, str)
-        widths = list(hidden_size) if several else [hidden_size] * operator.index(num_layers)
-        check_arguments(input_size, num_layers, widths, bias, batch_first, dropout)
+        size, widths = check_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout)
+        several = not isinstance(hidden_size, int)
         if backend not in engine.BACKENDS:
             raise ValueError(f"backend should be one of {', '.join(engine.BACKENDS)}, got {backend!r}")
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.input_size, self.hidden_size, self.num_layers = size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size, self.residual = bidirectional, proj_size, residual
         for name, value, kind in (("regularization", regularization, Regularization), ("detach", detach, Detach)):
@@ -107,11 +107,12 @@ class Recurrent(Base):
         self.backend = backend
         options |= {"proj_size": proj_size} if proj_size else {}
 
-        loops, size = {}, input_size
+        loops: dict[str, Loop] = {}
         for k, width in enumerate(widths):
             for suffix in (f"_l{k}", f"_l{k}_reverse") if bidirectional else (f"_l{k}",):
-                made = make(size, width, bias=bias, device=device, dtype=dtype, **options)
-                loops[suffix] = Loop(self._adopt(made, suffix))
+                new = make(size, width, bias=bias, device=device, dtype=dtype, **options)
+                loops[suffix] = Loop(self._adopt(new, suffix))
+            made = loops[f"_l{k}"].cell
             self.regularization.zoneouts(len(made.states))
             above = (1 + bidirectional) * made.output_size
             if residual and k > 0 and above != size:
@@ -120,12 +121,12 @@ class Recurrent(Base):
         self._loops = tuple(loops.items())
         function = "" if several else loops["_l0"].function
         names = tuple(flat(name, suffix) for suffix, loop in self._loops for name in loop.names)
-        self._stack = engine.Stack(function, names, made.state_sizes) if function else None
+        self._stack = engine.Stack(function, names, loops["_l0"].cell.state_sizes) if function else None
         # How many loops' states are stacked in one tensor: all, unless the layers differ in width.
         self._group = 1 + bidirectional if several else len(loops)
         self.flatten_parameters()
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles are made of: they are not watched, if this is."""
         return {name: value for name, value in self.__dict__.items() if name != "_norms"}
 
@@ -168,9 +169,11 @@ class Recurrent(Base):
                 `backend` is "fused" or "torch", and that cannot run this.
         """
         if isinstance(input, Proxy) and type(self).forward is Recurrent.forward:  # torch.fx: a leaf, as torch's own
-            path = input.tracer.path_of_module(self)
-            return input.tracer.create_proxy("call_module", path, *_arguments(input, hx, lengths, reset))
-        if reset is None and self._stack is not None and (found := whole.run(self, input, hx, lengths)) is not None:
+            tracer: Any = input.tracer
+            path = tracer.path_of_module(self)
+            return tracer.create_proxy("call_module", path, *_arguments(input, hx, lengths, reset))
+        stack = self._stack
+        if reset is None and stack is not None and (found := whole.run(self, stack, input, hx, lengths)) is not None:
             return found
         output, state, _ = self._run(input, hx, lengths, reset)
         return output, state
@@ -190,9 +193,9 @@ class Recurrent(Base):
         Where a kernel has given the states, a backward pass through the record runs the loop.
         The module's hooks see a call of it, and do to it what they do.
         """
-        seen = []
+        seen: list[dict[str, Tensor]] = []
 
-        def forward(input, hx=None, *, lengths=None, reset=None):
+        def forward(input: Any, hx: Any = None, *, lengths: Any = None, reset: Tensor | None = None) -> Any:
             output, state, records = view._run(input, hx, lengths, reset, record=True)
             seen.extend(records)
             return output, state
@@ -203,7 +206,10 @@ class Recurrent(Base):
         nn.Module._call_impl(view, *args, **kwargs)  # as it is, where `__call__` may have been compiled
         return seen
 
-    def _run(self, input, hx, lengths, reset, record: bool = False):
+    def _run(
+        self, input: Any, hx: Any, lengths: Any, reset: Tensor | None, record: bool = False
+    ) -> tuple[Any, Any, list[dict[str, Tensor]]]:
+        """As `forward`, with the record that `inspect` gives."""
         packed = isinstance(input, PackedSequence)
         batched = packed or input.dim() == 3
         if packed:
@@ -226,9 +232,10 @@ class Recurrent(Base):
             raise ValueError(f"reset begins anew with zeros, {kind} with an initial_state: run its sequences apart")
         states = layout.split_states(hx, cells, self._group, x, batched)
 
-        lasts, records = [], []
+        lasts: list[State] = []
+        records: list[dict[str, Tensor]] = []
         for k in range(self.num_layers):
-            outputs = []
+            outputs: list[Tensor] = []
             for reverse in range(1 + self.bidirectional):
                 y, last, kept = self._run_one(len(lasts), x, states[len(lasts)], lengths, reset, bool(reverse), record)
                 outputs.append(y)
@@ -251,7 +258,16 @@ class Recurrent(Base):
             [{n: arrange(y) for n, y in kept.items()} for kept in records],
         )
 
-    def _run_one(self, k: int, x: Tensor, state: State | None, lengths, reset, reverse: bool, record: bool):
+    def _run_one(
+        self,
+        k: int,
+        x: Tensor,
+        state: State | None,
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        reverse: bool,
+        record: bool,
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
         """One layer in one direction: (T, B, I) -> (T, B, H), its last state, its record."""
         suffix, loop = self._loops[k]
         noise = self.regularization
@@ -342,7 +358,7 @@ class Recurrent(Base):
         return ", ".join([*kind, f"{self.input_size}, {self.hidden_size}", *parts])
 
 
-def _arguments(input, hx, lengths, reset) -> tuple[tuple, dict]:
+def _arguments(input: Any, hx: Any, lengths: Any, reset: Tensor | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A call's arguments as one would write it."""
     kwargs = {name: value for name, value in (("lengths", lengths), ("reset", reset)) if value is not None}
     return ((input,) if hx is None else (input, hx)), kwargs

@@ -1,5 +1,7 @@
 """The states of a layer: stacked as torch.nn.LSTM has them, and taken apart for the loops."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from .cells import Cell
 from .cells.cell import State
 
 
-def split_states(hx, cells: list[Cell], group: int, x: Tensor, batched: bool) -> list[State | None]:
+def split_states(hx: Any, cells: list[Cell], group: int, x: Tensor, batched: bool) -> list[State | None]:
     """`hx`, as the caller gives it, to (B, H) for each state of each loop; zeros for the batch of x (T, B, I) if None,
     or None for a cell that begins otherwise, for which it takes its weights and its own input.
 
@@ -23,16 +25,15 @@ def split_states(hx, cells: list[Cell], group: int, x: Tensor, batched: bool) ->
     parts = [hx] if group == len(cells) else hx
     if len(parts) * group != len(cells) or (parts is hx and len(cells[0].states) > 1 and isinstance(hx[0], Tensor)):
         raise RuntimeError(f"layers of different widths need the state of each of {len(cells) // group}, one by one")
-    states = []
+    states: list[State | None] = []
     for k, part in enumerate(parts):
         given = (part,) if isinstance(part, Tensor) else tuple(part)
         _check(given, cells[k * group : (k + 1) * group], x.size(1), batched)
-        given = [s if batched else s.unsqueeze(1) for s in given]
-        states += zip(*(s.unbind(0) for s in given), strict=True)
+        states += zip(*((s if batched else s.unsqueeze(1)).unbind(0) for s in given), strict=True)
     return states
 
 
-def join_states(states: list[State], group: int, batched: bool):
+def join_states(states: list[State], group: int, batched: bool) -> Any:
     """The inverse of `split_states`: (B, H) for each state of each loop, to what the caller gets."""
     parts = [states[k : k + group] for k in range(0, len(states), group)]
     joined = tuple(_stack(part, batched) for part in parts)
@@ -42,7 +43,7 @@ def join_states(states: list[State], group: int, batched: bool):
 def _stack(states: list[State], batched: bool) -> Tensor | State:
     """(B, H) for each loop and state -> (L * D, B, H), or (L * D, H) for one sequence, for each state."""
     stacked = tuple(torch.stack(s) if batched else torch.cat(s) for s in zip(*states, strict=True))
-    return stacked if len(stacked) > 1 else stacked[0]
+    return stacked[0] if len(stacked) == 1 else stacked
 
 
 def _check(given: State, cells: list[Cell], batch: int, batched: bool) -> None:

@@ -1,5 +1,8 @@
 """Sequences of different lengths: packed, padded, reversed each within its own length."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
@@ -38,7 +41,7 @@ def reverse_reset(reset: Tensor, lengths: Tensor | None) -> Tensor:
     return torch.cat([torch.zeros_like(reset[:1]), backwards[1:]])
 
 
-def check_lengths(lengths: Tensor | list[int], x: Tensor) -> Tensor:
+def check_lengths(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
     """`lengths` as a tensor (B,) beside x (T, B, ...).
 
     Raises:
@@ -48,8 +51,10 @@ def check_lengths(lengths: Tensor | list[int], x: Tensor) -> Tensor:
     lengths = lengths.long() if lengths.numel() == 0 else lengths
     if lengths.shape != x.shape[1:2] or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(f"lengths should be {x.size(1)} integers, one for each sequence, got {lengths.tolist()}")
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # what has to consist of torch's own operations
-        torch._assert_async(((lengths >= 1) & (lengths <= x.size(0))).all(), "lengths should be from 1 to T")
+    tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if torch.compiler.is_exporting() or tracing:  # what has to consist of torch's own operations
+        fits = ((lengths >= 1) & (lengths <= x.size(0))).all()
+        torch._assert_async(fits, "lengths should be from 1 to T")  # pyright: ignore[reportPrivateImportUsage]
         return lengths
     return within(lengths, x.size(0))
 
@@ -67,12 +72,12 @@ def within(lengths: Tensor, steps: int) -> Tensor:
 
 
 @within.register_fake
-def _(lengths, steps):
+def _(lengths: Tensor, steps: int) -> Tensor:
     return torch.empty_like(lengths)
 
 
 @within.register_vmap
-def _(info, in_dims, lengths, steps):
+def _(info: Any, in_dims: tuple[int | None, ...], lengths: Tensor, steps: int) -> tuple[Tensor, int | None]:
     return within(lengths, steps), in_dims[0]
 
 

@@ -3,12 +3,17 @@
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .cells.cell import State
+
+
+def _is_probability(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and 0 <= float(value) <= 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Regularization:
         for name in ("input", "recurrent", "zoneout", "weight"):
             rates = getattr(self, name)
             several = rates if isinstance(rates, tuple) else (rates,)
-            if not all(isinstance(rate, numbers.Real) and 0 <= rate <= 1 for rate in several):
+            if not all(_is_probability(rate) for rate in several):
                 raise ValueError(f"{name} should be a probability in range [0, 1], got {rates}")
 
     def zoneouts(self, states: int) -> tuple[float, ...]:
@@ -105,7 +110,7 @@ class Detach:
 
     def __post_init__(self) -> None:
         for name in ("gates", "carousel"):
-            if not isinstance(getattr(self, name), numbers.Real) or not 0 <= getattr(self, name) <= 1:
+            if not _is_probability(getattr(self, name)):
                 raise ValueError(f"{name} should be a probability in range [0, 1], got {getattr(self, name)}")
 
     def masks(self, steps: int, device: torch.device | None = None) -> dict[str, bool | Tensor]:

@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ def check_cell(
     hidden_size: int | None = None,
     *,
     smooth: bool = True,
-    **options,
+    **options: Any,
 ) -> Choice:
     """Check a cell as our own cells are checked, in float64 and with all gradients; a few seconds, most of them for the
     compiler.
@@ -66,13 +68,13 @@ def check_cell(
 class _Tried:
     """A cell under test: layers of it, with every parameter moved a little, and an input."""
 
-    def __init__(self, cell, input_size: int | None, hidden_size: int | None, options: dict) -> None:
+    def __init__(self, cell: Any, input_size: int | None, hidden_size: int | None, options: dict[str, Any]) -> None:
         self.cell, self.options, self.several = cell, options, isinstance(cell, type)
         self.sizes = (input_size or 3, hidden_size or 4) if self.several else (input_size, hidden_size)
         self.single, self.stack = self.layer().eval(), self.layer(deep=True).eval()  # by the loop, until `_kernel`
         self.x = torch.randn(STEPS, BATCH, self.single.input_size, dtype=torch.float64)
 
-    def layer(self, deep: bool = False, **options) -> Recurrent:
+    def layer(self, deep: bool = False, **options: Any) -> Recurrent:
         options |= {"num_layers": 2, "bidirectional": True} if deep and self.several else {}
         options |= {"dtype": torch.float64} if self.several else {}
         cell = self.cell if self.several else copy.deepcopy(self.cell).double()
@@ -82,16 +84,16 @@ class _Tried:
                 parameter += torch.empty_like(parameter).uniform_(-0.1, 0.1)
         return layer
 
-    def noisy(self) -> tuple[Recurrent, dict]:
+    def noisy(self) -> tuple[Recurrent, dict[str, Any]]:
         """A layer with every mask that the cell can have, and the options of such a call."""
         kind = type(self.stack.cell())
         noise = {"zoneout": 0.3} | ({"recurrent": 0.4} if kind.forward is Cell.forward else {})
-        call = {"lengths": [STEPS, 2, 4]}
+        call: dict[str, Any] = {"lengths": [STEPS, 2, 4]}
         if kind.initial_state is Cell.initial_state:
             call["reset"] = _reset()
         return self.layer(deep=True, regularization=Regularization(**noise)), call
 
-    def calls(self) -> list[tuple[Recurrent, dict]]:
+    def calls(self) -> list[tuple[Recurrent, dict[str, Any]]]:
         return [(self.stack, {}), self.noisy()]
 
     def choice(self) -> Choice:
@@ -121,7 +123,7 @@ def _line(error: Exception) -> str:
     return said if isinstance(error, AssertionError) else f"{type(error).__name__}: {said}"
 
 
-def _close(got, expected) -> None:
+def _close(got: Any, expected: Any) -> None:
     torch.testing.assert_close(tensors(got), tensors(expected), rtol=TOLERANCE, atol=TOLERANCE)
 
 
@@ -178,16 +180,17 @@ def _saved(tried: _Tried) -> None:
 def _parameters(tried: _Tried) -> None:
     output, last = tried.single(tried.x)
     wanted = {name: p for name, p in tried.single.named_parameters() if p.requires_grad}
-    loss = sum(y.sum() for y in (output, *tensors(last)))
+    loss = sum((y.sum() for y in (output, *tensors(last))), torch.zeros(()))
     found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True) if wanted else ()
-    if idle := [name for name, d in zip(wanted, found, strict=True) if d is None]:
+    idle = [n for n, d in zip(wanted, found, strict=True) if d is None]  # pyright: ignore[reportUnnecessaryComparison]
+    if idle:
         raise AssertionError(", ".join(idle))
 
 
 def _gradients(tried: _Tried) -> None:
     kept = {name: p.detach() for name, p in tried.single.named_parameters() if p.requires_grad}
 
-    def run(x, *parameters):
+    def run(x: Tensor, *parameters: Tensor) -> Tensor:
         return functional_call(tried.single, dict(zip(kept, parameters, strict=True)), (x,))[0]
 
     given = [t.clone().requires_grad_() for t in (tried.x[:3], *kept.values())]
@@ -202,7 +205,7 @@ def _kernel(tried: _Tried) -> None:
             continue
         directions, sizes = 4 if tried.several else 1, layer.cell().state_sizes
         hx = tuple(torch.rand(directions, BATCH, size, dtype=torch.float64) + 0.1 for size in sizes)
-        given = (tried.x, hx if len(hx) > 1 else hx[0]) if carried else (tried.x,)
+        given = (tried.x, hx[0] if len(hx) == 1 else hx) if carried else (tried.x,)
         assert_same_with_gradients(Seeded(fused, **call), Seeded(layer, **call), *given, tolerance=TOLERANCE)
         if not carried:
             _close(_second(fused, tried.x), _second(layer, tried.x))
@@ -211,9 +214,9 @@ def _kernel(tried: _Tried) -> None:
 def _second(layer: Recurrent, x: Tensor) -> tuple[Tensor, ...]:
     """Of a function of the first derivatives, those with respect to all parameters."""
     wanted = [x.clone().requires_grad_(), *(p for p in layer.parameters() if p.requires_grad)]
-    options = {"allow_unused": True, "materialize_grads": True}
-    first = torch.autograd.grad(layer(wanted[0])[0].sin().sum(), wanted, create_graph=True, **options)
-    return torch.autograd.grad(sum(d.square().sum() for d in first), wanted, **options)
+    grad = partial(torch.autograd.grad, inputs=wanted, allow_unused=True, materialize_grads=True)
+    first = grad(layer(wanted[0])[0].sin().sum(), create_graph=True)
+    return grad(sum((d.square().sum() for d in first), torch.zeros(())))
 
 
 _CHECKS: dict[str, Callable[[_Tried], None]] = {
@@ -229,7 +232,7 @@ _CHECKS: dict[str, Callable[[_Tried], None]] = {
 }
 
 
-def tensors(nested) -> list[Tensor]:
+def tensors(nested: Any) -> list[Tensor]:
     """All tensors of nested tuples, in order."""
     return [nested] if isinstance(nested, Tensor) else [t for part in nested for t in tensors(part)]
 
@@ -237,28 +240,28 @@ def tensors(nested) -> list[Tensor]:
 class Seeded(nn.Module):
     """A layer, called with these options and with the same noise each time."""
 
-    def __init__(self, layer: nn.Module, **call) -> None:
+    def __init__(self, layer: nn.Module, **call: Any) -> None:
         super().__init__()
         self.layer, self.call = layer, call
 
-    def forward(self, x, hx=None):
+    def forward(self, x: Any, hx: Any = None) -> Any:
         torch.manual_seed(2)
         return self.layer(x, hx, **self.call)
 
 
-def run_with_gradients(module: nn.Module, *inputs) -> list[Tensor]:
+def run_with_gradients(module: nn.Module, *inputs: Any) -> list[Tensor]:
     """Outputs, and the gradients of inputs, states and parameters for a random loss on every output."""
     torch.manual_seed(1)
     given = [[t.detach().clone().requires_grad_() for t in tensors(x)] for x in inputs]
     packed = [tuple(g) if isinstance(x, tuple) else g[0] for g, x in zip(given, inputs, strict=True)]
     outputs = tensors(module(*packed))
-    loss = sum((y * torch.randn_like(y)).sum() for y in outputs)
+    loss = sum(((y * torch.randn_like(y)).sum() for y in outputs), torch.zeros(()))
     wanted = [*tensors(given), *module.parameters()]
     gradients = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
     return [*outputs, *gradients]
 
 
-def assert_same_with_gradients(ours: nn.Module, theirs: nn.Module, *inputs, tolerance: float = 1e-10) -> None:
+def assert_same_with_gradients(ours: nn.Module, theirs: nn.Module, *inputs: Any, tolerance: float = 1e-10) -> None:
     """Compare what two modules of the same parameters make of the same inputs: outputs, and the gradients with respect
     to inputs and parameters.
 

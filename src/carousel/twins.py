@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ class LSTM(Recurrent):
     """
 
     mode = "LSTM"
-    get_expected_cell_size, check_forward_args = nn.LSTM.get_expected_cell_size, nn.LSTM.check_forward_args
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    check_forward_args = nn.LSTM.check_forward_args  # pyright: ignore[reportAssignmentType]  # nor do torch's two agree
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class LSTM(Recurrent):
         regularization: Regularization | None = None,
         detach: Detach | None = None,
         backend: str = "auto",
-        **unknown,
+        **unknown: Any,
     ) -> None:
         variant = {
             "peephole": peephole,
@@ -88,7 +90,7 @@ class GRU(Recurrent):
         regularization: Regularization | None = None,
         detach: Detach | None = None,
         backend: str = "auto",
-        **unknown,
+        **unknown: Any,
     ) -> None:
         _refuse_projection(unknown)
         super().__init__(
@@ -125,7 +127,7 @@ class RNN(Recurrent):
         regularization: Regularization | None = None,
         detach: Detach | None = None,
         backend: str = "auto",
-        **unknown,
+        **unknown: Any,
     ) -> None:
         _refuse_projection(unknown)
         self.nonlinearity, self.mode = nonlinearity, f"RNN_{nonlinearity.upper()}"
@@ -143,7 +145,7 @@ class RNN(Recurrent):
             raise ValueError(f"RNN: Expected input to be 2D or 3D, got {input.dim()}D tensor instead")
 
 
-def _refuse_projection(options: dict) -> None:
+def _refuse_projection(options: dict[str, Any]) -> None:
     if "proj_size" in options:
         raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
 
@@ -184,7 +186,7 @@ def _share(module: nn.Module, ours: nn.Module) -> None:
         setattr(ours, kind, dict(getattr(module, kind)))
     if parametrize.is_parametrized(module):
         parametrize._inject_new_class(ours)
-        for name in module.parametrizations:
+        for name in module.get_submodule("parametrizations")._modules:
             parametrize._inject_property(ours, name)
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, REFRESHERS):

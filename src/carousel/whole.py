@@ -1,5 +1,7 @@
 """A whole stack of layers in one call of torch's own kernel, as torch.nn's layers make it."""
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -7,22 +9,25 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from . import engine, packing
 from .regularization import NOTHING
 
+if TYPE_CHECKING:
+    from .layer import Recurrent
 
-def run(layer, input: Tensor | PackedSequence, hx, lengths):
-    """`Recurrent.forward` for a layer that torch has. None if torch's kernel is not the engine of this call, or if
-    anything is not as it should be, which the usual way will say."""
+
+def run(layer: "Recurrent", stack: engine.Stack, input: Tensor | PackedSequence, hx: Any, lengths: Any) -> Any:
+    """`Recurrent.forward` for a layer that torch has, as such a stack. None if torch's kernel is not the engine of this
+    call, or if anything is not as it should be, which the usual way will say."""
     if layer._norms is not None or layer.residual or (layer.regularization, layer.detach) != NOTHING:
         return None
     if not torch.compiler.is_dynamo_compiling():
-        return _run(layer, input, hx, lengths)
+        return _run(layer, stack, input, hx, lengths)
     # On a CPU the kernel that is compiled is ours; elsewhere it is torch's, as with torch.nn between two graphs.
-    on_cpu = getattr(layer, layer._stack.names[0]).is_cpu
+    on_cpu = getattr(layer, stack.names[0]).is_cpu
     if layer.backend == "torch" or (layer.backend == "auto" and not on_cpu and not engine.exporting()):
-        return _outside(layer, input, hx, lengths)
+        return _outside(layer, stack, input, hx, lengths)
     return None
 
 
-def _run(layer, input, hx, lengths):
+def _run(layer: "Recurrent", stack: engine.Stack, input: Any, hx: Any, lengths: Any) -> Any:
     packed, dim = isinstance(input, PackedSequence), 0 if layer.batch_first else 1
     x = input.data if packed else input
     batched = packed or x.dim() == 3
@@ -35,10 +40,10 @@ def _run(layer, input, hx, lengths):
         return None
     if (packed and lengths is not None) or ((lengths is not None or layer.proj_size) and engine.exporting()):
         return None
-    function, names, sizes = layer._stack
+    function, names, sizes = stack
     own, loops, ragged = layer._parameters, layer._loops, packed or lengths is not None
-    weights = [own[name] if name in own else getattr(layer, name) for name in names]  # some may be parametrized
-    state = () if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    weights: list[Any] = [own[name] if name in own else getattr(layer, name) for name in names]  # or parametrized
+    state: Any = () if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
     slow = ragged or bool(layer.proj_size)
     if not engine.whole(loops, function, x, steps, batch, (*weights, *state), slow, layer.backend):
         return None
@@ -73,4 +78,4 @@ def _run(layer, input, hx, lengths):
     return out, tuple(last) if len(last) > 1 else last[0]
 
 
-_outside = torch._disable_dynamo(_run)
+_outside = torch._disable_dynamo(_run)  # pyright: ignore[reportPrivateImportUsage]

@@ -42,9 +42,8 @@ def from_xlstm(layer: nn.Module | Mapping[str, Tensor], **options: Any) -> Recur
     right = (heads, 4 * size, size)
     if recurrent.shape != right:
         raise ValueError(f"expected a recurrent kernel of shape {right}, got {tuple(recurrent.shape)}")
-    made = Recurrent(
-        SLSTMCell, units * (1 + convolved), units, heads=heads, **{"batch_first": True, "dtype": bias.dtype} | options
-    )
+    options = {"heads": heads, "batch_first": True, "dtype": bias.dtype} | options
+    made = Recurrent(SLSTMCell, units * (1 + convolved), units, **options)
     cell = made.cell()
     dense = [torch.block_diag(*matrices) for matrices in maps]
     nothing = torch.zeros_like(dense[0])

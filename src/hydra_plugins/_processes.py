@@ -19,6 +19,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import run_job, setup_globals
@@ -48,7 +49,7 @@ class Runner:
     def start(self, job: DictConfig) -> BaseProcess:
         """Fork it from a server that has imported the task once, so that a run costs no import."""
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        processes = multiprocessing.get_context(method)
+        processes: Any = multiprocessing.get_context(method)
         processes.set_forkserver_preload([self.module])
         process = processes.Process(target=_work, args=(self, job), daemon=True)
         process.start()
@@ -71,12 +72,13 @@ class Runner:
 
     def __call__(self, cfg: DictConfig) -> None:
         """One run, from its start to its end. What it comes to, or what goes wrong, is in its record alone."""
-        job = copy.deepcopy(cfg)
+        job: Any = copy.deepcopy(cfg)
         with read_write(job), open_dict(job):
             job.hydra = HydraConfig.get()
-        with read_write(job.hydra), open_dict(job.hydra):
+        own: Any = job.hydra
+        with read_write(own), open_dict(own):
             for plugin in ("launcher", "sweeper"):  # of no class that Hydra may have loaded once more
-                job.hydra[plugin] = OmegaConf.to_container(job.hydra[plugin], resolve=False)
+                own[plugin] = OmegaConf.to_container(own[plugin], resolve=False)
         sys.path += [place for place in self.path if place not in sys.path]
         if os.getppid() == self.sweep:  # on the machine of the sweep, as joblib's; others may outlive it
             _end_with_the_parent()
@@ -113,9 +115,11 @@ def _why(code: int, folder: Path) -> str:
     return lines[-1] if code == 1 and lines else f"the process ended with code {code}"
 
 
-def start(function: Callable, *arguments: object, **environment: str) -> subprocess.Popen:
+def start(function: Callable[..., None], *arguments: object, **environment: str) -> subprocess.Popen[bytes]:
     """Call a function in an interpreter of its own, which ends when this process does."""
-    process = subprocess.Popen([sys.executable, "-m", __name__], env=os.environ | environment, stdin=subprocess.PIPE)
+    process: Any = subprocess.Popen(
+        [sys.executable, "-m", __name__], env=os.environ | environment, stdin=subprocess.PIPE
+    )
     process.stdin.write(pickle.dumps(sys.path) + pickle.dumps((function, arguments)))
     process.stdin.flush()  # and left open, for its end is the sign
     return process

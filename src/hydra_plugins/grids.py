@@ -39,7 +39,9 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grids", node=GridsConf
 
 
 class Grids(BasicSweeper):
-    def __init__(self, max_batch_size: int | None, params: DictConfig | None, grids: ListConfig | None) -> None:
+    hydra_context: Any  # Hydra's setup gives it
+
+    def __init__(self, max_batch_size: int | None, params: Any, grids: ListConfig | None) -> None:
         super().__init__(max_batch_size, params)
         self.grids = [] if grids is None else grids
         if not isinstance(self.grids, list | ListConfig) or not all(map(_is_grid, self.grids)):
@@ -108,8 +110,8 @@ class Grids(BasicSweeper):
 
 def constant(runs: Iterable[list[str]]) -> list[str]:
     """The options that all runs of a sweep share, of which the runs' names say nothing; none of a single run's."""
-    runs = [set(run) for run in runs]
-    common = set.intersection(*runs) if len(runs) > 1 else set()
+    sets = [set(run) for run in runs]
+    common = set.intersection(*sets) if len(sets) > 1 else set()
     return sorted(override.partition("=")[0].lstrip("+~") for override in common)
 
 

@@ -44,6 +44,10 @@ ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=SearchCo
 
 
 class Search(Sweeper):
+    config: Any
+    launcher: Any
+    batch_size: Any
+
     def __init__(self, n_trials: int, max_batch_size: int | None, params: DictConfig | None, **classes: Any) -> None:
         for name, value in (("n_trials", n_trials), ("max_batch_size", max_batch_size)):
             if value is not None and value < 1:
@@ -96,7 +100,7 @@ class Search(Sweeper):
         while trials := trials or optuna.draw(study, node, space, self.batch_size):
             done = self.launcher.launch([self._overrides(t.params) for t in trials], initial_job_idx=trials[0].number)
             for trial, run in zip(trials, done, strict=True):
-                optuna.tell(study, trial.number, Path(run.working_dir), node.objective)
+                optuna.tell(study, trial.number, Path(str(run.working_dir)), node.objective)
             line = f"search: {trials[-1].number + 1} of {node.n_trials} trials"
             if best := optuna.best(study):
                 line += f", the best so far with {node.objective} {best.value:.4g}"
@@ -109,7 +113,7 @@ class Search(Sweeper):
 
     def _overrides(self, chosen: dict[str, Any]) -> list[str]:
         keys = {o.get_key_element(): o for o in self.given}
-        return [f"{key}={chosen[key]}" if key in chosen else o.input_line for key, o in keys.items()]
+        return [f"{key}={chosen[key]}" if key in chosen else str(o.input_line) for key, o in keys.items()]
 
     def _compose(self, chosen: dict[str, Any]) -> DictConfig:
         return self.loader.load_sweep_config(self.config, self._overrides(chosen))

@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import get_overrides_dirname
@@ -50,7 +51,7 @@ class SideBySide(Launcher):
             raise SystemExit(f"error: hydra.launcher.n_jobs must be at least 1, got {n_jobs}")
         if minutes_per_run is not None and not minutes_per_run > 0:
             raise SystemExit(f"error: hydra.launcher.minutes_per_run must be a number over 0, got {minutes_per_run:g}")
-        self.n_jobs, self.minutes = n_jobs or cores, minutes_per_run or math.inf
+        self.n_jobs, self.minutes = n_jobs or cores or 1, minutes_per_run or math.inf
         self.how = f"{self.n_jobs} at a time"
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -83,11 +84,11 @@ class SideBySide(Launcher):
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         """A job's configuration. Hydra composes each anew, of a dozen files in 0.1 s: here all that differ in values
         alone share that."""
-        loader = self.context.config_loader
+        loader: Any = self.context.config_loader
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
         own = [o for o in parsed if not o.is_hydra_override()]
         values = [o for o in own if not self.options(o.key_or_group)]
-        choices = tuple(o.input_line for o in parsed if o not in values)
+        choices = tuple(str(o.input_line) for o in parsed if o not in values)
         if choices not in self.composed:
             self.composed[choices] = loader.load_sweep_config(self.config, list(choices))
         job = copy.deepcopy(self.composed[choices])
@@ -104,7 +105,7 @@ class SideBySide(Launcher):
             job.hydra.runtime.output_dir = str(folder_of(job).absolute())
         return job
 
-    def _run(self, jobs: list[DictConfig]) -> None:
+    def _run(self, jobs: Any) -> None:
         from carousel.lab import live
 
         runner = Runner(self.context, self.task, self.minutes)
@@ -154,7 +155,7 @@ class Elsewhere(SideBySide):
             config.hydra.launcher = self.other
         self.launcher = Plugins.instance().instantiate_launcher(context, runner, config)
 
-    def _run(self, jobs: list[DictConfig]) -> None:
+    def _run(self, jobs: Any) -> None:
         from carousel.lab import live
 
         over = threading.Event()
@@ -177,13 +178,13 @@ class Elsewhere(SideBySide):
                 watch.join()
 
 
-def _names(jobs: Iterable[DictConfig]) -> list[str]:
+def _names(jobs: Iterable[DictConfig]) -> Iterator[str]:
     from carousel.lab import live
 
     return live.names([_asked(job) for job in jobs])
 
 
-def _asked(job: DictConfig) -> list[str]:
+def _asked(job: DictConfig) -> Any:
     """A job's options as they were given, interpolations and all."""
     return OmegaConf.to_container(job.hydra.overrides.task, resolve=False)
 

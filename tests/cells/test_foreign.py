@@ -370,3 +370,22 @@ def test_a_hook_on_a_part_of_it_is_heard():
     module.norm.register_forward_hook(lambda *_: seen.append(1))
     layer(torch.randn(3, 2, 5))
     assert len(seen) == 3
+
+
+class Bare(Sorted):
+    """A part of it may be None, as of an option that is off."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_module("norm", None)
+
+    def forward(self, x, state):
+        return super().forward(x if self.norm is None else self.norm(x), state)
+
+
+def test_a_part_that_is_none():
+    layer, x = carousel.Recurrent(Bare, 3, 4, states=1, **F64), torch.randn(5, 2, 3, **F64)
+    h = torch.zeros(2, 4, **F64)
+    for row in x:
+        h = layer.cell()(row, h)
+    torch.testing.assert_close(layer(x)[1][0], h, rtol=1e-12, atol=1e-12)

@@ -3,28 +3,29 @@
 import math
 import operator
 from collections.abc import Callable, Iterable
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from .module import LoadsFromTorch, fill, options_of, refreshed, show_options, view_of
+from .module import LoadsFromTorch, M, fill, options_of, refreshed, show_options, view_of
 from .torch_step import torch_step
 
 State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
 
 
-def lend(module: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> nn.Module:
+def lend(module: M, tensors: dict[str, Tensor], prefix: str = "") -> M:
     """A view of `module` with these parameters and buffers, by their full names; the module itself is left alone."""
     view = view_of(module)
     for kind in ("_parameters", "_buffers"):
         own = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
         object.__setattr__(view, kind, own)
-    parts = {name: lend(part, tensors, f"{prefix}{name}.") for name, part in module._modules.items()}
-    object.__setattr__(view, "_modules", parts)
+    parts = module._modules.items()
+    lent = {name: None if part is None else lend(part, tensors, f"{prefix}{name}.") for name, part in parts}
+    object.__setattr__(view, "_modules", lent)
     return view
 
 
@@ -34,8 +35,10 @@ def signed(gate: str) -> tuple[str, bool]:
     return name.removeprefix("1-"), name.startswith("1-")
 
 
-def _initializers(init: Initializer | Iterable[Initializer]) -> tuple[Initializer, ...]:
-    several = (init,) if callable(init) or not isinstance(init, Iterable) or isinstance(init, str) else tuple(init)
+def _initializers(init: Any) -> tuple[Initializer, ...]:
+    if callable(init) or not isinstance(init, Iterable) or isinstance(init, str):
+        init = (init,)
+    several: tuple[Any, ...] = tuple(init)
     for one in several:
         if isinstance(one, type) or not callable(one):
             shown = f"the class {one.__name__}; write {one.__name__}(...)" if isinstance(one, type) else repr(one)
@@ -45,8 +48,8 @@ def _initializers(init: Initializer | Iterable[Initializer]) -> tuple[Initialize
 
 def _reset(module: nn.Module) -> None:
     """Reset a module by its own `reset_parameters`, or if it has none what is in it."""
-    if hasattr(module, "reset_parameters"):
-        module.reset_parameters()
+    if (own := getattr(module, "reset_parameters", None)) is not None:
+        own()
         return
     for child in module.children():
         _reset(child)
@@ -88,16 +91,16 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         ValueError: a size is negative, or an initializer does not apply to this cell.
     """
 
-    gates: ClassVar[tuple[str, ...]]
+    gates: tuple[str, ...]
     """The blocks of H rows in the weights, in order."""
-    states: ClassVar[tuple[str, ...]] = ("h",)
+    states: tuple[str, ...] = ("h",)
     """The names of the state's tensors; the first is the output, and what `hidden_map` sees."""
-    keep_gate: ClassVar[str | None] = None
+    keep_gate: str | None = None
     """What multiplies the old state, if there is such a thing: a gate by its name ("f" in an LSTM, "z" in torch's GRU),
     or one minus a gate ("1 - f" in an MGU)."""
-    write_gate: ClassVar[str | None] = None
+    write_gate: str | None = None
     """What multiplies the new content, in the same way, where that is a gate of its own ("i" in an LSTM)."""
-    gate_biases: ClassVar[tuple[str, ...]] = ("bias_ih", "bias_hh")
+    gate_biases: tuple[str, ...] = ("bias_ih", "bias_hh")
     """The parameters (G*H,), those of them that there are, of which the sum is what a gate opens to at zero input and
     state."""
     has_hidden_map: ClassVar[bool] = True
@@ -107,6 +110,10 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
     """Whether `update` leaves the old h alone, so that h may be projected to another size."""
     twins: ClassVar[tuple[type[nn.Module], type[nn.Module]] | None] = None
     """The same cell, and the same layer, in torch.nn."""
+
+    if TYPE_CHECKING:  # the parameters of `shapes`; of a cell without biases these are None
+
+        def __getattr__(self, name: str) -> Tensor: ...
 
     def __init__(
         self,
@@ -118,7 +125,7 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         *,
         init: Initializer | Iterable[Initializer] = (),
         proj_size: int = 0,
-        **unknown,
+        **unknown: Any,
     ) -> None:
         nn.Module.__init__(self)
         kind = type(self).__name__
@@ -143,7 +150,7 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         for name, shape in self.shapes().items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         if not bias:
-            self.bias_ih = self.bias_hh = None
+            self.__dict__.update(bias_ih=None, bias_hh=None)
         self.reset_parameters()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -252,9 +259,9 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         state = self.initial_state(input) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
         self._check(input, state)
         state, _ = self.step(self.input_map(input), state)
-        return state if len(state) > 1 else state[0]
+        return state[0] if len(state) == 1 else state
 
-    def torch_twin(self, which: int, **options) -> nn.Module:
+    def torch_twin(self, which: int, **options: Any) -> Any:
         """The module of torch.nn with this cell's options: `which` of `twins`, 0 the cell, 1 the layer.
 
         Raises:
@@ -312,7 +319,7 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
             if gate is not None and signed(gate)[0] not in self.gates:
                 raise ValueError(f"{kind}.{name} should be one of the gates {', '.join(self.gates)}, got {gate!r}")
 
-    def check_update(self, returned, state: State) -> None:
+    def check_update(self, returned: Any, state: State) -> None:
         """Raise a TypeError if that is not what `update` should make of `state`."""
         if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict):
             new = returned[0]
@@ -331,7 +338,7 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *show_options(self)])
 
 
-def _describe(value) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, tuple | list):

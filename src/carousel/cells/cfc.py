@@ -1,5 +1,7 @@
 """Closed-form continuous-time network."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from .cell import State
@@ -24,7 +26,7 @@ class CfCCell(TimedCell):
 
     gates = ("f", "g", "a", "b")
 
-    def __init__(self, *arguments, gated: bool = True, **options) -> None:
+    def __init__(self, *arguments: Any, gated: bool = True, **options: Any) -> None:
         self.gated = gated
         super().__init__(*arguments, **options)
 

@@ -1,5 +1,7 @@
 """Coupled oscillators."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,7 +28,9 @@ class CoRNNCell(Cell):
     gates = ("a",)
     states = ("y", "z")
 
-    def __init__(self, *arguments, dt: float = 0.042, gamma: float = 2.7, epsilon: float = 4.7, **options) -> None:
+    def __init__(
+        self, *arguments: Any, dt: float = 0.042, gamma: float = 2.7, epsilon: float = 4.7, **options: Any
+    ) -> None:
         self.dt, self.gamma, self.epsilon = dt, gamma, epsilon
         super().__init__(*arguments, **options)
 

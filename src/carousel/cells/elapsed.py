@@ -1,5 +1,7 @@
 """Cells that are told how much time has gone by."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +16,7 @@ class TimedCell(Cell):
         timed: whether the last feature of x is that time; otherwise it is 1 in each step.
     """
 
-    def __init__(self, *arguments, timed: bool = False, **options) -> None:
+    def __init__(self, *arguments: Any, timed: bool = False, **options: Any) -> None:
         self.timed = timed
         super().__init__(*arguments, **options)
 
@@ -37,4 +39,5 @@ class TimedCell(Cell):
         """What `input_map` gives, as W x (..., G*H) and the time since the step before (..., H), or 1."""
         if not self.timed:
             return wx, 1.0
-        return wx.split([wx.size(-1) - self.hidden_size, self.hidden_size], -1)
+        wx, elapsed = wx.split([wx.size(-1) - self.hidden_size, self.hidden_size], -1)
+        return wx, elapsed

@@ -1,5 +1,7 @@
 """The vanilla recurrent network."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class RNNCell(Cell):
         nonlinearity: str = "tanh",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        **options,
+        **options: Any,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
@@ -43,5 +45,5 @@ class RNNCell(Cell):
         h = a.tanh() if self.nonlinearity == "tanh" else a.relu()
         return (h,), {}
 
-    def torch_twin(self, which: int, **options) -> nn.Module:
+    def torch_twin(self, which: int, **options: Any) -> nn.Module:
         return super().torch_twin(which, nonlinearity=self.nonlinearity, **options)

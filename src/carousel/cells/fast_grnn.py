@@ -1,5 +1,7 @@
 """A gated network of few parameters."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ class FastGRNNCell(Cell):
     gates = ("z", "n")
     keep_gate = "z"
 
-    def __init__(self, input_size: int, hidden_size: int, *arguments, rank: int = 0, **options) -> None:
+    def __init__(self, input_size: int, hidden_size: int, *arguments: Any, rank: int = 0, **options: Any) -> None:
         if not 0 <= rank < max(hidden_size, 1):
             raise ValueError(f"rank should be at least 0, for none, and below hidden_size, got {rank}")
         self.rank = rank

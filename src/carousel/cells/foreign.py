@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ class ModuleCell(Cell):
     def forward(self, input: Tensor, hx: Tensor | State | None = None) -> Tensor | State:
         if hx is None:
             hx = self.initial_state(input)
-            hx = hx if len(hx) > 1 else hx[0]
+            hx = hx[0] if len(hx) == 1 else hx
         return self.itself(input, hx)
 
     def extra_repr(self) -> str:
@@ -97,7 +98,9 @@ class ModuleCell(Cell):
         )
 
 
-def of_modules(module, input_size: int | None, hidden_size, single: bool) -> tuple[Callable[..., Cell], dict, int, int]:
+def of_modules(
+    module: Any, input_size: int | None, hidden_size: Any, single: bool
+) -> tuple[Callable[..., Cell], dict[str, Any], int, Any]:
     """How to make the cells of a layer of modules, from their sizes and options; the options; and the layer's sizes.
 
     Args:
@@ -112,7 +115,7 @@ def of_modules(module, input_size: int | None, hidden_size, single: bool) -> tup
     kind = module if isinstance(module, type) else type(module)
     if not issubclass(kind, nn.Module) or isinstance(module, Cell):
         raise TypeError(f"cell should be a subclass of carousel.Cell, or a module with forward(x, state), got {module}")
-    sizes = {"input_size": input_size, "hidden_size": hidden_size}
+    sizes: dict[str, Any] = {"input_size": input_size, "hidden_size": hidden_size}
     for name, size in sizes.items():
         own = None if module is kind else getattr(module, name, None)
         sizes[name] = own if size is None else size
@@ -124,10 +127,10 @@ def of_modules(module, input_size: int | None, hidden_size, single: bool) -> tup
         raise ValueError(f"one {kind.__name__} makes one layer in one direction; give its class to have more of them")
     takes = signature(kind).parameters if module is kind else {}
 
-    def make(input_size, hidden_size, *, states=None, proj_size: int = 0, **options) -> Cell:
+    def make(input_size: int, hidden_size: int, *, states: Any = None, proj_size: int = 0, **options: Any) -> Cell:
         if proj_size:
             raise ValueError(f"proj_size: {kind.__name__} has no projection that is known")
-        if module is not kind:
+        if isinstance(module, nn.Module):
             if not options.pop("bias") or any(value is not None for value in options.values()):
                 raise ValueError(f"bias, device and dtype are {kind.__name__}'s own")
             return ModuleCell(module, input_size, hidden_size, states)

@@ -1,5 +1,7 @@
 """Recurrent highway network."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,7 +29,7 @@ class HighwayCell(Cell):
     gates = ("n", "t")
     keep_gate = "1 - t"
 
-    def __init__(self, *arguments, depth: int = 1, **options) -> None:
+    def __init__(self, *arguments: Any, depth: int = 1, **options: Any) -> None:
         if depth < 1:
             raise ValueError(f"depth should be at least 1, got {depth}")
         self.depth = depth

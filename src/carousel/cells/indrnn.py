@@ -1,5 +1,7 @@
 """Independently recurrent network."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from .cell import Cell, State
@@ -26,7 +28,7 @@ class IndRNNCell(Cell):
 
     gates = ("h",)
 
-    def __init__(self, *arguments, t_max: int | None = None, **options) -> None:
+    def __init__(self, *arguments: Any, t_max: int | None = None, **options: Any) -> None:
         if t_max is not None and not t_max >= 1:
             raise ValueError(f"t_max must be at least 1, got {t_max}")
         self.t_max = t_max

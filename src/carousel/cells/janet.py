@@ -1,5 +1,7 @@
 """Just another network."""
 
+from typing import Any
+
 from torch import Tensor
 
 from .cell import Cell, State
@@ -22,7 +24,7 @@ class JANETCell(Cell):
     gates = ("f", "g")
     keep_gate = "f"
 
-    def __init__(self, *arguments, beta: float = 1.0, **options) -> None:
+    def __init__(self, *arguments: Any, beta: float = 1.0, **options: Any) -> None:
         self.beta = beta
         super().__init__(*arguments, **options)
 

@@ -1,5 +1,7 @@
 """Long expressive memory."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,7 +28,7 @@ class LEMCell(Cell):
     gates = ("d1", "d2", "z", "y")
     states = ("y", "z")
 
-    def __init__(self, *arguments, dt: float = 1.0, **options) -> None:
+    def __init__(self, *arguments: Any, dt: float = 1.0, **options: Any) -> None:
         self.dt = dt
         super().__init__(*arguments, **options)
 

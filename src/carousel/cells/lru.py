@@ -1,6 +1,7 @@
 """Linear recurrent unit."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,7 @@ class LRUCell(Cell):
     has_hidden_map = False
 
     def __init__(
-        self, *arguments, r_min: float = 0.0, r_max: float = 1.0, max_phase: float = 2 * math.pi, **options
+        self, *arguments: Any, r_min: float = 0.0, r_max: float = 1.0, max_phase: float = 2 * math.pi, **options: Any
     ) -> None:
         self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
         super().__init__(*arguments, **options)

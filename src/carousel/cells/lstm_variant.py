@@ -1,6 +1,7 @@
 """The LSTM's variants as options that combine."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,13 +51,13 @@ class LSTMVariantCell(Cell):
 
     def __init__(
         self,
-        *arguments,
+        *arguments: Any,
         peephole: bool = False,
         coupled: bool = False,
         layer_norm: bool = False,
         without: str | Iterable[str] = (),
         full_gate_recurrence: bool = False,
-        **options,
+        **options: Any,
     ) -> None:
         self.peephole, self.coupled, self.layer_norm = peephole, coupled, layer_norm
         self.without = (without,) if isinstance(without, str) else tuple(without)

@@ -1,6 +1,7 @@
 """Recurrent networks whose gates do not see the state."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ class MinCell(Cell):
 
     has_hidden_map = False
 
-    def __init__(self, *arguments, candidate: str = "positive", **options) -> None:
+    def __init__(self, *arguments: Any, candidate: str = "positive", **options: Any) -> None:
         if candidate not in CANDIDATES:
             raise ValueError(f"candidate should be one of {', '.join(CANDIDATES)}, got {candidate!r}")
         self.candidate = candidate

@@ -2,6 +2,7 @@
 options."""
 
 from inspect import Parameter, signature
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +11,29 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+M = TypeVar("M", bound=nn.Module)
+
 
 class LoadsFromTorch(nn.Module):
     """Loads a state_dict of torch's counterpart: what torch's does not have keeps its value, if none of it is there. A
     weight of one number for each unit, (H, 1), may have been saved as (H,)."""
 
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *others) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         for name, parameter in self._parameters.items():
             saved = state_dict.get(prefix + name)
             if isinstance(saved, Tensor) and parameter is not None and parameter.shape == (*saved.shape, 1):
                 state_dict[prefix + name] = saved.unsqueeze(-1)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *others)
+        told = (missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *told)
         torchs = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
         own = {prefix + name for name in self._parameters if not name.startswith(torchs)}
         if not own & state_dict.keys():
@@ -31,14 +44,14 @@ REFRESHERS = (WeightNorm, SpectralNorm, BasePruningMethod)
 """Hooks that compute a weight before each forward pass and keep it in an attribute of the module."""
 
 
-def view_of(module: nn.Module) -> nn.Module:
+def view_of(module: M) -> M:
     """Another module of the same contents, to set attributes of. (`copy.copy` refuses one that is parametrized.)"""
     view = module.__new__(type(module))
     view.__dict__.update(module.__dict__)
     return view
 
 
-def refreshed(module: nn.Module) -> nn.Module:
+def refreshed(module: M) -> M:
     """The module with its weights as such hooks would set them for a call now; the module itself is left alone."""
     hooks = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, REFRESHERS)]
     if not hooks:
@@ -55,12 +68,12 @@ def put(module: nn.Module, name: str, value: Tensor) -> None:
     if is_parametrized(module, name):
         setattr(module, name, value)
     elif name + "_orig" in module._parameters:
-        module._parameters[name + "_orig"].data.copy_(value)
+        getattr(module, name + "_orig").data.copy_(value)
     elif name + "_v" in module._parameters:
         hooks = module._forward_pre_hooks.values()
         (dim,) = (hook.dim for hook in hooks if isinstance(hook, WeightNorm) and hook.name == name)
-        module._parameters[name + "_v"].data.copy_(value)
-        module._parameters[name + "_g"].data.copy_(torch.norm_except_dim(value, 2, dim))
+        getattr(module, name + "_v").data.copy_(value)
+        getattr(module, name + "_g").data.copy_(torch.norm_except_dim(value, 2, dim))
     else:
         getattr(module, name).data.copy_(value)
 

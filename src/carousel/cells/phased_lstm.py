@@ -1,5 +1,7 @@
 """The LSTM whose units open at times of their own."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -37,11 +39,11 @@ class PhasedLSTMCell(TimedCell):
 
     def __init__(
         self,
-        *arguments,
+        *arguments: Any,
         ratio: float = 0.05,
         leak: float = 0.001,
         periods: tuple[float, float] = (1.0, 1000.0),
-        **options,
+        **options: Any,
     ) -> None:
         low, high = periods
         if not 0 < low <= high:

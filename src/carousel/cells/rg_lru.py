@@ -1,6 +1,7 @@
 """Real-gated linear recurrent unit."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ class RGLRUCell(Cell):
     states = ("h", "n")
     has_hidden_map = False
 
-    def __init__(self, input_size: int, hidden_size: int, *arguments, **options) -> None:
+    def __init__(self, input_size: int, hidden_size: int, *arguments: Any, **options: Any) -> None:
         self.gates = ("r", "i") if input_size == hidden_size else ("r", "i", "x")
         super().__init__(input_size, hidden_size, *arguments, **options)
 

@@ -1,6 +1,7 @@
 """The scalar LSTM of xLSTM."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ class SLSTMCell(Cell):
     keep_gate, write_gate = "f", "i"
 
     def __init__(
-        self, input_size: int, hidden_size: int, *arguments, heads: int = 1, depth: float = 0.0, **options
+        self, input_size: int, hidden_size: int, *arguments: Any, heads: int = 1, depth: float = 0.0, **options: Any
     ) -> None:
         if heads < 1 or hidden_size % heads:
             raise ValueError(f"heads should divide hidden_size, got {heads} and {hidden_size}")

@@ -1,6 +1,7 @@
 """Simple recurrent unit."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,9 @@ class SRUCell(Cell):
     keep_gate = "f"
     has_hidden_map = False
 
-    def __init__(self, input_size: int, hidden_size: int, *arguments, highway_bias: float = -2.0, **options) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, *arguments: Any, highway_bias: float = -2.0, **options: Any
+    ) -> None:
         self.gates = ("c", "f", "r") if input_size == hidden_size else ("c", "f", "r", "s")
         self.highway_bias = highway_bias
         super().__init__(input_size, hidden_size, *arguments, **options)

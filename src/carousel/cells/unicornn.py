@@ -1,5 +1,7 @@
 """Undamped oscillators that see themselves alone."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from .cell import Cell, State
@@ -24,7 +26,7 @@ class UnICORNNCell(Cell):
     gates = ("a",)
     states = ("y", "z")
 
-    def __init__(self, *arguments, dt: float = 0.1, alpha: float = 1.0, **options) -> None:
+    def __init__(self, *arguments: Any, dt: float = 0.1, alpha: float = 1.0, **options: Any) -> None:
         self.dt, self.alpha = dt, alpha
         super().__init__(*arguments, **options)
 

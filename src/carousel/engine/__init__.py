@@ -1,5 +1,7 @@
 """How a cell is run over time. An engine knows the contract of a cell, and no particular cell."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -87,32 +89,33 @@ def _run_kernel(
     return out.to(x.dtype), tuple(s.to(x.dtype) for s in last)
 
 
-@torch._disable_dynamo  # gradients.watch looks at a layer outside of compiled graphs
-def watched(norms: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tensor, *arguments):
+@torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]  # gradients.watch looks at a layer outside of compiled graphs
+def watched(norms: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tensor, *arguments: Any) -> Any:
     """`run`, with another `Norms` at the end of the list."""
     norms.append(Norms(loop, x.size(0), x.size(1)))
     return run(loop, tensors, x, *arguments, norms=norms[-1])
 
 
-def explain(layer: torch.nn.Module, *args, **kwargs) -> list[Choice]:
+def explain(layer: torch.nn.Module, *args: Any, **kwargs: Any) -> list[Choice]:
     """Which engine a call takes, and why: for each layer and direction, ("eager", "fused" or "torch", the reason).
 
     Args:
         layer: the layer, which is run once, with gradients or without as they are enabled where this is called.
         args, kwargs: of the call, as in `Recurrent.forward`.
     """
-    layer = view_of(getattr(layer, "_orig_mod", layer))  # what was compiled as it was written
-    layer._norms = None
+    view: Any = view_of(getattr(layer, "_orig_mod", layer))  # what was compiled as it was written
+    view._norms = None
     with torch.random.fork_rng(devices=[]), choices() as taken:
-        layer(*args, **kwargs)
+        view(*args, **kwargs)
     return taken
 
 
-def _hand_over(given: tuple[Tensor, ...], arguments: tuple):
+def _hand_over(given: tuple[Tensor, ...], arguments: tuple[Any, ...]) -> Any:
     """A whole run, to the subclasses of Tensor with functions of their own that are among what is given, as torch.nn's
     layers hand over theirs; NotImplemented if none of them takes it."""
     kinds = {type(tensor) for tensor in given} - {Tensor}
-    if all(kind.__torch_dispatch__ is Tensor.__torch_dispatch__ for kind in kinds):
+    plain = Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
+    if all(kind.__torch_dispatch__ is plain for kind in kinds):  # pyright: ignore[reportAttributeAccessIssue]
         own = [kind for kind in kinds if kind.__torch_function__ is not torch._C._disabled_torch_function_impl]
         for kind in sorted(own, key=lambda kind: -len(kind.__mro__)):  # subclasses before what they extend
             results = kind.__torch_function__(recurrence, tuple(own), arguments, {})
@@ -121,7 +124,9 @@ def _hand_over(given: tuple[Tensor, ...], arguments: tuple):
     return NotImplemented
 
 
-def recurrence(x: Tensor, state: State, tensors: dict[str, Tensor], loop: Loop, masks: Masks, backend: str, norms):
+def recurrence(
+    x: Tensor, state: State, tensors: dict[str, Tensor], loop: Loop, masks: Masks, backend: str, norms: Norms | None
+):
     """`run` as such subclasses are asked for it: the output and the last states in one list."""
     output, last, _ = run(loop, tensors, x, state, masks, backend=backend, norms=norms)
     return [output, *last]

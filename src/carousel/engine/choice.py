@@ -1,19 +1,24 @@
 """Which engine a call takes, and why."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
+from torch._C._functorch import (
+    TransformType,
+    get_interpreter_stack,
+    is_functorch_wrapped_tensor,
+    peek_interpreter_stack,
+)
 from torch.autograd import forward_ad
 
 from ..cells.cell import State
 from . import fused, short, torch_kernels
 from . import record as recorded
-from .eager import Kinds, Loop, Masks
+from .eager import Kinds, Loop, Masks, Norms
 from .registry import REGISTRY
 from .torch_kernels import exporting
 
@@ -31,7 +36,7 @@ listener: ContextVar[list[Choice] | None] = ContextVar("listener", default=None)
 
 
 @contextlib.contextmanager
-def choices():
+def choices() -> Generator[list[Choice]]:
     """The choices that calls of `run` make, as a list that fills while the context is open; then none of them raises
     for being asked for an engine that cannot run it."""
     taken: list[Choice] = []
@@ -43,7 +48,14 @@ def choices():
 
 
 def choose(
-    loop, tensors, x: Tensor, state: State, masks: Masks, record: bool, backend: str, norms
+    loop: Loop,
+    tensors: dict[str, Tensor],
+    x: Tensor,
+    state: State,
+    masks: Masks,
+    record: bool,
+    backend: str,
+    norms: Norms | None,
 ) -> tuple[Choice, str]:
     """The engine, and the kernel's key if it is "fused"."""
     if backend == "eager":
@@ -79,7 +91,13 @@ def choose(
 
 
 def _not_torchs(
-    loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks, record: bool, norms
+    loop: Loop,
+    tensors: dict[str, Tensor],
+    x: Tensor,
+    state: State,
+    masks: Masks,
+    record: bool,
+    norms: Norms | None,
 ) -> str:
     """Why a run is nothing for torch's kernels, or ""."""
     if record:
@@ -91,7 +109,16 @@ def _not_torchs(
     return torch_kernels.lacks(loop, tensors, x, state, masks)
 
 
-def whole(loops, function: str, x: Tensor, steps: int, batch: int, tensors, slow: bool, backend: str) -> bool:
+def whole(
+    loops: Sequence[tuple[str, Loop]],
+    function: str,
+    x: Tensor,
+    steps: int,
+    batch: int,
+    tensors: Sequence[Tensor],
+    slow: bool,
+    backend: str,
+) -> bool:
     """Whether torch's kernel is the engine of a whole stack of loops, which torch has, and which are asked for nothing
     else. If not, each is left to `run`.
 
@@ -104,7 +131,9 @@ def whole(loops, function: str, x: Tensor, steps: int, batch: int, tensors, slow
             a projection.
         backend: as in `run`.
     """
-    if backend not in ("auto", "torch") or forward_ad._current_level >= 0 or peek_interpreter_stack() is not None:
+    if backend not in ("auto", "torch") or forward_ad._current_level >= 0:
+        return False
+    if peek_interpreter_stack() is not None:  # pyright: ignore[reportUnnecessaryComparison]
         return False
     if not steps or not batch:
         return False
@@ -152,7 +181,7 @@ def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: 
         compiling
         or torch.is_autocast_enabled("cpu")
         or torch._C._len_torch_dispatch_stack()
-        or peek_interpreter_stack() is not None
+        or peek_interpreter_stack() is not None  # pyright: ignore[reportUnnecessaryComparison]
     ):
         return "every gate of every step is asked for, and that within a transform or a mode of torch's"
     if loop._forward_hooks or loop._forward_pre_hooks:
@@ -162,9 +191,8 @@ def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: 
     if everything[0].numel() == 0:
         return "the batch is empty"
     dual = not compiling and forward_ad._current_level >= 0
-    plain = compiling or not (
-        dual or peek_interpreter_stack() is not None or not _PLAIN.issuperset(map(type, everything))
-    )
+    transformed = peek_interpreter_stack() is not None  # pyright: ignore[reportUnnecessaryComparison]
+    plain = compiling or not (dual or transformed or not _PLAIN.issuperset(map(type, everything)))
     for tensor in everything:
         if tensor.layout is not torch.strided:
             return f"the kernel is for dense tensors, not for {tensor.layout}"
@@ -198,12 +226,12 @@ def _fused(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, mask
     return key, reason
 
 
-def widened(t: Tensor | None) -> Tensor | None:
+def widened(t: Any) -> Any:
     """As the kernel computes it where autocast is on."""
     return t.float() if t is not None and t.dtype in (torch.bfloat16, torch.float16) else t
 
 
-def _constant(function: Callable) -> Callable:
+def _constant(function: Any) -> Any:
     """As `torch.compiler.assume_constant_result`, which imports torch._dynamo, a second's work."""
     function._dynamo_marked_constant = True
     return function
@@ -212,12 +240,12 @@ def _constant(function: Callable) -> Callable:
 @_constant
 def _differentiates() -> bool:
     """Whether a transform other than vmap, for which the kernel has a rule, is active where this is compiled."""
-    stack = torch._C._functorch.get_interpreter_stack() or ()
-    return any(interpreter.key() != torch._C._functorch.TransformType.Vmap for interpreter in stack)
+    stack = get_interpreter_stack() or ()
+    return any(interpreter.key() != TransformType.Vmap for interpreter in stack)
 
 
 @_constant
-def _plan(loop: Loop, device: str, dtype: torch.dtype, *kinds) -> tuple[str, str]:
+def _plan(loop: Loop, device: str, dtype: torch.dtype, *kinds: Any) -> tuple[str, str]:
     from .fused.plans import plan  # which takes long to import
 
     return plan(loop.cell, device, dtype, Kinds(*kinds))
@@ -233,4 +261,5 @@ def _computes(kind: type[Tensor]) -> bool:
     """Whether a subclass has a say, here and now, in what is computed with its tensors."""
     disabled = torch._C._disabled_torch_function_impl
     asked = torch._C._is_torch_function_enabled() and kind.__torch_function__ is not disabled
-    return asked or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
+    plain = Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
+    return asked or kind.__torch_dispatch__ is not plain  # pyright: ignore[reportAttributeAccessIssue]

@@ -186,7 +186,7 @@ def step(cell: Cell, row: Tensor, state: State, masks: Masks, t: int) -> tuple[S
             if wanted:
                 kind = type(getattr(cell, "itself", cell)).__name__
                 raise ValueError(f"{what} needs a hidden map; {kind} has a forward of its own")
-        new = cell(row, state if len(state) > 1 else state[0])
+        new = cell(row, state[0] if len(state) == 1 else state)
         return ((new,) if isinstance(new, Tensor) else tuple(new)), {}
     seen, held = masks.ways(state, t)
     return cell.step(row, held, seen)

@@ -1,6 +1,7 @@
 """Every gate and every state of every step, by a kernel."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ def run(
     cell, mapped = view_of(kernel.cell), x
     if type(cell).forward is Cell.forward and not kernel.maps_input:  # it is done here, once
         mapped = lend(loop.cell, tensors).input_map(x)
-        cell.input_map = lambda mapped: mapped
+        cell.input_map = lambda x: x
     with torch.no_grad():
         out, last, kept = kernel.record(cell, mapped, state, tensors, masks)
     results, given, count = [out, *last, *kept.values()], (mapped, *state, *tensors.values()), len(state)
@@ -41,12 +42,12 @@ class _Again(torch.autograd.Function):
     """Results that are there already, with the derivatives of a function that makes them again."""
 
     @staticmethod
-    def forward(ctx, again, results: list[Tensor], *given: Tensor):
+    def forward(ctx: Any, again: Callable[..., list[Tensor]], results: list[Tensor], *given: Tensor) -> Any:
         ctx.again = again
         ctx.save_for_backward(*given)
         ctx.set_materialize_grads(False)
         return tuple(results)
 
     @staticmethod
-    def backward(ctx, *arriving: Tensor | None):
+    def backward(ctx: Any, *arriving: Tensor | None) -> Any:
         return None, None, *derivative(ctx.again, ctx.saved_tensors, ctx.needs_input_grad[2:], arriving)

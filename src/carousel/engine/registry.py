@@ -4,7 +4,7 @@ import itertools
 import logging
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..cells.cell import Cell
@@ -29,11 +29,11 @@ class Kernels:
 class Known:
     """What is known of one cell."""
 
-    tensors: tuple
+    tensors: tuple[Any, ...]
     """Name and shape of each of its parameters and buffers, and which of them are the same."""
-    values: list[tuple] = field(default_factory=list)
+    values: list[tuple[Any, ...]] = field(default_factory=list)
     """Of what its code reads, the values that there are kernels for."""
-    last: dict[tuple, tuple] = field(default_factory=dict)
+    last: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
     """For a device, a dtype and masks, what its code has read at last, and the plan for that."""
 
 
@@ -43,7 +43,7 @@ class Registry:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.kernels = Kernels()
-        self.plans: dict[tuple, tuple[str, str]] = {}
+        self.plans: dict[tuple[Any, ...], tuple[str, str]] = {}
         """For what a kernel depends on, its key, or ""; and why there is one, or none. Equal cells share it."""
         self.cells: WeakKeyDictionary[Cell, Known] = WeakKeyDictionary()
         self.watched: WeakValueDictionary[int, Norms] = WeakValueDictionary()

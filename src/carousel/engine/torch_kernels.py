@@ -43,7 +43,7 @@ def function(cell: Cell, names: tuple[str, ...]) -> str:
 
 def exporting() -> bool:
     """Whether a program is made that has to consist of torch's own operations."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def unfit(function: str, x: Tensor) -> str:
@@ -91,7 +91,7 @@ def run(loop: "Loop", tensors: dict[str, Tensor], x: Tensor, state: State) -> tu
 def stack(
     function: str,
     x: Tensor,
-    hx: State,
+    hx: Sequence[Tensor],
     weights: Sequence[Tensor],
     layers: int = 1,
     dropout: float = 0.0,
@@ -115,7 +115,7 @@ def stack(
     biased = len(weights) // (layers * (1 + bidirectional)) > 3
     if x.is_cuda and not training and torch.is_grad_enabled():
         training, dropout = True, 0.0  # cuDNN can't go back through a run in evaluation, which needs no other numbers
-    state = hx if len(hx) > 1 else hx[0]
+    state = hx[0] if len(hx) == 1 else hx
     options = (biased, layers, dropout, training, bidirectional)
     if batch_sizes is None:
         return getattr(torch, function)(x, state, weights, *options, batch_first)

@@ -48,7 +48,7 @@ class Chain:
 
     def pull(self, t: int, v: Tensor) -> Tensor:
         """J_t^T v: (B, n, k) -> (B, n, k)."""
-        _, back = vjp(partial(self._step, t), self.states[t])
+        back = vjp(partial(self._step, t), self.states[t])[1]
         return vmap(lambda v: back(v)[0], -1, -1)(v)
 
     def _step(self, t: int, s: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ r"""How much of the error reaches each earlier state: :math:`\|\partial L/\parti
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -123,7 +123,7 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
 
 
 @contextmanager
-def watch(layer: Recurrent) -> Iterator[list[Flow]]:
+def watch(layer: Recurrent) -> Generator[list[Flow]]:
     r"""Measure the gradient in passing, in the backward passes that a training step does anyway.
 
     For use around forward and backward: the list that it gives holds, once the context is left, one `Flow` for each

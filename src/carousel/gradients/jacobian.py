@@ -129,7 +129,8 @@ def _singular_values(chain: Chain, window: int) -> Tensor:
 
 def _largest(chain: Chain, count: int, window: int) -> Tensor:
     steps = range(len(chain) - window, len(chain))
-    frame, values = chain.frame(min(count + 8, sum(chain.sizes))), None
+    frame = chain.frame(min(count + 8, sum(chain.sizes)))
+    values = torch.full_like(frame[:, 0, :count], torch.nan)  # (B, count)
     one = torch.diag_embed(torch.ones_like(frame[:, 0]))
     for _ in range(100):
         before, product, scale, diagonal = values, one, 0.0, 0.0
@@ -139,7 +140,7 @@ def _largest(chain: Chain, count: int, window: int) -> Tensor:
             diagonal = diagonal + growth(r) / math.log(10)
         values = torch.linalg.svdvals(product).log10() + scale
         values = torch.where(values >= values[:, :1] - DIGITS, values, diagonal)[:, :count]
-        if before is not None and torch.isclose(values, before, rtol=0, atol=1e-6).all():
+        if torch.isclose(values, before, rtol=0, atol=1e-6).all():
             break
         for t in reversed(steps):
             frame, _ = torch.linalg.qr(chain.pull(t, frame))

@@ -47,7 +47,7 @@ def lyapunov(
 
 def _exponents(chain: Chain, exponents: int | None, discard: int) -> Tensor:
     frame = chain.frame(exponents or sum(chain.sizes))
-    total, counted = 0.0, 0
+    total, counted = torch.zeros_like(frame[:, 0]), 0  # (B, exponents)
     for t in range(len(chain)):
         frame, r = torch.linalg.qr(chain.push(t, frame))
         if t >= discard:

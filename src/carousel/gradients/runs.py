@@ -4,7 +4,7 @@ import copy
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,8 +53,8 @@ class Call:
 
     layer: Recurrent
     """A copy with the weights in force, ours also where the layer is one of torch.nn."""
-    args: tuple
-    kwargs: dict
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     results: list[Tensor]
     """What the model got from the layer; if it asked for gradients, nodes of the model's graph."""
     draws: list[Tensor]
@@ -69,15 +69,16 @@ class Call:
             The layer's results; a `Run` for each layer and direction, in the order of torch's states; and of each its
             outputs and last states, at which the graph is cut: results and `Run.rows` depend on these alone.
         """
-        runs, cuts = [], []
+        runs: list[Run] = []
+        cuts: list[tuple[Tensor, ...]] = []
 
-        def begin(loop: Loop, arguments: tuple) -> tuple:
+        def begin(loop: Loop, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             x, state, masks, *others = arguments
             masks = masks._replace(detach_gates=False, detach_carousel=False) if attached else masks
             runs.append(Run(loop.cell, rows(loop.cell, x), state, masks))
             return x.detach(), state, masks, *others
 
-        def end(loop: Loop, arguments: tuple, result: tuple) -> tuple:
+        def end(loop: Loop, arguments: tuple[Any, ...], result: tuple[Any, ...]) -> tuple[Any, ...]:
             output, last, kept = result
             cuts.append(tuple(t.detach().requires_grad_(torch.is_grad_enabled()) for t in (output, *last)))
             return cuts[-1][0], cuts[-1][1:], kept
@@ -92,7 +93,7 @@ class Call:
 
 
 @contextmanager
-def observe(layer: nn.Module, model: Callable[[], Any], gradients: bool = False) -> Iterator[tuple[Any, Call]]:
+def observe(layer: nn.Module, model: Callable[[], Any], gradients: bool = False) -> Generator[tuple[Any, Call]]:
     """Run a model that contains `layer`, once: what it returns, and the layer's call. If `gradients`, the layer's
     results require them, whether it is frozen or not.
 
@@ -106,7 +107,9 @@ def observe(layer: nn.Module, model: Callable[[], Any], gradients: bool = False)
     layer = getattr(layer, "_orig_mod", layer)  # inside what torch.compile returns
     if not parametrize.is_parametrized(layer):  # reading such a weight may change it
         _copy(layer, torch.detach)
-    calls, draws, done = [], [], False
+    calls: list[Call] = []
+    draws: list[Tensor] = []
+    done = False
 
     with ExitStack() as stack:
         stack.enter_context(_left_as_found())
@@ -119,7 +122,7 @@ def observe(layer: nn.Module, model: Callable[[], Any], gradients: bool = False)
             if parametrize.is_parametrized(layer):  # each weight is made once, for the layer and for us
                 cache.enter_context(parametrize.cached())
 
-        def after(_, args: tuple, kwargs: dict, result: Any) -> Any:
+        def after(_, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
             recorded = torch.is_grad_enabled()
             with torch.inference_mode(False), torch.enable_grad():
                 if gradients:
@@ -148,7 +151,7 @@ def observe(layer: nn.Module, model: Callable[[], Any], gradients: bool = False)
 
 
 @contextmanager
-def runs(layer: nn.Module, model: Callable[[], Any]) -> Iterator[list[Run]]:
+def runs(layer: nn.Module, model: Callable[[], Any]) -> Generator[list[Run]]:
     """Run a model that contains `layer`: a `Run` for each layer and direction, in the order of torch's states. Within
     the context there are no gradients, otherwise it is that of `observe`.
 
@@ -176,7 +179,7 @@ def _map(nested: Any, change: Callable[[Tensor], Any]) -> Any:
         return {key: _map(part, change) for key, part in nested.items()}
     if isinstance(nested, tuple | list):
         parts = [_map(part, change) for part in nested]
-        return nested._make(parts) if hasattr(nested, "_make") else type(nested)(parts)
+        return getattr(type(nested), "_make", type(nested))(parts)  # of a named tuple
     return nested
 
 
@@ -197,7 +200,8 @@ def _copy(layer: nn.Module, keep: Callable[[Tensor], Tensor]) -> Recurrent:
     if parametrize.is_parametrized(layer):
         view.__class__ = type(layer).__mro__[1]
         del view._modules["parametrizations"]
-        view._parameters.update({name: keep(getattr(layer, name)) for name in layer.parametrizations})
+        names = layer.get_submodule("parametrizations")._modules
+        vars(view)["_parameters"].update({name: keep(getattr(layer, name)) for name in names})
     # The older weight_norm, spectral_norm and pruning keep the weight in force as an attribute.
     vars(view).update({name: keep(tensor) for name, tensor in vars(layer).items() if isinstance(tensor, Tensor)})
     ours = from_torch(view)
@@ -214,7 +218,7 @@ def _devices() -> range:
 
 
 @contextmanager
-def _left_as_found() -> Iterator[None]:
+def _left_as_found() -> Generator[None]:
     """Put back at the end: the states of random numbers, and the buffers of all modules that are called meanwhile."""
     buffers: dict[nn.Module, dict[str, tuple[Tensor, Tensor]]] = {}
     rebound: list[tuple[nn.Module, str, Tensor | None]] = []

@@ -7,6 +7,7 @@ largest eigenvalue of a finite matrix is not that of an infinite one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -229,11 +230,11 @@ def _antidiagonals(matrix: Tensor) -> Tensor:
     return F.pad(matrix, (0, n)).flatten()[: n * (2 * n - 1)].view(n, 2 * n - 1).sum(0)
 
 
-def _has_one_product(cell: Cell, weight: Tensor | None) -> bool:
+def _has_one_product(cell: Cell, weight: Tensor) -> bool:
     """Whether the step, in float64, is `update` around the product of h with this one dense matrix."""
     if type(cell).forward is not Cell.forward or type(cell).step is not Cell.step or cell.proj_size:
         return False
-    if weight is None or weight.dim() != 2 or weight.size(1) != cell.hidden_size:
+    if weight.dim() != 2 or weight.size(1) != cell.hidden_size:
         return False
     probe = torch.linspace(-1, 1, cell.hidden_size, dtype=torch.float64)
     mapped, whole = cell.hidden_map(probe[None])[0], F.linear(probe, weight, getattr(cell, "bias_hh", None))
@@ -258,13 +259,14 @@ def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
     """
     cell = double(cell, "cpu")
     weight, units = getattr(cell, "weight_hh", None), cell.hidden_size
-    if not _has_one_product(cell, weight):
+    if weight is None or not _has_one_product(cell, weight):
         raise ValueError(f"linearise needs a cell whose step is update around one recurrent matrix, got {cell}")
     x = torch.zeros(cell.input_size) if x is None else x.detach().cpu()
     if x.shape != (cell.input_size,):
         raise ValueError(f"x should have the shape ({cell.input_size},), got {tuple(x.shape)}")
     with torch.no_grad():
         wx, state = cell.input_map(x.double()[None]), cell.initial_state(x.double()[None])
+        before = state
         for _ in range(REST):
             before = state
             state, _ = cell.step(wx, before)
@@ -277,11 +279,11 @@ def linearise(cell: Cell, x: Tensor | None = None) -> Linear:
     uh, *before = (t.requires_grad_() for t in (uh, *before))
     new, _ = cell.update(wx, uh, tuple(before))
 
-    def slopes(of: Tensor, to: list[Tensor] | tuple[Tensor, ...]) -> list[Tensor]:
+    def slopes(of: Tensor, to: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return torch.autograd.grad(of.sum(), to, retain_graph=True, allow_unused=True, materialize_grads=True)
 
     keep, write = [], []
-    of_one = slopes(sum(s[..., 0].sum() for s in new), [uh, *before])
+    of_one = slopes(torch.stack([s[..., 0] for s in new]), [uh, *before])
     if any(slope.unflatten(-1, (-1, units))[..., 1:].any() for slope in of_one):
         raise ValueError(f"linearise needs an elementwise update, got {cell}")
     for s in new:

@@ -81,7 +81,7 @@ def walk(layer: nn.Module, loss: Callable[[], Tensor], ways: Sequence[Detach] = 
                     runs[k].rows, [y for y, *_ in cuts[:k]], part.unbind(), retain_graph=True, allow_unused=True
                 )
                 for j, gradient in enumerate(below):
-                    if gradient is not None:
+                    if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison]
                         outputs[j] = outputs[j] + Scaled.of(gradient, scale)
         return found[::-1]
 
@@ -98,6 +98,7 @@ def _arriving(value: Tensor, call: Call) -> tuple[list[Tensor], float]:
     most = int(math.log2(torch.finfo(value.dtype).max)) - 1
     exponent, low, high = 0, -most, most  # of a power of two: rounds nothing
     small = max(torch.finfo(t.dtype).tiny for t in (value, *call.results)) ** 0.5
+    given, log, size = (), 0.0, 0.0
     for _ in range(12):
         seed = torch.full_like(value, 2.0**exponent)
         try:
@@ -122,9 +123,8 @@ def _arriving(value: Tensor, call: Call) -> tuple[list[Tensor], float]:
         if after == exponent:
             break
         exponent = after
-    if size == 0 and not any(
-        g is not None for g in torch.autograd.grad(value, call.results, None, True, allow_unused=True)
-    ):
+    found = torch.autograd.grad(value, call.results, None, True, allow_unused=True) if size == 0 else ()
+    if size == 0 and all(g is None for g in found):  # pyright: ignore[reportUnnecessaryComparison]
         raise ValueError(f"the loss does not depend on the layer{hint}")
     return list(given), log  # all zero behind units that are dead
 

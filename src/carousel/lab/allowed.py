@@ -1,5 +1,7 @@
 """What an option may be: what the signature of its class or function says, and what `OPTIONS` and `RANGES` do."""
 
+# Hints are values here.
+# pyright: reportOperatorIssue=false
 import difflib
 import functools
 import inspect
@@ -106,7 +108,7 @@ class Allowed(NamedTuple):
         kinds, choices = self.kinds | other.kinds, (*self.choices, *other.choices)
         return Allowed(kinds, choices, self.objects or other.objects, other.range if self.range == ANY else self.range)
 
-    def has(self, value: object) -> bool:
+    def has(self, value: Any) -> bool:
         if isinstance(value, DictConfig):
             return dict in self.kinds or (self.objects and "_target_" in value)
         if isinstance(value, ListConfig):
@@ -134,9 +136,10 @@ def read(hint: Any) -> Allowed | None:
     if hint in (Any, object, inspect.Parameter.empty) or isinstance(hint, typing.TypeVar):
         return None
     if origin is Annotated:
-        return read(parts[0])._replace(range=parts[1])
+        whole: Any = read(parts[0])
+        return whole._replace(range=parts[1])
     if origin in (typing.Union, types.UnionType):
-        read_parts = [read(part) for part in parts]
+        read_parts: list[Any] = [read(part) for part in parts]
         return None if None in read_parts else functools.reduce(Allowed.__or__, read_parts)
     if origin is Literal:
         return Allowed(choices=parts)
@@ -157,6 +160,7 @@ def parameters(target: Any, hands_on_to: Any = None) -> tuple[dict[str, Allowed 
     """What a class or function takes by name, with what it hands on to another, as a layer does to its cell; and
     whether all else is refused."""
     found: dict[str, Allowed | None] = {}
+    is_closed = False
     for part in filter(None, (hands_on_to, target)):
         mine, is_closed = _own(part)
         found |= mine

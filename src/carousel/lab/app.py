@@ -7,15 +7,16 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pandas as pd
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
@@ -41,13 +42,13 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
 
 
-def build(cfg: DictConfig, loggers: bool = True) -> tuple[L.Trainer, SequenceModule, SequenceData]:
+def build(cfg: DictConfig, loggers: bool = True) -> tuple[Any, SequenceModule, SequenceData]:
     """Make everything that a run needs, so that bad input is found before any work starts.
 
     Raises:
         OptionError: an option has a value that it cannot have, or no effect.
     """
-    hydra_cfg = HydraConfig.get()
+    hydra_cfg: Any = HydraConfig.get()
     checks.check(cfg, folders.parse(hydra_cfg.overrides.task))
     cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
     here = ["auto", "cpu", *["cuda"] * cuda, *["mps"] * mps, *["gpu"] * (cuda or mps)]
@@ -99,7 +100,7 @@ def _members(name: str, cfg: DictConfig, kind: type, folder: str | None = None) 
             if not isinstance(node.get(which), str):
                 continue
             path = Path(node[which])
-            own = not path.is_symlink() and path.absolute().parent == Path(folder).absolute()
+            own = not path.is_symlink() and path.absolute().parent == Path(folder or "").absolute()
             if os.path.lexists(path) and not (own and path.is_file() == (which == "path")):
                 raise OptionError(f"{name}.{key}.{which}: {path} is there already, and not of this run; choose another")
     return found
@@ -181,7 +182,7 @@ def run(cfg: DictConfig) -> float:
         The test loss; infinite if the run diverged before it came to one.
     """
     silence()
-    hydra_cfg = HydraConfig.get()
+    hydra_cfg: Any = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
     sweep = hydra_cfg.mode is not None and hydra_cfg.mode.name == "MULTIRUN"
     name = "hydra.sweep.subdir" if sweep else "hydra.run.dir"
@@ -190,7 +191,7 @@ def run(cfg: DictConfig) -> float:
     settle(cfg.threads)
     if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
         trainer.strategy._launcher = Ranks(launcher, cfg)
-    record = new_record(cfg, hydra_cfg, folder) | {
+    record: dict[str, Any] = new_record(cfg, hydra_cfg, folder) | {
         "parameters": sum(p.numel() for p in module.parameters()),
         "device": trainer.strategy.root_device.type,
     }
@@ -268,7 +269,7 @@ def _is_broken(module: L.LightningModule) -> bool:
     return not all(p.isfinite().all() for p in module.parameters())
 
 
-def _write_probes(trainer: L.Trainer, folder: Path) -> None:
+def _write_probes(trainer: Any, folder: Path) -> None:
     """All that the probes measured, one row a number."""
     rows = [
         (step, *row)

@@ -63,7 +63,7 @@ LAYERS: dict[str, tuple[Callable[..., nn.Module], str, int]] = {
 """The layer, the one of torch's that it is held against, and how many products of size H a step has."""
 
 
-def watched(layer: nn.Module, x: Tensor, weights: Tensor) -> None:
+def watched(layer: carousel.Recurrent, x: Tensor, weights: Tensor) -> None:
     """A training step that measures the gradient's way back as well."""
     with gradients.watch(layer):
         training_step(layer, x, weights)
@@ -74,7 +74,7 @@ def last_step(layer: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
 
 
 MEASURED = (32, 100, 2, 64)
-MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor], object]] = {
+MEASURES: dict[str, Callable[[carousel.Recurrent, Tensor, Tensor], object]] = {
     "a training step": training_step,
     "a training step, watched": watched,
     "flow": lambda layer, x, w: gradients.flow(layer, lambda: last_step(layer, x, w)),
@@ -106,7 +106,7 @@ def measure_measures(repeats: int) -> pd.DataFrame:
     return table.assign(training_steps=table.ms / table.ms["a training step"]).rename_axis("measure").reset_index()
 
 
-def seconds(work: Callable[[], None], device: str) -> float:
+def seconds(work: Callable[[], object], device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     begin = time.perf_counter()
@@ -164,6 +164,7 @@ def measure(shape: tuple[int, int, int, int], repeats: int, device: str) -> list
 def grown(name: str, shape: tuple[int, int, int, int]) -> float:
     """MiB by which this process grows at most in its first training step of that size; nan where Linux's /proc is not.
     Kernels and torch's machinery are loaded before, by a step of another size, too long to be left to torch's."""
+    before = 0
     for batch, steps, inputs, hidden in ((1, 60, *shape[2:]), shape):
         layer = LAYERS[name][0](inputs, hidden)
         x, weights = torch.randn(steps, batch, inputs), torch.randn(steps, batch, hidden)

@@ -4,6 +4,7 @@ import os
 import statistics
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,7 +19,11 @@ from .bench_short import WORKS, forward, seconds, training_step
 
 SHAPE = (32, 100, 128)
 """B, T, and H, which is the number of features as well."""
-OPTIONS = {cells.HighwayCell: {"depth": 2}, cells.SLSTMCell: {"heads": 4}, cells.FastGRNNCell: {"rank": 32}}
+OPTIONS: dict[type[cells.Cell], dict[str, int]] = {
+    cells.HighwayCell: {"depth": 2},
+    cells.SLSTMCell: {"heads": 4},
+    cells.FastGRNNCell: {"rank": 32},
+}
 """Those that give a cell more than one product."""
 CATALOGUE = [getattr(cells, name) for name in cells.__all__ if name not in ("ABLATIONS", "Cell", "ModuleCell")]
 
@@ -128,9 +133,15 @@ COMPILED = ", compiled"
 def rivals() -> dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]]:
     """The pairs of `RIVALS`, and again with theirs compiled."""
 
-    def compiled(name: str):
+    def compiled(name: str) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
         ours, rival = RIVALS[name]
-        return ours, lambda h: torch.compile(rival(h))
+
+        def make(h: int) -> nn.Module:
+            module = rival(h)
+            module.compile()
+            return module
+
+        return ours, make
 
     return RIVALS | {name + COMPILED: compiled(name) for name in RIVALS if "JAX" not in name}
 
@@ -138,14 +149,11 @@ def rivals() -> dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.M
 def of_cells() -> dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]]:
     """Every cell's layer, and the loop around the same cell."""
 
-    def pair(kind: type[cells.Cell]):
-        options = OPTIONS.get(kind, {})
-        return tuple(
-            lambda h, backend=backend: carousel.Recurrent(kind, h, h, backend=backend, **options)
-            for backend in ("auto", "eager")
-        )
+    def layer(kind: type[cells.Cell], backend: str) -> Callable[[int], nn.Module]:
+        options: dict[str, Any] = OPTIONS.get(kind, {})
+        return lambda h: carousel.Recurrent(kind, h, h, backend=backend, **options)
 
-    return {kind.__name__: pair(kind) for kind in CATALOGUE}
+    return {kind.__name__: (layer(kind, "auto"), layer(kind, "eager")) for kind in CATALOGUE}
 
 
 def measure(pairs: dict, threads: int, repeats: int, console) -> pd.DataFrame:

@@ -27,8 +27,11 @@ LEAST = 2e-3
 
 def pairs(own: type[carousel.Cell]) -> dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]]:
     """Ours and its rival by H. That of a cell of one's own is the loop around the same cell."""
-    made = {name: tuple(lambda h, kind=kind: kind(h, h) for kind in kinds) for name, kinds in (LAYERS | CELLS).items()}
-    return made | {
+
+    def square(kind: Callable[[int, int], nn.Module]) -> Callable[[int], nn.Module]:
+        return lambda h: kind(h, h)
+
+    return {name: (square(ours), square(theirs)) for name, (ours, theirs) in (LAYERS | CELLS).items()} | {
         "a cell of one's own": (
             lambda h: carousel.Recurrent(own, h, h),
             lambda h: carousel.Recurrent(own, h, h, backend="eager"),

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ..gradients import flow, gates, lyapunov, memory_length, paths, theory
@@ -54,13 +54,13 @@ class Row(NamedTuple):
     value: float
 
 
-def places(layer: nn.Module) -> list[tuple[int, str]]:
+def places(layer: Any) -> list[tuple[int, str]]:
     """Layer and direction of each thing that a measure returns, in its order."""
     directions = ("forward", "reverse") if layer.bidirectional else ("forward",)
     return [(k, direction) for k in range(layer.num_layers) for direction in directions]
 
 
-def suffix(recurrent: nn.Module, layer: int, direction: str) -> str:
+def suffix(recurrent: Any, layer: int, direction: str) -> str:
     """How a name in TensorBoard ends: with the layer and the direction where there are several."""
     return f"_layer{layer}" * (recurrent.num_layers > 1) + f"_{direction}" * bool(recurrent.bidirectional)
 
@@ -71,7 +71,7 @@ def of_one_length(batch: Batch, num: int, every_step: bool) -> Batch:
     if batch.lengths is None:
         return Batch(batch.input[:num], batch.target[:num])
     rows = batch.lengths.argsort(descending=True, stable=True)[:num]
-    steps = batch.lengths[rows].min()
+    steps = int(batch.lengths[rows].min())
     ends = rows[:, None], (batch.lengths[rows] - steps)[:, None] + torch.arange(steps)  # (num, steps)
     return Batch(batch.input[ends], batch.target[ends] if every_step else batch.target[rows])
 
@@ -106,7 +106,8 @@ class Probe(L.Callback):
         step = trainer.global_step
         if step in self.values:
             return
-        batch = next(iter(trainer.datamodule.val_dataloader()))
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # Lightning leaves it out
+        batch = next(iter(data.val_dataloader()))
         batch = of_one_length(batch, self.num_sequences, module.task.every_step)
         batch = trainer.precision_plugin.convert_input(move_data_to_device(batch, module.device))
         try:
@@ -179,9 +180,8 @@ class GradientFlow(Probe):
         if trainer.global_step == 0 and self.predict and len(places(module.recurrent)) == 1:
             # Of one layer alone: in those below the last, errors arrive at every step.
             with contextlib.suppress(ValueError):
-                linear = theory.linearise(
-                    from_torch(module.recurrent).cell(), module.model.encode(batch.input).mean((0, 1))
-                )
+                layer: Any = from_torch(module.recurrent)
+                linear = theory.linearise(layer.cell(), module.model.encode(batch.input).mean((0, 1)))
                 predicted = linear.curves(min(self.predict, batch.input.size(1)))
         if trainer.is_global_zero:
             self._write(trainer.global_step, curves, predicted)
@@ -218,7 +218,7 @@ class GradientFlow(Probe):
             for (layer, direction, state), curves in self.history.items():
                 end = suffix(module.recurrent, layer, direction)
                 try:
-                    title = figures.derivative(state, *(layer, direction) if end else ())
+                    title = figures.derivative(state, layer, direction) if end else figures.derivative(state)
                     figure = figures.heatmap(title, list(curves), torch.stack(list(curves.values())))
                     writer.add_figure(tag(f"gradient_flow/d{state}{end}"), figure, trainer.global_step)
                 except Exception as error:  # no picture is worth a run
@@ -270,7 +270,7 @@ class GradientPaths(Probe):
             total, *alone = (flow.rms() for flow in (split.total, split.carousel, split.gates))
             state = list(total)[-1]
             for name, curves in zip(("carousel", "gates"), alone, strict=True):
-                rows.append(Row(f"paths/{name}", *place, state, curves[state][lag] - total[state][lag]))
+                rows.append(Row(f"paths/{name}", *place, state, float(curves[state][lag] - total[state][lag])))
         return rows
 
 
@@ -283,7 +283,7 @@ class LargestLyapunovExponent(Probe):
             module.recurrent, lambda: module(batch.input), exponents=1, discard=batch.input.size(1) // 10
         )
         found = zip(places(module.recurrent), spectra, strict=True)
-        return [Row("lyapunov/largest", *place, "", spectrum.mean()) for place, spectrum in found]
+        return [Row("lyapunov/largest", *place, "", float(spectrum.mean())) for place, spectrum in found]
 
 
 class StopWhenSolved(L.Callback):
@@ -312,6 +312,7 @@ class Charts(L.Callback):
             f"{said} loss, and the baselines'": ["Multiline", [tag(f"{name}/loss"), *baselines]]
             for said, name in (("validation", "val"), ("training", "train"))
         }
+        layer: Any = from_torch(module.recurrent)
         curves = {
             f"dL/d{state}{end} against the lag, in decades": [
                 "Multiline",
@@ -320,7 +321,7 @@ class Charts(L.Callback):
                     for when in ("at_init", "predicted", "at_end")
                 ],
             ]
-            for state in from_torch(module.recurrent).cell().states
+            for state in layer.cell().states
             for end in [suffix(module.recurrent, *place) for place in places(module.recurrent)]
         }
         writer.add_custom_scalars({"loss": losses, "gradient": curves})

@@ -104,7 +104,8 @@ def check_node(name: str, node: Any) -> None:
     if not isinstance(node, DictConfig) or "_target_" not in node:
         return
     known, is_closed = _parameters(name, node)
-    for key, value in node.items():
+    items: Any = node.items()
+    for key, value in items:
         if key in PARTICLES:
             check_value(f"{name}.{key}", value, allowed.read(PARTICLES[key]))
             continue

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -11,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from .tasks import IGNORE, Batch, Generated, Recorded, Task
+from .tasks import IGNORE, Batch, Generated, Recorded, Stream, Task
 
 PURPOSES = ("train", "val", "test", "order", "subset")  # of random numbers: each split, each epoch's order, a part
 ENDLESS = 2**62
@@ -57,7 +58,7 @@ def process() -> tuple[int, int]:
 
 def rows(task: Task, sequences: Batch, which: Tensor | slice) -> Batch:
     """Some of the sequences, without the padding that they share."""
-    x, target, lengths = (part if part is None else part[which] for part in sequences[:3])
+    x, target, lengths, _ = sequences.at(which)
     if lengths is not None:
         longest = int(lengths.max())
         x, target = x[:, :longest], target[:, :longest] if task.every_step else target
@@ -66,8 +67,9 @@ def rows(task: Task, sequences: Batch, which: Tensor | slice) -> Batch:
 
 def joined(task: Task, batches: list[Batch]) -> Batch:
     """Sequences of several batches in one, padded with zeros to the longest."""
-    if batches[0].lengths is None:
-        return Batch(*(torch.cat([batch[k] for batch in batches]) for k in range(2)))
+    lengths = [batch.lengths for batch in batches if batch.lengths is not None]
+    if not lengths:
+        return Batch(torch.cat([batch.input for batch in batches]), torch.cat([batch.target for batch in batches]))
     longest = max(batch.input.size(1) for batch in batches)
 
     def padded(t: Tensor) -> Tensor:
@@ -75,7 +77,7 @@ def joined(task: Task, batches: list[Batch]) -> Batch:
 
     x = torch.cat([padded(batch.input) for batch in batches])
     target = torch.cat([padded(batch.target) if task.every_step else batch.target for batch in batches])
-    return Batch(x, target, torch.cat([batch.lengths for batch in batches]))
+    return Batch(x, target, torch.cat(lengths))
 
 
 def epochs(task: Task, sequences: Callable[[], Batch], which: Tensor, batch_size: int, seed: int) -> Batches:
@@ -159,7 +161,7 @@ class SequenceData(L.LightningDataModule):
 
     def __init__(
         self,
-        task: Task,
+        task: Generated | Recorded | Stream,
         batch_size: int,
         eval_size: int | None = None,
         data_seed: int = 0,
@@ -209,7 +211,8 @@ class SequenceData(L.LightningDataModule):
         return once(task.series(split), task.chunk, self.eval_size or 8)
 
     def state_dict(self) -> dict[str, int]:
-        return {"taken": self.trainer.fit_loop.epoch_loop.batch_progress.total.completed}
+        trainer: Any = self.trainer
+        return {"taken": trainer.fit_loop.epoch_loop.batch_progress.total.completed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._taken = state["taken"]

@@ -278,7 +278,7 @@ def heatmap(title: str, steps: list[int], log10_norm: Tensor) -> Figure:
     ax = figure.subplots()
     top = max(0.0, float(relative.nan_to_num().max()))
     image = ax.imshow(relative.numpy(), aspect="auto", cmap="cividis", vmin=-10, vmax=top, interpolation="nearest")
-    ax.set_yticks(range(len(steps)), steps)
+    ax.set_yticks(range(len(steps)), [str(step) for step in steps])
     ax.set(xlabel="lag k (time steps back from the loss)", ylabel="training step")
     ax.set_title(rf"norm of {title} relative to lag 0 (cut at $10^{{\pm 10}}$)")
     figure.colorbar(image, label="decimal logarithm")

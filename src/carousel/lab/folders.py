@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,9 +29,8 @@ _locks: dict[Path, int] = {}  # open to the end of the process, for with it the 
 
 def parse(overrides: Sequence[str]) -> dict[str, str]:
     """Options and their values as they were given; an interpolation is not looked into."""
-    if OmegaConf.is_list(overrides):
-        overrides = OmegaConf.to_container(overrides, resolve=False)
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    given: Any = OmegaConf.to_container(overrides, resolve=False) if OmegaConf.is_list(overrides) else overrides
+    parsed = OverridesParser.create().parse_overrides(list(given))
     return {o.key_or_group: o.get_value_element_as_str() for o in parsed}
 
 
@@ -204,7 +204,8 @@ class Claim(Callback):
     def _claim(self, config: DictConfig, kind: str, is_ours) -> None:
         HydraConfig.instance().set_config(config)  # what ${hydra:...} refers to
         node, name = config.hydra[kind], f"hydra.{kind}.dir"
-        generated = "${now" in OmegaConf.to_container(node, resolve=False)["dir"]
+        written: Any = OmegaConf.to_container(node, resolve=False)
+        generated = "${now" in written["dir"]
         try:
             folder = Path(node.dir)
         except OmegaConfBaseException as error:  # in one of the options that the name is made of

@@ -46,4 +46,5 @@ def main() -> None:
         text = continued(module, arguments.prompt, arguments.length, arguments.temperature, arguments.seed)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(arguments.prompt + module.task.between + text)
+    between = module.task.between if isinstance(module.task, Text) else ""
+    print(arguments.prompt + between + text)

@@ -20,7 +20,11 @@ from .style import few, levels
 
 MARKDOWN = MarkdownIt("commonmark", {"xhtmlOut": False}).enable("table").disable("html_inline")  # errors say <lambda>
 TEMPLATES = Environment(
-    loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("carousel.lab"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 
@@ -84,9 +88,10 @@ def words(text: str, pictures: dict[str, str]) -> tuple[str, dict[str, str]]:
             name = re.sub(r"\W+", "-", title.lower())
             token.attrSet("id", name)
             sections[name] = title
-        if token.type == "inline" and [part.type for part in token.children] == ["image"]:
-            (image,) = token.children
-            image.attrSet("src", pictures[image.attrGet("src")])
+        children = token.children or []
+        if token.type == "inline" and [part.type for part in children] == ["image"]:
+            (image,) = children
+            image.attrSet("src", pictures[str(image.attrGet("src"))])
             tokens[k - 1].tag = tokens[k + 1].tag = "figure"
         if token.type == "table_open":
             shown.append(Token("box_open", "div", 1, attrs={"class": "scroll"}, block=True))

@@ -5,12 +5,12 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import MLFlowLogger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from .progress import under_way
 from .records import RECORD, read_record
@@ -81,7 +81,7 @@ class MLflow(MLFlowLogger):
 
 
 @contextlib.contextmanager
-def _alone(store: str) -> Iterator[None]:
+def _alone(store: str) -> Generator[None]:
     """One process of this user and machine at a time."""
     name = hashlib.sha256(f"{os.getuid()} {store}".encode()).hexdigest()[:16]
     with (Path(tempfile.gettempdir()) / f"carousel-mlflow-{name}.lock").open("w") as file:

@@ -1,5 +1,7 @@
 """The model around any recurrent layer: an encoder, the layer, and a head."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,10 +61,11 @@ class SequenceModel(nn.Module):
             self.encoder = OneHot(task.input_size) if task.symbols else nn.Identity()
         self.encoder_dropout, self.head_dropout = nn.Dropout(encoder_dropout), nn.Dropout(head_dropout)
         if tied:
-            shapes = [tuple(self.head.weight.shape), tuple(getattr(self.encoder, "weight", torch.empty(0)).shape)]
+            weight = getattr(self.encoder, "weight", torch.empty(0))
+            shapes = [tuple(self.head.weight.shape), tuple(weight.shape)]
             if shapes[0] != shapes[1]:
                 raise ValueError(f"head.tied needs an embedding of the head's shape {shapes[0]}, got {shapes[1]}")
-            self.head.weight = self.encoder.weight
+            self.head.weight = weight
 
     def encode(self, x: Tensor) -> Tensor:
         """What the recurrent layer reads, (B, T, ...)."""
@@ -108,7 +111,7 @@ class SequenceModel(nn.Module):
         return torch.cat([last[:, :half], output[:, 0, half:]], -1)
 
 
-def output_size(recurrent: nn.Module) -> int:
+def output_size(recurrent: Any) -> int:
     """Features of each output of a layer, ours or torch's."""
     if (size := getattr(recurrent, "output_size", None)) is not None:
         return size

@@ -39,11 +39,13 @@ class SequenceModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.task, self.optimizer, self.scheduler = model, task, optimizer, scheduler
-        self.metrics = nn.ModuleDict({split: nn.ModuleList(task.metrics().values()) for split in ("val", "test")})
+        self.metrics: Any = nn.ModuleDict({split: nn.ModuleList(task.metrics().values()) for split in ("val", "test")})
         self._names = list(task.metrics())  # in which there may be dots, so that no ModuleDict holds them
         self._states: dict[str, Any] = {}  # carried over, by split
         self.baseline_losses: dict[str, float] = {}
         """On the validation data, by name; the first is what losses are compared with."""
+        self.configuration: dict[str, Any] = {}
+        """Of the run that it was loaded from."""
         self.diverged: str | None = None
         """How the training loss has run away, and when; such a run is stopped."""
 
@@ -97,9 +99,10 @@ class SequenceModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self._states = move_data_to_device(self._states, self.device)
-        losses = {}
+        losses, trainer = {}, self.trainer
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  # Lightning leaves it out
         for name, predict in self.task.baselines().items():
-            batches = part(self.trainer.datamodule.val_dataloader(), self.trainer.limit_val_batches)
+            batches = part(data.val_dataloader(), trainer.limit_val_batches)
             losses[name] = scores(self.task, predict, batches).get("loss", math.nan)
         if losses and self.task.baseline_loss is not None:
             losses[next(iter(losses))] = self.task.baseline_loss
@@ -143,7 +146,8 @@ class SequenceModule(L.LightningModule):
         self._log_step()
         self.log("train/loss", loss, sync_dist=True, batch_size=len(batch.input))
         if self.scheduler:
-            self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=1)
+            optimizer: Any = self.optimizers()
+            self.log("lr", optimizer.param_groups[0]["lr"], batch_size=1)
         return loss
 
     def _log_step(self) -> None:
@@ -182,10 +186,11 @@ class SequenceModule(L.LightningModule):
                 "trainer.val_check_interval must be a multiple of trainer.accumulate_grad_batches for this scheduler, "
                 f"got {every} and {batches}"
             )
-        return every // batches
+        return int(every // batches)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer | dict:
-        optimizer = self.optimizer(self.parameters())
+    def configure_optimizers(self) -> Any:
+        make: Any = self.optimizer
+        optimizer = make(self.parameters())
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer)

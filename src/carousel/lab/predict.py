@@ -69,14 +69,15 @@ def _batch(data: Tensor, lengths: np.ndarray | None, task: Task) -> Batch:
         if (data != data.long()).any() or not (data.min() >= 0 and data.max() < task.input_size):
             raise ValueError(f"symbols should be whole numbers from 0 to {task.input_size - 1}")
         data = data.long()
-    if lengths is not None:
-        lengths = torch.as_tensor(lengths).long()
-        if lengths.shape != data.shape[:1] or not (lengths.min() >= 1 and lengths.max() <= data.size(1)):
-            raise ValueError(f"lengths should be {len(data)} numbers from 1 to {data.size(1)}")
     read = task.read(data)
-    if lengths is not None and len(read[0]) != data.size(1):
+    if lengths is None:
+        return Batch(read, torch.empty(0))
+    real = torch.as_tensor(lengths).long()
+    if real.shape != data.shape[:1] or not (real.min() >= 1 and real.max() <= data.size(1)):
+        raise ValueError(f"lengths should be {len(data)} numbers from 1 to {data.size(1)}")
+    if len(read[0]) != data.size(1):
         raise ValueError("lengths are not for a task that reads a part of each sequence")
-    return Batch(read, torch.empty(0), lengths)
+    return Batch(read, torch.empty(0), real)
 
 
 @torch.no_grad()

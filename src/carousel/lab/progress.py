@@ -98,7 +98,8 @@ class Progress(L.Callback):
 
 def _has_validated(trainer: L.Trainer) -> bool:
     """Whether there was a validation between the training step before and the batch at hand."""
-    return trainer.fit_loop.total_batch_idx % trainer.val_check_batch == 0
+    every: Any = trainer.val_check_batch
+    return trainer.fit_loop.total_batch_idx % every == 0
 
 
 def under_way(folder: Path) -> list[Path]:
@@ -153,7 +154,8 @@ def _rows(trainer: L.Trainer) -> list[dict[str, str]]:
 
 
 def _random_states() -> dict[str, Any]:
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002  what the libraries draw from
+    drawn: Any = np.random.get_state()  # noqa: NPY002  what the libraries draw from
+    name, keys, *rest = drawn
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     numpy = (name, keys.tolist(), *rest)  # no arrays: a checkpoint is loaded without trusting what made it
     return {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state(), "cuda": cuda}

@@ -1,6 +1,7 @@
 """A run on several devices: one process for each of them, all from one configuration."""
 
 import os
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -39,7 +40,7 @@ class Ranks(_SubprocessScriptLauncher):
             self.procs.append(start(_work, HydraConfig.instance().cfg, self.cfg, LOCAL_RANK=str(rank)))
 
 
-def _work(hydra_cfg: DictConfig, cfg: DictConfig) -> None:
+def _work(hydra_cfg: Any, cfg: DictConfig) -> None:
     """What each of the other processes does."""
     from . import app
 

@@ -41,7 +41,7 @@ SHOWN = {
     "scores": "The test scores of every run, beside those of the baselines.",
     "gradient_flow": "The norm of the gradient against the lag, before and after training.",
     "loss_curves": "The validation loss of every run against the training step.",
-} | {name: experiment.__doc__.splitlines()[0] for name, experiment in EXPERIMENTS.items()}
+} | {name: str(experiment.__doc__).splitlines()[0] for name, experiment in EXPERIMENTS.items()}
 """What each figure shows, for those who can't see it."""
 
 

@@ -110,7 +110,8 @@ def write_best(folder: Path, said: str, config: DictConfig, loader: ConfigLoader
     asked = [f"~{g}" if x is None else f"{'+' * (g not in known)}{g}={x}" for g, x in choices.items()
              if x != of_groups.get(g)]  # fmt: skip
     base = loader.load_configuration("train", asked, RunMode.RUN)
-    mine, theirs = (OmegaConf.to_container(node, resolve=False) for node in (config, base))
+    both: Any = [OmegaConf.to_container(node, resolve=False) for node in (config, base)]
+    mine, theirs = both
     changes, gone = _changes({**mine, "hydra": None}, {**theirs, "hydra": None})
     groups = [{f"{'override ' * (g in known)}{g}": x} for g, x in choices.items()]
     text = OmegaConf.to_yaml(OmegaConf.create({"defaults": ["train", *groups, "_self_"]} | changes))

@@ -23,7 +23,7 @@ PATIENCE = 60
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def open_study(hydra: DictConfig, direction: str | None = None) -> Study:
+def open_study(hydra: DictConfig, direction: Any = None) -> Study:
     """The study of a search, from its `hydra` configuration; a new one if there is none.
 
     Raises:
@@ -57,7 +57,7 @@ def values(override: Override) -> BaseDistribution:
     try:
         if override.is_choice_sweep():
             return CategoricalDistribution(list(dict.fromkeys(override.sweep_string_iterator())))
-        value = override.value()
+        value: Any = override.value()
         if override.is_range_sweep():
             found = sorted(value.range()) or [0, -1]
             low, high, step = found[0], found[-1], abs(value.step)
@@ -70,7 +70,7 @@ def values(override: Override) -> BaseDistribution:
         raise OptionError(f"{override.input_line}: {error}") from error
 
 
-def first(found: BaseDistribution) -> Any:
+def first(found: Any) -> Any:
     """One of the values."""
     return found.choices[0] if isinstance(found, CategoricalDistribution) else found.low
 
@@ -92,7 +92,7 @@ def check_same(study: Study, asked: list[str], folder: Path) -> None:
         )
 
 
-def begun(study: Study, node: DictConfig, space: dict[str, BaseDistribution]) -> list[Trial | FrozenTrial]:
+def begun(study: Study, node: DictConfig, space: dict[str, Any]) -> list[Trial | FrozenTrial]:
     """The trials that there are, each with all its options, also where the search was killed while they were drawn."""
     return [
         known if known.state.is_finished() else _suggest(study, node, space, known)
@@ -100,15 +100,13 @@ def begun(study: Study, node: DictConfig, space: dict[str, BaseDistribution]) ->
     ]
 
 
-def draw(study: Study, node: DictConfig, space: dict[str, BaseDistribution], count: int) -> list[Trial | FrozenTrial]:
+def draw(study: Study, node: DictConfig, space: dict[str, Any], count: int) -> list[Trial | FrozenTrial]:
     """New trials, as many as that or as are left."""
     left = node.n_trials - len(study.get_trials(deepcopy=False))
     return [_suggest(study, node, space) for _ in range(min(count, left))]
 
 
-def _suggest(
-    study: Study, node: DictConfig, space: dict[str, BaseDistribution], known: FrozenTrial | None = None
-) -> Trial:
+def _suggest(study: Study, node: DictConfig, space: dict[str, Any], known: FrozenTrial | None = None) -> Trial:
     """A trial, a new one if it is not `known`, with a value for each option that is searched. Each is drawn by a
     sampler of its own, with a seed of its own: a search that goes on draws what it would have drawn."""
     number = known.number if known else len(study.get_trials(deepcopy=False))

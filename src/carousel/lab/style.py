@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex
 
 from .records import value, varied
 
@@ -93,7 +94,7 @@ def styles(labels: Iterable[str]) -> Style:
     taken = [STYLES[label] for label in labels if label in STYLES]
     colors = [matplotlib.colormaps[name](k) for k in range(20) for name in ("tab20b", "tab20")]
     others = (
-        {"color": matplotlib.colors.to_hex(colors[7 * k % 40]), "linestyle": LINES[k % 7], "marker": MARKERS[k % 11]}
+        {"color": to_hex(colors[7 * k % 40]), "linestyle": LINES[k % 7], "marker": MARKERS[k % 11]}
         for k in range(40 * 7 * 11)
     )
     fresh = (look for look in others if look not in taken)
@@ -119,7 +120,7 @@ def looks(results: pd.DataFrame) -> Style:
         colors = {model: look["color"] for model, look in styles(results["model"]).items()}
     else:
         colors = dict(zip(shades, matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(shades))), strict=True))
-        colors = {level: matplotlib.colors.to_hex(color) for level, color in colors.items()}
+        colors = {level: to_hex(color) for level, color in colors.items()}
     return {
         label: {
             "color": colors[run[first] if first == "model" else value(run[first])],

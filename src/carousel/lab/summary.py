@@ -170,7 +170,7 @@ def summarise(folder: Path, tables: Tables, shown: Tables, text: str, figures: d
     old = [path for path in target.rglob(f"events.out.tfevents.*{SUFFIX}") if path.is_file()]
     made = [chart for chart in charts(shown) if chart.bands] if len(shown.results) else []
     with SummaryWriter(target, filename_suffix=SUFFIX) as writer:
-        writer.file_writer.add_summary(columns(tables))
+        writer._get_file_writer().add_summary(columns(tables))
         writer.add_text("report", _shown(text))
         writer.add_text("how cards are read", markdown_table(["group", "what it shows"], [*GROUPS.items()]))
         for name, png in figures.items():

@@ -6,8 +6,9 @@ import pickle
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -33,7 +34,7 @@ class Carry(Callback):
         name, minutes = "hydra.callbacks.carry.minutes_per_run", self.minutes
         if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
             raise OptionError(f"{name} must be null or a number over 0, got {minutes!r}")
-        launcher = OmegaConf.to_container(config.hydra.launcher, resolve=False)
+        launcher: Any = OmegaConf.to_container(config.hydra.launcher, resolve=False)
         if launcher["_target_"] != "hydra_plugins.side_by_side.SideBySide":
             if "ray" in launcher:  # its plugin gives a size of its own, which Ray refuses where it runs already
                 launcher["ray"]["init"].setdefault("object_store_memory", None)
@@ -56,6 +57,9 @@ class Jobs:
 
     def __len__(self) -> int:
         return len(self._packed)
+
+    def __iter__(self) -> Iterator[DictConfig]:
+        return (self[k] for k in range(len(self)))
 
     def __getitem__(self, k: int) -> DictConfig:
         return pickle.loads(zlib.decompress(self._packed[k]))

@@ -10,7 +10,7 @@ class Argument(NamedTuple):
     """Its shape, or its meaning."""
     type: str = "const real*"
     """In C's words: "const" is what a kernel does not write to, and "real" of the kernel's dtype."""
-    count: int | None = None
+    count: int | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
     """Of an array: how many there are."""
 
 

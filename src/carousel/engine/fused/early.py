@@ -1,5 +1,7 @@
 """What a step makes of its input alone: told apart while it is traced, and done by torch for all steps at once."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,7 @@ from .graph import ACROSS, Graph, Phases, Unsupported
 from .labels import units_of
 from .once import has_functions_of_its_own, in_place
 from .products import Matrix
+from .traced import Part
 
 NEUTRAL, EARLY, LATE = range(3)
 LINEAR = {F.linear: True, torch.matmul: False, Tensor.matmul: False, Tensor.__matmul__: False, torch.mm: False}
@@ -36,7 +39,7 @@ WHOLE = {
 """Torch's own steps, in which the product of the input is told apart."""
 
 
-class Early:
+class Early(Part):
     """The part of a tracer that keeps the leaf ("x",), and what is made of it alone, from what depends on the state.
 
     Where the two meet, the one becomes a leaf ("wx", j), through which no gradient is traced any further; `inputs` has
@@ -135,7 +138,7 @@ class Early:
         number = self.inputs.index(expression)
         return self.graph.add("leaf", "wx", number, width=self.graph.widths[expression])
 
-    def _taken_apart(self, func, features, matrix, *bias):
+    def _taken_apart(self, func, features, matrix: Any, *bias):
         if not isinstance(features, self.traced) or features.dim() < 1 or matrix.dim() != 2 or features.size(-1) < 2:
             return None
         nodes = [self.graph.nodes[e] for e in features.label[0].flatten(0, -2)[0].tolist()] if features.numel() else []
@@ -147,7 +150,7 @@ class Early:
             part, rows = features.narrow(-1, at, end - at), matrix.narrow(1 if LINEAR[func] else 0, at, end - at)
             if early[at]:
                 label = self._mapped(part.label, lambda e: self.inputs[self.graph.nodes[e].args[1]])
-                part = self.traced(label, self.dtype).requires_grad_()
+                part: Any = self.traced(label, self.dtype).requires_grad_()
             parts.append(func(part, rows, *bias))
             bias = ()
         return sum(parts[1:], parts[0])
@@ -200,8 +203,8 @@ def evaluate(step: Phases, functions: dict[int, tuple], x: Tensor, tensors: dict
 
 
 def _evaluated(
-    graph: Graph, number: int, function, values: dict, x: Tensor, tensors: dict[str, Tensor]
-) -> dict[int, Tensor]:
+    graph: Graph, number: int, function: Any, values: dict, x: Tensor, tensors: dict[str, Tensor]
+) -> dict[int, Any]:
     op, args = graph.nodes[number]
     if op == "leaf" and args[0] == "x":
         return {number: x}
@@ -223,7 +226,8 @@ def _evaluated(
         return {number: torch.cat(wide, -1)[..., list(args[1])]}
     if op in ("float", "detach"):
         return {number: given[0].to(x.dtype) if op == "float" else given[0].detach()}
-    return {number: _call(*function, given, x)}
+    overload, names = function
+    return {number: _call(overload, names, given, x)}
 
 
 def _product(graph: Graph, number: int, given: list, tensors: dict[str, Tensor]) -> dict[int, Tensor]:
@@ -235,7 +239,7 @@ def _product(graph: Graph, number: int, given: list, tensors: dict[str, Tensor])
         moved = tuple((name, at + offset * row, row, *rest) for name, at, row, *rest in weights)
         if heads == 1 and graph.nodes[later] == ("product", (operands, (heads, rows, moved))):
             numbers.append(later)
-    total = 0
+    total: Any = 0
     for value, (name, at, row, column, head, columns) in zip(given, weights, strict=True):
         shape, strides = (heads, rows * len(numbers), columns), (head, row, column)
         matrix = tensors[name]
@@ -251,7 +255,7 @@ def _product(graph: Graph, number: int, given: list, tensors: dict[str, Tensor])
     return dict(zip(numbers, total.split(rows * heads, -1), strict=True))
 
 
-def _call(overload, names: tuple, given: list, x: Tensor) -> Tensor:
+def _call(overload: Any, names: tuple, given: list, x: Tensor) -> Tensor:
     values, positional, keywords = iter(given), [], {}
     for name, kind, keyword in names:
         value = next(values) if name != "rounding_mode" else kind

@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 
 from .graph import Unsupported
 from .labels import holds
-from .traced import Traced
+from .traced import Part, Traced
 
 OF_TRUTHS = {"mul": "logical_and", "minimum": "logical_and", "add": "logical_or", "maximum": "logical_or"}
 """What arithmetic is on truth values alone."""
@@ -16,7 +16,7 @@ OF_INTEGERS = {"add", "sub", "rsub", "mul", "neg", "abs", "sign", "maximum", "mi
 """What floating-point numbers do as integers do, if these are small."""
 
 
-class Elementwise:
+class Elementwise(Part):
     """The part of a tracer that writes down operations on elements."""
 
     def _convert(self, x: Traced, dtype: torch.dtype) -> Traced:
@@ -38,7 +38,7 @@ class Elementwise:
             return self.label(value)
         return self._combine("ne", [self.label(value), self.label(0)])
 
-    def _elementwise(self, func, args, kwargs) -> Traced:
+    def _elementwise(self, func, args, kwargs) -> Tensor:
         name, operands = func.overloadpacket.__name__, []
         op = name.rstrip("_")
         for k, argument in enumerate(func._schema.arguments):
@@ -74,7 +74,7 @@ class Elementwise:
             labels = [self._truth(operands[0]), *map(self._number, operands[1:])]
         else:
             labels = [self._number(value) for value in operands]
-        label = self._power(*labels, operands[1]) if op == "pow" else self._combine(op, labels)
+        label = self._power(labels[0], labels[1], operands[1]) if op == "pow" else self._combine(op, labels)
         return self._write(func, args[0], label) if name.endswith("_") else Traced(label, dtype)
 
     def _power(self, base: Tensor, exponent: Tensor, number) -> Tensor:

@@ -5,9 +5,10 @@ from torch import Tensor
 
 from .graph import Unsupported
 from .labels import units_of
+from .traced import Part
 
 
-class Gathers:
+class Gathers(Part):
     """The part of a tracer that writes down which units of which expressions a vector consists of."""
 
     def gathered(self, label: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ class Gathers:
     def run(self, label: Tensor) -> int:
         """The expression of what is to be one vector."""
         operands, *_ = self.runs(label)
-        if len(operands) > 1:
+        if len(operands) != 1:
             operands, *_ = self._in_runs(self._in_one(label))
         return operands[0][0]
 

@@ -1,5 +1,8 @@
 """Any step of a cell, with products and reductions within it: traced as `trace` does it, to `Phases`."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -43,9 +46,9 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         calls = [call for call in tracer.calls if not isinstance(call.result, Tensor) or call.result.requires_grad]
         entered = [] if not whole else tracer.entered
         wanted = [row, *state, *learnt.values(), *entered, *(call.result for call in calls)]
-        found = iter(tracer.gradients(new, wanted, d_new))
+        each: Iterator[Any] = iter(tracer.gradients(new, wanted, d_new))
         d_row, d_state, d_learnt, d_entered, d_results = (
-            [next(found) for _ in part] for part in ((row,), state, learnt, entered, calls)
+            [next(each) for _ in part] for part in ((row,), state, learnt, entered, calls)
         )
         d_made = [tracer.gradients(new, [s], d_new)[0] if s.requires_grad else None for s in made]
 

@@ -2,8 +2,9 @@
 all steps."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from .graph import Unsupported
 from .labels import units_of
 from .products import MATRIX, UNITS, Affine, Matrix
+from .traced import Part
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,11 @@ class Constant:
         self.tensor = tensor
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Constant) and self.tensor.dtype == other.tensor.dtype
-        return same and torch.equal(self.tensor, other.tensor)
+        if not isinstance(other, Constant) or self.tensor.dtype != other.tensor.dtype:
+            return False
+        return torch.equal(self.tensor, other.tensor)
 
-    __hash__ = None
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
         return f"Constant({self.tensor.tolist()}, {self.tensor.dtype})"
@@ -43,7 +46,7 @@ class Constant:
 class Call:
     """A function of torch's, its arguments, and whether gradients go back through it."""
 
-    function: object
+    function: Callable[..., Any]
     args: tuple
     kwargs: dict
     differentiable: bool = True
@@ -72,7 +75,7 @@ def names_in(call: Call) -> list[str]:
     return [a.name for a in pytree.tree_leaves((call.args, call.kwargs)) if isinstance(a, Named)]
 
 
-class Once:
+class Once(Part):
     """The part of a tracer that makes the leaves ("own", name, block) and the matrices.
 
     What is made of these by moving elements about stays what it is; what else is made of them alone is a parameter like
@@ -83,11 +86,11 @@ class Once:
         self.made: dict[str, Call] = {}
         self.computed: dict[str, Tensor] = {}
         """What is read in the place of such results."""
-        self.on_meta: dict[str, object] = {}
+        self.on_meta: dict[str, Any] = {}
         self.alone = self.computing = False
         """Whether a function of such tensors alone is being traced, or run on "meta"."""
 
-    def own(self, name: str, tensor: Tensor, units: int) -> Tensor:
+    def own(self, name: str, tensor: Tensor, units: int) -> Any:
         """A parameter or buffer of the cell: blocks of `units` elements, or one element for all units. With products, a
         larger one and one of integers or truth values is a matrix; without, it stays as it is: no elementwise operation
         can read it."""
@@ -117,7 +120,7 @@ class Once:
         """In which a run has such a parameter."""
         return self.dtype if tensor.is_floating_point() else tensor.dtype
 
-    def known(self, made: Tensor, name: str, like: Tensor) -> Tensor:
+    def known(self, made: Any, name: str, like: Tensor) -> Any:
         made.known_as = name
         if name not in self.on_meta:
             on_meta = torch.empty(like.shape, dtype=self._dtype(like), device="meta")
@@ -171,7 +174,7 @@ class Once:
         self.made[name], self.on_meta[name] = call, result
         return name
 
-    def _argument(self, tensor: Tensor) -> Named | Constant:
+    def _argument(self, tensor: Any) -> Named | Constant:
         if not isinstance(tensor, (self.traced, Matrix)):
             if tensor.is_meta or tensor.requires_grad:
                 raise Unsupported("it reads a tensor that is no parameter of the cell")
@@ -179,6 +182,8 @@ class Once:
         if has_functions_of_its_own(tensor):
             raise Unsupported("it has a derivative of its own in what it makes of its parameters")
         if tensor.known_as is None:
+            if isinstance(tensor, Matrix):
+                raise Unsupported("it writes to a parameter")
             (number,) = tensor.label[0].unique().tolist()
             op, (value,) = self.graph.nodes[number]
             if op != "const":
@@ -210,16 +215,18 @@ class Once:
                 self.computed[name] = self.own(name, result, self.units)
         return self.computed[name]
 
-    def settled(self, tensor: Tensor) -> Tensor:
+    def settled(self, tensor: Any) -> Tensor:
         """An operand as it meets what is not made of parameters alone."""
-        if isinstance(tensor, Matrix) and has_functions_of_its_own(tensor):
-            raise Unsupported(f"it has a derivative of its own in what it makes of {tensor.parameter}")
-        if not isinstance(tensor, (self.traced, Matrix)):
+        if isinstance(tensor, Matrix):
+            if has_functions_of_its_own(tensor):
+                raise Unsupported(f"it has a derivative of its own in what it makes of {tensor.parameter}")
+            return tensor
+        if not isinstance(tensor, self.traced):
             return self._brought(tensor)
         if not self._is_made(tensor) or tensor.numel() > (tensor.size(-1) if tensor.dim() else 1):
             return tensor
         moved = all(self.graph.nodes[n].op in ("leaf", "const") for n in tensor.label[0].unique().tolist())
-        return tensor if moved else self.parameter(tensor.known_as)
+        return tensor if moved else self.parameter(str(tensor.known_as))
 
     def _brought(self, tensor: Tensor) -> Tensor:
         """Numbers that the step's code has brought along, as a parameter, unless they are the same everywhere."""

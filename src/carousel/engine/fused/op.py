@@ -19,7 +19,7 @@ def _is_watched() -> bool:
     """Whether a compiler, a mode or a transform of torch's has to see the operators."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return True
-    return peek_interpreter_stack() is not None
+    return peek_interpreter_stack() is not None  # pyright: ignore[reportUnnecessaryComparison]
 
 
 def run(
@@ -114,11 +114,13 @@ def _gradients_batched(*arguments) -> list[Tensor]:
     torch._C._vmapmode_decrement_nesting()
     leaves, spec = pytree.tree_flatten(list(arguments))
     dims = [0 if isinstance(a, Tensor) and is_legacy_batchedtensor(a) else None for a in leaves]
-    whole = [a if d is None else torch._remove_batch_dim(a, level, 0, 0) for a, d in zip(leaves, dims, strict=True)]
+    bare = torch._remove_batch_dim  # pyright: ignore[reportPrivateImportUsage]
+    whole = [a if d is None else bare(a, level, 0, 0) for a, d in zip(leaves, dims, strict=True)]
     size = next(a.size(0) for a, d in zip(whole, dims, strict=True) if d == 0)
     dims, whole = (pytree.tree_unflatten(given, spec) for given in (dims, whole))
     found, _ = _one_by_one(_operators.backward, SimpleNamespace(batch_size=size), dims, *whole)
-    return [torch._add_batch_dim(t, 0, level) for t in found]
+    batched = torch._add_batch_dim  # pyright: ignore[reportPrivateImportUsage]
+    return [batched(t, 0, level) for t in found]
 
 
 class _Run(torch.autograd.Function):

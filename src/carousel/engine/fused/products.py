@@ -1,8 +1,9 @@
 """Products with a cell's matrices, and reductions over the units, as a tracer writes them down."""
 
 import math
+from collections.abc import Callable
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .graph import Outer, Unsupported
 from .labels import segments_of, units_of
+from .traced import Part
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv"}
 REDUCTIONS = {"sum", "sum_to_size", "amax", "amin"}
@@ -56,16 +58,18 @@ class Matrix(Tensor):
 
     @staticmethod
     def __new__(cls, name: str, index: Tensor, dtype: torch.dtype) -> "Matrix":
-        made = Tensor._make_wrapper_subclass(cls, index.shape, dtype=dtype, device="cpu")
+        made: Any = Tensor._make_wrapper_subclass(cls, index.shape, dtype=dtype, device=torch.device("cpu"))
         made.parameter, made.index = name, index
         return made
 
+    parameter: str
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     known_as: str | None = None
     """As of a `Traced`."""
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        mode = _get_current_dispatch_mode()
+        mode: Any = _get_current_dispatch_mode()
         if getattr(mode, "across", False) and not mode.backward:
             return mode.called(func, args, kwargs or {})
         return torch._C._disabled_torch_function_impl(func, types, args, kwargs or {})
@@ -83,7 +87,7 @@ class Call(NamedTuple):
     an `Outer` but for the gradients, of which the blocks have so many rows each."""
 
     result: Tensor | GradientEdge
-    arranged: object
+    arranged: Callable[[Tensor], Tensor]
     heads: int
     operands: tuple[tuple[int, int], ...]
     blocks: tuple[tuple[int, tuple], ...]
@@ -107,19 +111,21 @@ class Affine(NamedTuple):
         Raises:
             Unsupported: the elements are in no order of this kind.
         """
-        at = index[0, 0, 0].item()
-        head, column, row = (index.select(d, 1).flatten()[0].item() - at if index.size(d) > 1 else 0 for d in range(3))
+        at = int(index[0, 0, 0])
+        head, column, row = (int(index.select(d, 1).flatten()[0]) - at if index.size(d) > 1 else 0 for d in range(3))
         steps = [torch.arange(n) * step for n, step in zip(index.shape, (head, column, row), strict=True)]
         if not (index == at + steps[0][:, None, None] + steps[1][:, None] + steps[2]).all():
             raise Unsupported(f"it multiplies by {name} in an order of its own")
         return Affine(name, at, row, column, head)
 
 
-class Across:
-    """The part of a tracer that writes these down: it has `graph`, `units` of a hidden vector, and `backward`."""
+class Across(Part):
+    """The part of a tracer that writes these down."""
 
     def start(self, units: int) -> None:
-        self.units, self.calls, self.layouts = units, [], {}
+        self.units = units
+        self.calls: list[Call] = []
+        self.layouts: dict[tuple, list[int]] = {}
 
     def product(self, func, args: tuple, kwargs: dict):
         op = func.overloadpacket.__name__
@@ -287,7 +293,7 @@ class Across:
         sign = op == "amin"
         expression = self.graph.add("neg", expression) if sign else expression
         width = self.graph.widths[expression]
-        count, scale = None, 1
+        count, place, scale = None, -1, 1
         for n in (n for n in range(1, width) if width % n == 0):
             found = units_of(width).view(n, -1) == units[0]
             if (
@@ -295,7 +301,7 @@ class Across:
                 and found.any()
                 and (units == units_of(width).view(n, -1)[found.any(1)][0]).all()
             ):
-                count, place = n, segments_of(width, n)[found.any(1).nonzero()[0].item() if n > 1 else 0].item()
+                count, place = n, int(segments_of(width, n)[int(found.any(1).nonzero()[0]) if n > 1 else 0])
             if n > 1 and len(units) == n and (units == segments_of(width, n)).all():
                 count, place, scale = 1, -1, width // n
         if count is None:
@@ -324,4 +330,4 @@ class Across:
         return all(node.op == "leaf" and node.args[0] == "own" for node in nodes)
 
     def _own_name(self, tensor) -> str:
-        return self.graph.nodes[tensor.label[0].flatten()[0].item()].args[1]
+        return self.graph.nodes[int(tensor.label[0].flatten()[0])].args[1]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache, partial
 from inspect import getattr_static
 from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def is_fixed(value: object) -> bool:
     return type(value) in _FIXED or (type(value) is tuple and all(map(is_fixed, value)))
 
 
-def snapshot(value: object, depth: int = 4) -> Hashable:
+def snapshot(value: Any, depth: int = 4) -> Hashable:
     """A value that equals that of later only if nothing has changed in between."""
     kind = type(value)
     if kind in _PLAIN:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from ...cells.cell import Cell, State, lend
 from ..eager import Kinds, Loop, Masks, Norms
 from ..registry import REGISTRY
 from . import op
-from .graph import Step, Unsupported
+from .graph import Unsupported
 from .target import Kernel, Target
 
 INPUT_MAP = {"weight_ih": "w_x", "bias_ih": "b_x"}
@@ -37,7 +38,7 @@ class Fused:
     elsewhere: tuple[str, ...] = ()
     """Of `names`, those that have their gradients outside of the operators."""
 
-    def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Step, target: Target) -> None:
+    def __init__(self, cell: Cell, kinds: Kinds, dtype: torch.dtype, step: Any, target: Target) -> None:
         self.kinds, self.hidden_size, self.state_sizes = kinds, cell.hidden_size, cell.state_sizes
         self.cell = copy.deepcopy(cell)  # which may change, or come to its end
         self.step, self.dtype, self.target = step, dtype, target
@@ -56,7 +57,7 @@ class Fused:
         self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
         REGISTRY.kernels[self.key] = self
 
-    def prepare(self, cell: Cell, step: Step) -> None:
+    def prepare(self, cell: Cell, step: Any) -> None:
         """Find out what of the cell's it reads."""
         self.maps_input = step.maps_input
         self.maps = (INPUT_MAP if self.maps_input else {}) | (HIDDEN_MAP if step.d_uh else {}) | PROJECTION
@@ -107,12 +108,13 @@ class Fused:
     ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
         """As `Loop.forward` with a record, without derivatives."""
         x, weights = self.reads(cell, x, tensors)
+        recorder: Any = self.recorder
         given, places = self.listed(masks, x.size(1)), x.shape[:2]
         out, *last, _ = op.empty_results(self.key, x, state, weights, given, False, 0)
-        kept = x.new_empty(*places, self.recorder.kept)
-        self.call(self.recorder, "forward", x, state, weights, given, out=out, saved=kept, last=last)
+        kept = x.new_empty(*places, recorder.kept)
+        self.call(recorder, "forward", x, state, weights, given, out=out, saved=kept, last=last)
         gates, H = [name for name, _ in self.step.gates], self.hidden_size
-        pairs = zip(self.recorder.unpack(kept), [*[H] * len(gates), *self.state_sizes[1:]], strict=True)
+        pairs = zip(recorder.unpack(kept), [*[H] * len(gates), *self.state_sizes[1:]], strict=True)
         found = [part.expand(*places, size).contiguous() for part, size in pairs]
         states = dict(zip(cell.states, [out.clone(), *found[len(gates) :]], strict=True))
         return out, last, dict(zip(gates, found[: len(gates)], strict=True)) | states
@@ -133,7 +135,7 @@ class Fused:
         idle = {name: x.new_zeros(t.shape) for name, t in self.cell.named_parameters() if name not in self.names}
         cell = lend(self.cell, idle | dict(zip(self.names, weights, strict=True)))
         if not self.maps_input:
-            cell.input_map = lambda wx: wx
+            cell.input_map = lambda x: x
         out, last, _ = Loop(cell)(x, tuple(state), self.masks(masks), norms=norms)
         return [out, *last]
 
@@ -153,8 +155,9 @@ class Fused:
 
     def masks(self, given: Sequence[Tensor]) -> Masks:
         always = {f"detach_{way}": getattr(self.kinds, f"detach_{way}") == 1 for way in ("gates", "carousel")}
-        found = always | self.named(given)
-        return Masks(**found | {"share": tuple(found["share"]) if self.kinds.share else ()})
+        found: dict[str, Any] = always | self.named(given)
+        found["share"] = tuple(found["share"]) if self.kinds.share else ()
+        return Masks(**found)
 
     def gradients(self, x, state, weights, masks, d_x, d_weights, given: dict) -> None:
         """Fill in the gradients, of the states too, whose places are `given`; what is empty is not wanted."""

@@ -7,6 +7,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,6 +100,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
 
     with tracer:
         begun = masks.before(state, 0)
+        seen: Any
         seen, held = masks.ways(begun, 0)
         seen.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
         returned = lent.update(mapped, lent.hidden_map(seen), held)
@@ -112,7 +114,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         learnt = {name: tensor for name, tensor in own.items() if tensor.requires_grad and isinstance(tensor, Traced)}
         d_wx, d_uh, *rest = tracer.gradients(new, [wx, uh, *state, *learnt.values()], d_new)
         d_made = [tracer.gradients(new, [s], d_new)[0] if s.requires_grad else None for s in made]
-        d_learnt = dict(zip(learnt, rest[len(state) :], strict=True))
+        d_learnt: dict[str, Any] = dict(zip(learnt, rest[len(state) :], strict=True))
         (d_seen,) = tracer.gradients([seen], state[:1], [d_seen])
         d_out, d_held = tracer.gradients(moved[:1], [out, state[0]], [d_out])
 
@@ -162,7 +164,7 @@ def _input_map(cell: Cell, lent: Cell, tracer: Tracer) -> tuple[Traced, Traced, 
         wx = tracer.blocks_of_leaves("wx", weight.size(0) // units, units).requires_grad_()
         x.product = (weight, bias, wx)
         with contextlib.suppress(Exception), tracer:
-            mapped = lent.input_map(x)
+            mapped: Any = lent.input_map(x)
             reached = tracer.graph.reach(mapped.label[0].unique().tolist())
             if not any(tracer.graph.nodes[n] == Node("leaf", ("x",)) for n in reached):
                 return wx, mapped, True

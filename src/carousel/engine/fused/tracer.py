@@ -193,7 +193,7 @@ class Tracer(Across, Early, Elementwise, Gathers, Once, TorchDispatchMode):
         made = [Traced(torch.stack(list(part)), sources[0].dtype, view) for part in parts]
         return made[0] if one else made
 
-    def _fill(self, func, args, kwargs) -> Traced:
+    def _fill(self, func, args, kwargs) -> Tensor:
         name = func.overloadpacket.__name__
         value = FILLS[name.rstrip("_")]
         if value is None:

@@ -1,12 +1,14 @@
 """What a step has left behind in its cell."""
 
+from typing import Any
+
 from torch import Tensor
 
 from ...cells.cell import Cell
 from .graph import Unsupported
 
 
-def refuse_writes(cell: Cell, lent: Cell, own: dict[str, Tensor], labels: dict[str, Tensor]) -> None:
+def refuse_writes(cell: Cell, lent: Cell, own: dict[str, Any], labels: dict[str, Tensor]) -> None:
     """Raise if a step has left something behind: the kernel would do it once, or never."""
     tensors = dict(lent.named_parameters()) | dict(lent.named_buffers())
     written = [name for name, tensor in own.items() if tensors.get(name) is not tensor]

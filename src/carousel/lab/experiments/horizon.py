@@ -28,9 +28,10 @@ def figure(tables: Tables) -> Figure:
     grid = figure.subplots(2, len(models), sharex=True, sharey="row", height_ratios=(1.5, 1), squeeze=False)
     seen, reach = relative(innermost(flow)), horizons(flow)
     baseline = results["baseline_loss"].iloc[0]
+    images = []
     for (top, below), model in zip(grid.T, models, strict=True):
         table = seen[seen["label"] == model].pivot_table(index="lag", columns="step", values="log10_norm").clip(-6, 1)
-        image = top.pcolormesh(table.columns, table.index, table, cmap="cividis", vmin=-6, vmax=1, rasterized=True)
+        images += [top.pcolormesh(table.columns, table.index, table, cmap="cividis", vmin=-6, vmax=1, rasterized=True)]
         per_run = reach[reach["label"] == model].pivot_table(index="step", columns="run", values="lag")
         top.plot(per_run.median(axis=1), color="white", linewidth=2.6)
         top.plot(per_run.median(axis=1), color="black", linewidth=1.2)
@@ -45,7 +46,7 @@ def figure(tables: Tables) -> Figure:
         below.grid(alpha=0.25)
     grid[0, 0].set_ylabel("lag k (steps back from the loss)")
     grid[1, 0].set_ylabel("validation loss / baseline")
-    figure.colorbar(image, ax=grid[0], label="log10 of the gradient's norm,\nrelative to lag 0", pad=0.01)
+    figure.colorbar(images[-1], ax=grid[0], label="log10 of the gradient's norm,\nrelative to lag 0", pad=0.01)
     seeds = results["seed"].nunique()
     figure.suptitle(
         f"How far back the gradient reaches while training (mean of {seeds} seeds; line: the memory length, where 1% "

@@ -49,9 +49,8 @@ def figure(tables: Tables) -> Figure:
     models = [model for model in PANELS if model in set(results["model"])]
     figure = Figure(figsize=(4.9 * len(models) + 0.6, 4.8), layout="constrained")
     axes = figure.subplots(1, len(models), squeeze=False)[0]
-    for ax, model in zip(axes, models, strict=True):
-        image = panel(ax, model, results[results["model"] == model])
-    figure.colorbar(image, ax=axes, label="share of seeds that solve it", pad=0.01)
+    images = [panel(ax, model, results[results["model"] == model]) for ax, model in zip(axes, models, strict=True)]
+    figure.colorbar(images[-1], ax=axes, label="share of seeds that solve it", pad=0.01)
     figures.legend(figure, axes)
     seeds = results["seed"].nunique()
     figure.suptitle(

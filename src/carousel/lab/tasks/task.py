@@ -31,6 +31,11 @@ class Batch(NamedTuple):
     goes_on: bool = False
     """Whether each row goes on where the same row of the batch before has ended: the state is carried over."""
 
+    def at(self, which: Tensor | slice) -> "Batch":
+        """Some of the sequences."""
+        lengths = None if self.lengths is None else self.lengths[which]
+        return Batch(self.input[which], self.target[which], lengths)
+
 
 Predictor = Callable[[Batch], Tensor]
 """Predictions (B, output_size), or (B, T, output_size) of a task with a target at every step."""
@@ -113,8 +118,9 @@ class Generated(Task):
     """The least `seq_len` that the task can have; None: it has no such option."""
 
     def __post_init__(self) -> None:
-        if self.shortest is not None and (type(self.seq_len) is not int or self.seq_len < self.shortest):
-            raise ValueError(f"seq_len must be an integer of at least {self.shortest}, got {self.seq_len}")
+        seq_len = getattr(self, "seq_len", None)
+        if self.shortest is not None and (type(seq_len) is not int or seq_len < self.shortest):
+            raise ValueError(f"seq_len must be an integer of at least {self.shortest}, got {seq_len}")
 
     def sample(self, num: int, generator: torch.Generator) -> Batch:
         """`num` sequences, in which chance is the generator's alone."""

@@ -52,5 +52,5 @@ class CPU(Target):
         from .phased import PhasedKernel  # not before there is one to be made, and never on Windows
         from .single import SingleKernel
 
-        kind = SingleKernel if isinstance(step, Step) else PhasedKernel
-        return kind(self, step, dtype, hidden_size, sizes, share, keep)
+        given = (dtype, hidden_size, sizes, share, keep)
+        return SingleKernel(self, step, *given) if isinstance(step, Step) else PhasedKernel(self, step, *given)

@@ -124,7 +124,7 @@ def statement(graph: Graph, number: int, name: Callable[[int], str]) -> str:
 
 
 def template(name: str) -> str:
-    return files(__package__).joinpath(f"{name}.hpp").read_text()
+    return files(str(__package__)).joinpath(f"{name}.hpp").read_text()
 
 
 def _number(text: str) -> str:

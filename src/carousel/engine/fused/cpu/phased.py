@@ -42,7 +42,7 @@ class PhasedKernel(Compiled):
         graph = step.graph
         multiplied = [n for o in step.outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
         adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
-        self.saved = keep
+        self.saved = keep or ()
         if keep is None:
             self.saved = choose(
                 graph, step.new, adjoint, _at_hand, lambda op: cost(op) if op not in ACROSS else ACROSS_COST

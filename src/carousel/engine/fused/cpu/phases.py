@@ -57,7 +57,7 @@ class Pass:
         self,
         graph: Graph,
         lanes: int,
-        names: list[str],
+        names: Sequence[str],
         leaves: dict[tuple, Place],
         saved: dict[int, Place] | None = None,
     ) -> None:

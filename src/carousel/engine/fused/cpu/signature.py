@@ -4,8 +4,7 @@ import ctypes
 from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
-
-from torch import Tensor
+from typing import Any
 
 from ..arguments import Argument
 
@@ -49,7 +48,7 @@ class Signature:
         ]
         return "\n".join(["struct Arguments {", *lines, "};"])
 
-    def fill(self, values: dict[str, int | Tensor | list[Tensor | None] | None]) -> ctypes.Structure:
+    def fill(self, values: dict[str, Any]) -> ctypes.Structure:
         """The structure with these values, dense tensors and numbers, by name; a tensor that is None, missing or empty
         is a null pointer. The caller keeps the tensors for as long as the call takes."""
         values = self.nothing | values

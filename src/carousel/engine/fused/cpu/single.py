@@ -153,7 +153,7 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
             ],
             saved,
         ),
-        value("projected", step.projected if made else step.graph.const(0)),
+        value("projected", step.graph.const(0) if step.projected is None else step.projected),
         function(
             "d_projected(const Unit& u, vec& to_product, vec& held)",
             [(("to_product", "held")[k], n) for k, n in enumerate(step.d_projected)],

@@ -5,6 +5,7 @@ import math
 import platform
 import pydoc_data.topics
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -44,15 +45,15 @@ class Characters(Text):
     shown = 400
     between = ""
 
-    def tokens(self) -> tuple[str, ...]:
+    def tokens(self) -> tuple[Sequence[str], ...]:
         return in_order(topics() if self.path is None else read_text(self.path), f"task.path: {self.path}")
 
-    def known(self, training: str) -> list[str]:
+    def known(self, training: Sequence[str]) -> list[str]:
         return sorted(set(training))
 
     def opening(self) -> str:
         """From where a paragraph begins."""
-        test = self._splits["test"]
+        test = str(self._splits["test"])
         return (test.partition("\n\n")[2] or test)[:50]
 
     def tokenize(self, text: str) -> str:

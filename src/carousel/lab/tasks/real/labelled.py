@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -94,8 +94,7 @@ class Labelled(Recorded, Classification):
         """The confusion matrix of the test split."""
         test = self.split("test")
         some = (slice(k, k + 500) for k in range(0, len(test.target), 500))
-        batches = (Batch(*(part if part is None else part[rows] for part in test[:3])) for rows in some)
-        named = torch.cat([predict(batch).argmax(-1).cpu() for batch in batches])
+        named = torch.cat([predict(test.at(rows)).argmax(-1).cpu() for rows in some])
         counts = torch.zeros(self.output_size, self.output_size, dtype=torch.long)
         counts.index_put_((test.target, named), torch.tensor(1), accumulate=True)
         return {"confusion": confusion(counts, self.classes, self.what, "test data")}
@@ -136,10 +135,10 @@ def confusion(counts: Tensor, classes: tuple[str, ...], what: str, where: str) -
     axes.imshow(share.numpy(), cmap=BLUES, vmin=0, vmax=1)
     for true, predicted in counts.nonzero().tolist():
         color = "white" if share[true, predicted] > 0.5 else "black"
-        number = int(counts[true, predicted])
+        number = str(int(counts[true, predicted]))
         axes.text(predicted, true, number, ha="center", va="center", color=color, fontsize=10 if total < 5000 else 8)
     ticks = range(len(classes))
-    turned = {"rotation": 45, "ha": "right"} if max(map(len, classes)) > 3 else {}
+    turned: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, classes)) > 3 else {}
     axes.set_xticks(ticks, classes, **turned)
     axes.set_yticks(ticks, classes)
     axes.set(xlabel=f"predicted {what}", ylabel=f"true {what}")

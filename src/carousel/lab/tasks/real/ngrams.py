@@ -46,7 +46,8 @@ class KneserNey:
 
     def __call__(self, batch: Batch) -> Tensor:
         x = batch.input.cpu()
-        before = self.last if batch.goes_on else torch.full_like(x[:, :1], -1)
+        unknown = torch.full_like(x[:, :1], -1)
+        before = self.last if batch.goes_on and self.last is not None else unknown
         self.last = x[:, -1:]
         first = torch.cat([before, x[:, :-1]], 1)
         return self.log_probabilities(first.flatten(), x.flatten()).view(*x.shape, -1).to(batch.input.device)

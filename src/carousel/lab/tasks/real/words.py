@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +57,14 @@ class Words(Text):
         if self.rare < 0:
             raise ValueError(f"rare must be an integer of at least 0, got {self.rare}")
 
-    def tokens(self) -> tuple[list[str], ...]:
-        if Path(self.path).is_dir():
-            words = brown(Path(self.path))
+    def tokens(self) -> tuple[Sequence[str], ...]:
+        path = Path(self.path or "")
+        if path.is_dir():
+            words = brown(path)
             return words[: ENDS[0]], words[ENDS[0] : ENDS[1]], words[ENDS[1] :]
-        return in_order(self.tokenize(read_text(self.path)), f"task.path: {self.path}")
+        return in_order(self.tokenize(read_text(path)), f"task.path: {self.path}")
 
-    def known(self, training: list[str]) -> list[str]:
+    def known(self, training: Sequence[str]) -> list[str]:
         return sorted(word for word, count in Counter(training).items() if count > self.rare)
 
     def opening(self) -> str:

@@ -29,7 +29,8 @@ def embedded() -> tuple[Tensor, Tensor]:
         nodes += [[(outer, LAST)]]
     nodes += [[("E", 0)]]
     arcs = [[(SYMBOLS.index(symbol), node) for symbol, node in (2 * arcs)[:2]] for arcs in nodes]
-    return torch.tensor(arcs).unbind(-1)
+    symbols, nodes = torch.tensor(arcs).unbind(-1)
+    return symbols, nodes
 
 
 SYMBOL, NEXT = embedded()
