@@ -208,7 +208,7 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         ),
         (
             ["seed=${oc.env:NO_SUCH_SEED}"],
-            'error: KeyError raised while resolving interpolation: "Environment variable',
+            'error: seed: KeyError raised while resolving interpolation: "Environment variable',
         ),
         (["hydra.run.dir=a=b"], "error: mismatched input '=' expecting <EOF>; a value with = or , in it needs quotes"),
         (["-m", "hydra.launcher.n_jobs=abc"], "error: hydra.launcher.n_jobs: Value 'abc' of type 'str' could not"),

@@ -82,18 +82,17 @@ class Runner:
         sys.path += [place for place in self.path if place not in sys.path]
         if os.getppid() == self.sweep:  # on the machine of the sweep, as joblib's; others may outlive it
             _end_with_the_parent()
-        process = start(_work, self, job)  # no fork: who knows what else there is in a launcher's own process
         error = None
-        try:
-            if code := process.wait(60 * self.minutes if math.isfinite(self.minutes) else None):
-                error = _why(code, folder_of(job))
-        except subprocess.TimeoutExpired:
-            error = self._late()
-        except Exception as problem:  # a launcher's own, such as submitit's when the time that Slurm grants is up
-            error = str(problem)
-        finally:
-            process.kill()
-            process.wait()
+        with start(_work, self, job) as process:  # no fork: who knows what else there is in a launcher's own process
+            try:
+                if code := process.wait(60 * self.minutes if math.isfinite(self.minutes) else None):
+                    error = _why(code, folder_of(job))
+            except subprocess.TimeoutExpired:
+                error = self._late()
+            except Exception as problem:  # a launcher's own, as submitit's when the time that Slurm grants is up
+                error = str(problem)
+            finally:
+                process.kill()
         if error:
             _give_up(job, "failed", error)
 

@@ -85,7 +85,7 @@ RANGES = {
     | dict.fromkeys(("gradient_clip_val", "limit_val_batches", "limit_test_batches"), POSITIVE)
     | dict.fromkeys(("max_steps", "limit_train_batches", "log_every_n_steps", "min_steps"), NOT_NEGATIVE),
     "callbacks": dict.fromkeys(("every_n_steps", "num_sequences"), SIZE)
-    | dict.fromkeys(("patience", "min_delta", "every_seconds"), NOT_NEGATIVE),
+    | dict.fromkeys(("patience", "min_delta", "every_seconds", "predict"), NOT_NEGATIVE),
     "logger": {"flush_logs_every_n_steps": SIZE},
 }
 """Of what constructors do not refuse, or not in words that name it, by group and the last part of the option's name."""
