@@ -1,4 +1,4 @@
-"""The API reference is made without a warning, and its links lead somewhere."""
+"""The API reference is made without a warning, with all the pages, and its links lead somewhere."""
 
 import re
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_readme import PAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,4 +27,8 @@ def test_the_reference(tmp_path):
             if not target.startswith("http") and (f'id="{anchor}"' if anchor else "<html") not in there:
                 lost.append((path.name, target))
     assert lost == []
+    titles = [page.read_text().splitlines()[0] for page in PAGES.values()]
+    assert len(titles) == 6
+    for title in titles:
+        assert sum(f">{title.removeprefix('# ')}</h1>" in page for page in pages.values()) == 1
     assert r"\begin{aligned}" in pages[(tmp_path / "carousel" / "cells.html").resolve()]

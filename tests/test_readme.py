@@ -1,4 +1,4 @@
-"""What the README says can be done."""
+"""What the README and the pages in `src` say can be done."""
 
 import re
 import shlex
@@ -13,12 +13,25 @@ from carousel.lab.bench import LAYERS, MEASURES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+PYTHON = re.compile(r"```python\n(.*?)```", re.S)
+BLOCKS = PYTHON.findall(README)
+PAGES = [init.with_name("README.md") for init in sorted(ROOT.glob("src/**/__init__.py"))]
+PAGES = {str(path.relative_to(ROOT)): path for path in PAGES if path.exists()}
+TEXTS = {"README.md": ROOT / "README.md"} | PAGES
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_every_python_block_runs(code):
     exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning:keras")
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_runs_from_top_to_bottom(name):
+    text, given = PAGES[name].read_text(), {}
+    assert set(re.findall(r"^```(.*)\n", text, re.M)) <= {"", "python"}
+    for code in PYTHON.findall(text):
+        exec(compile(code, name, "exec"), given)
 
 
 def test_the_two_lines_stand_at_the_top():
@@ -29,10 +42,20 @@ def test_the_two_lines_stand_at_the_top():
     ]
 
 
-def test_every_link_and_figure_is_there():
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
+def anchors(path):
+    """Of a page's headings, as GitHub has them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_link_and_figure_is_there(name):
+    targets = [t.partition("#") for t in re.findall(r"\]\(([^)]+)\)", TEXTS[name].read_text()) if "://" not in t]
     assert targets
-    assert [t for t in targets if not t.startswith("http") and not (ROOT / t).exists()] == []
+    for place, _, anchor in targets:
+        there = TEXTS[name].parent / place if place else TEXTS[name]
+        assert there.exists(), place
+        assert not anchor or anchor in anchors(there), anchor
 
 
 def test_the_table_of_options_is_conf():
@@ -42,7 +65,8 @@ def test_the_table_of_options_is_conf():
 
 
 def test_every_training_command_composes():
-    commands = re.findall(r"python scripts/train\.py ([^\n#`&]*)", README)
+    texts = "".join(path.read_text() for path in TEXTS.values())
+    commands = re.findall(r"python scripts/train\.py ([^\n#`&]*)", texts)
     assert len(commands) > 4
     for arguments in commands:
         overrides = [

@@ -1,7 +1,14 @@
 """Recurrent cells in plain PyTorch, and one layer that runs any of them with the interface of `torch.nn.LSTM`.
 
-Begin with `Recurrent`, and its `LSTM`, `GRU` and `RNN`. How a cell is written: `carousel.cells`; how one is
-checked: `carousel.testing`; what is measured: `carousel.gradients`; how a kernel is made: `carousel.engine.fused`.
+Begin with `Recurrent`, and its `LSTM`, `GRU` and `RNN`. On pages of their own:
+
+- how a cell is written: `carousel.cells`, and checked: `carousel.testing`
+- how a measure is read: `carousel.gradients`
+- how a task is added: `carousel.lab.tasks`
+- how to run on a cluster: `carousel.lab`
+- how the engine works: `carousel.engine`, and how it makes a kernel: `carousel.engine.fused`
+
+.. include:: README.md
 """
 
 from . import cells, gradients, initialization, testing

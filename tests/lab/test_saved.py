@@ -178,9 +178,9 @@ def test_the_best_weights_are_not_claimed_where_there_are_none(tmp_path):
         trained(tmp_path / "run", "task.seq_len=6", "tested=best", "trainer.val_check_interval=100")
 
 
-def test_the_readmes_own_task_trains_and_comes_back(tmp_path, monkeypatch):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "class Maximum" in block)
+def test_the_task_of_the_page_trains_and_comes_back(tmp_path, monkeypatch):
+    page = (Path(carousel.__file__).parent / "lab" / "tasks" / "README.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "class Maximum" in block)
     assert len(code.splitlines()) < 30
     (tmp_path / "my_tasks.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)

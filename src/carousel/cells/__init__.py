@@ -1,4 +1,7 @@
-"""Recurrent cells, one file each."""
+"""Recurrent cells, one file each.
+
+.. include:: README.md
+"""
 
 from .cell import Cell
 from .cfc import CfCCell

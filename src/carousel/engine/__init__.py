@@ -1,4 +1,7 @@
-"""How a cell is run over time. An engine knows the contract of a cell, and no particular cell."""
+"""How a cell is run over time. An engine knows the contract of a cell, and no particular cell.
+
+.. include:: README.md
+"""
 
 from typing import Any
 

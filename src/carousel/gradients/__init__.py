@@ -4,6 +4,8 @@ Each takes the layer and a call that runs the model around it, once. What the la
 the model is left as it was found: weights, `requires_grad`, gradients and hooks are not touched, and random numbers and
 the buffers of every module that ran are put back at the end. What the call itself does besides, such as a step of an
 optimizer, is not undone.
+
+.. include:: README.md
 """
 
 from . import theory

@@ -1,4 +1,7 @@
-"""The lab: tasks, training, measures over training, figures and reports. Its packages are the extra `lab`."""
+"""The lab: tasks, training, measures over training, figures and reports. Its packages are the extra `lab`.
+
+.. include:: README.md
+"""
 
 try:
     from .generate import continued

@@ -1,4 +1,7 @@
-"""Tasks, one file each, generated or of recorded data: the sequences, what is to be predicted, and how it is scored."""
+"""Tasks, one file each, generated or of recorded data: the sequences, what is to be predicted, and how it is scored.
+
+.. include:: README.md
+"""
 
 from hydra.utils import get_class
 
