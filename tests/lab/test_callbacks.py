@@ -6,6 +6,7 @@ import lightning as L
 import pandas as pd
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -254,7 +255,8 @@ def test_an_unsolved_run_goes_to_its_end(tmp_path):
     assert trainer.global_step == 20
 
 
-def test_each_loss_stands_in_a_chart_with_the_baselines(tmp_path):
+def test_each_loss_stands_in_a_chart_with_the_baselines(tmp_path, monkeypatch):
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # of another test's sweep
     _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [Charts()])
     (layout,) = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val
     for name in ("validation loss, and the baselines'", "training loss, and the baselines'"):
