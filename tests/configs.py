@@ -8,7 +8,8 @@ from carousel.lab import app
 
 GROUPS = ("model", "task", "optimizer", "scheduler", "trainer", "logger", "callbacks")
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir() / group).glob("*.yaml"))]
-EXPERIMENTS = [path.stem for path in sorted((app.conf_dir() / "experiment").glob("*.yaml"))]
+DESCRIBED = app.conf_dir() / "experiment"
+EXPERIMENTS = [path.relative_to(DESCRIBED).with_suffix("").as_posix() for path in sorted(DESCRIBED.rglob("*.yaml"))]
 
 
 def load(tmp_path, *overrides):

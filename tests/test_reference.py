@@ -13,11 +13,12 @@ from carousel.lab.data import SequenceData
 from carousel.lab.experiments import CHOSEN, EXPERIMENTS
 from carousel.lab.records import BUDGET, best, collect, relative
 from carousel.lab.report import write_report
+from carousel.lab.reproduce import REPRODUCED
 from carousel.lab.tasks import Adding
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "outputs" / "reference"
-FOLDERS = sorted(path.parent.name for path in REFERENCE.glob("*/results.csv"))
+FOLDERS = sorted(path.parent.relative_to(REFERENCE).as_posix() for path in REFERENCE.rglob("results.csv"))
 REAL = {
     "speech": ("accuracy", "nearest by time warping"),
     "language": ("bits_per_character", "trigram"),
@@ -32,7 +33,7 @@ PAGE = (REFERENCE / "README.md").read_text()
 
 
 def test_every_experiment_has_its_reference():
-    assert set(FOLDERS) == {"vanishing_gradients", *EXPERIMENTS, *REAL, "keras_example"}
+    assert set(FOLDERS) == {"vanishing_gradients", *EXPERIMENTS, *REAL, "keras_example", *REPRODUCED}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -57,6 +58,19 @@ def test_three_seeds_and_every_run_ended(name):
 def test_the_seed_draws_weights_and_data_alike(name):
     results = pd.read_csv(REFERENCE / name / "results.csv")
     assert (results["seed"] == results["data_seed"]).all()
+
+
+@pytest.mark.parametrize("name", REPRODUCED)
+def test_what_is_said_of_a_published_table_is_in_its_report(name):
+    folder, report = REFERENCE / "reproduce", (REFERENCE / name / "report.md").read_text()
+    (part,) = re.findall(rf"^## [^\n]*`{name}`\n(.*?)(?=^## |\Z)", (folder / "README.md").read_text(), re.M | re.S)
+    said = numbers(part)
+    assert len(said) >= 3
+    assert said - numbers(report) == set()
+    assert [t for t in re.findall(r"\]\(([^)#]+)\)", part) if not (folder / t).exists()] == []
+    verdicts = re.findall(r"\*\*(agrees|disagrees|out of reach|agrees in \d of \d seeds)\*\*", part)
+    found = [line.split(" | ")[4] for line in report.splitlines() if line.count(" | ") == 5][1:]
+    assert sorted(set(verdicts)) == sorted(set(found) - {"verdict", "---:"})
 
 
 def test_every_link_and_figure_of_the_page_is_there():

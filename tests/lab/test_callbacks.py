@@ -255,6 +255,17 @@ def test_an_unsolved_run_goes_to_its_end(tmp_path):
     assert trainer.global_step == 20
 
 
+def test_a_run_may_stop_at_a_score(tmp_path):
+    callback = StopWhenSolved("val/within_0.04", 0.01)
+    trainer, *_ = fit(tmp_path, carousel.LSTM(2, 16, batch_first=True), [callback], steps=500)
+    assert callback.steps_to_solve == trainer.global_step < 500
+    assert callback.solved(None, {"val/loss": 9.0, "val/within_0.04": 0.01})
+    assert not callback.solved(None, {"val/loss": 0.0, "val/within_0.04": 0.009})
+    for one in ({"monitor": "val/loss"}, {"at_least": 1.0}):
+        with pytest.raises(ValueError, match="monitor and at_least must be given together"):
+            StopWhenSolved(**one)
+
+
 def test_each_loss_stands_in_a_chart_with_the_baselines(tmp_path, monkeypatch):
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # of another test's sweep
     _, _, _, events = fit(tmp_path, carousel.RNN(2, 8, batch_first=True), [Charts()])

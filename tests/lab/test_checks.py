@@ -29,7 +29,7 @@ ZERO = (
     *("model.detach.gates", "model.detach.carousel", "encoder.dropout", "head.dropout"),
 )
 INTEGER = (
-    *("model.init.value", "model.init.gain", "trainer.num_sanity_val_steps"),
+    *("model.init.value", "model.init.gain", "trainer.num_sanity_val_steps", "callbacks.stop_when_solved.at_least"),
     *("logger.tensorboard.version", "logger.csv.version"),
 )
 RIGHT = {name: [0] for name in ZERO} | {name: [0, -1] for name in INTEGER}

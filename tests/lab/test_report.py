@@ -155,3 +155,10 @@ def test_runs_that_were_not_begun_are_counted_and_named(tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "3 runs (1 finished and 2 not begun)" in text
     assert "- seed=1: not begun\n- seed=2: not begun" in text
+
+
+def test_what_counts_as_solved_is_what_the_runs_stopped_at(tmp_path):
+    stop = "callbacks.stop_when_solved"
+    config = {f"{stop}.monitor": "val/within_0.04", f"{stop}.at_least": 0.9996}
+    make_run(tmp_path, "rnn", 20, val_loss=0.001, config=config)
+    assert "Solved means val/within_0.04 of at least 0.9996, within 100 training steps." in report(tmp_path)

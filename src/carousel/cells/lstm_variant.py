@@ -64,7 +64,7 @@ class LSTMVariantCell(Cell):
         self.full_gate_recurrence = full_gate_recurrence
         self.states = ("h", "c", "i", "f", "o") if full_gate_recurrence else ("h", "c")
         if unknown := set(self.without) - set(PARTS):
-            raise ValueError(f"without: no part {', '.join(sorted(unknown))}; allowed: {', '.join(PARTS)}")
+            raise ValueError(f"without must name parts among {', '.join(PARTS)}, got {', '.join(map(str, unknown))}")
         if coupled and {"input_gate", "forget_gate"} & set(self.without):
             raise ValueError("coupled needs both the input gate and the forget gate")
         gates = self._gates_that_are_there()

@@ -73,7 +73,7 @@ OPTIONS: dict[str, Any] = {
 RANGES = {
     "model": dict.fromkeys(("hidden_size", "num_layers", "heads"), SIZE)
     | dict.fromkeys(("dropout", "gates", "carousel", "r_min", "r_max"), SHARE)
-    | {"dt": POSITIVE, "proj_size": NOT_NEGATIVE, "leak": NOT_NEGATIVE},
+    | {"dt": POSITIVE, "bound": POSITIVE, "proj_size": NOT_NEGATIVE, "leak": NOT_NEGATIVE},
     "optimizer": dict.fromkeys(("lr", "weight_decay", "eps"), NOT_NEGATIVE)
     | dict.fromkeys(("momentum", "alpha", "betas"), PART),
     "scheduler": dict.fromkeys(("T_max", "total_steps", "epochs", "steps_per_epoch", "step_size", "total_iters"), SIZE)
@@ -84,7 +84,7 @@ RANGES = {
     "trainer": dict.fromkeys(("check_val_every_n_epoch", "accumulate_grad_batches"), SIZE)
     | dict.fromkeys(("gradient_clip_val", "limit_val_batches", "limit_test_batches"), POSITIVE)
     | dict.fromkeys(("max_steps", "limit_train_batches", "log_every_n_steps", "min_steps"), NOT_NEGATIVE),
-    "callbacks": dict.fromkeys(("every_n_steps", "num_sequences"), SIZE)
+    "callbacks": dict.fromkeys(("every_n_steps", "num_sequences", "up_to"), SIZE)
     | dict.fromkeys(("patience", "min_delta", "every_seconds", "predict"), NOT_NEGATIVE),
     "logger": {"flush_logs_every_n_steps": SIZE},
 }

@@ -225,8 +225,8 @@ def run(cfg: DictConfig) -> float:
             loggers, trainer.loggers = trainer.loggers, []  # whose curves end with the last weights
             record["metrics"] |= trainer.validate(module, data, verbose=False)[0]
             trainer.loggers = loggers
-        record["solved"] = module.task.solved(record["metrics"]["val/loss"])
         stops = [c for c in trainer.callbacks if isinstance(c, StopWhenSolved)]
+        record["solved"] = (stops or [StopWhenSolved()])[0].solved(module, record["metrics"])
         record["steps_to_solve"] = stops[0].steps_to_solve if stops else None
         record["metrics"] |= trainer.test(module, data, verbose=False)[0]
         record["metrics"].pop("step", None)

@@ -6,6 +6,7 @@ import math
 import re
 import textwrap
 import warnings
+from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -287,14 +288,31 @@ class LargestLyapunovExponent(Probe):
 
 
 class StopWhenSolved(L.Callback):
-    """Stop at the first validation that the task counts as solved, and remember the training step."""
+    """Stop at the first validation that counts as solved, and remember the training step.
 
-    def __init__(self) -> None:
+    Args:
+        monitor: a score, such as val/accuracy, that is to come to `at_least`.
+        at_least: None: the task says what counts as solved, by its loss.
+
+    Raises:
+        ValueError: one of the two is given without the other.
+    """
+
+    def __init__(self, monitor: str | None = None, at_least: float | None = None) -> None:
+        if (monitor is None) != (at_least is None):
+            raise ValueError(f"monitor and at_least must be given together, got {monitor!r} and {at_least!r}")
+        self.monitor, self.at_least = monitor, at_least
         self.steps_to_solve: int | None = None
 
+    def solved(self, module: SequenceModule, metrics: Mapping[str, float | Tensor]) -> bool | None:
+        """Whether what was measured counts as solved; None: nothing says what that is."""
+        if self.monitor is None or self.at_least is None:
+            return module.task.solved(float(metrics["val/loss"]))
+        return float(metrics[self.monitor]) >= self.at_least
+
     def on_validation_end(self, trainer, module) -> None:
-        loss = trainer.callback_metrics.get("val/loss")
-        if loss is not None and module.task.solved(float(loss)):
+        metrics = trainer.callback_metrics
+        if "val/loss" in metrics and self.solved(module, metrics):
             self.steps_to_solve = trainer.global_step
             trainer.should_stop = True
 

@@ -28,7 +28,14 @@ from .records import (
     write,
 )
 from .records import length as in_words
+from .reproduce import REPRODUCED
 from .style import by_size, few, levels, looks, ordered
+
+
+def picture(experiment: str) -> str:
+    """What the figure of a named experiment is called."""
+    return experiment.rpartition("/")[2]
+
 
 MARK = "<!-- Written by Carousel, and again by every report on these runs. -->"
 PAGE = "report.html"
@@ -36,12 +43,14 @@ SHORT = 10
 """The lags over which the rate of decay at initialisation is quoted, after lag 1."""
 UNSAID = ("_target_", "_partial_", "limit_train_batches", "devices", "enable_checkpointing", "enable_model_summary")
 """Ends of keys that the report's settings leave out."""
+NAMED = EXPERIMENTS | REPRODUCED
+"""The experiments of which more is said than of any sweep."""
 SHOWN = {
     "solved": "Which runs solve the task, and after how many training steps.",
     "scores": "The test scores of every run, beside those of the baselines.",
     "gradient_flow": "The norm of the gradient against the lag, before and after training.",
     "loss_curves": "The validation loss of every run against the training step.",
-} | {name: str(experiment.__doc__).splitlines()[0] for name, experiment in EXPERIMENTS.items()}
+} | {picture(name): str(experiment.__doc__).splitlines()[0] for name, experiment in NAMED.items()}
 """What each figure shows, for those who can't see it."""
 
 
@@ -86,12 +95,13 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
     if key and len(ended):
         parts.append(choice(results, chosen, key))
     parts += search.told(runs, results, to_runs)
-    if experiment in EXPERIMENTS and len(shown.results):
+    if experiment in NAMED and len(shown.results):
+        pictured, found = image(picture(experiment), drawn), []
         try:
-            parts += EXPERIMENTS[experiment].findings(shown)
+            found = NAMED[experiment].findings(shown)
         except Exception as error:
             failures.append(f"the findings were not written: {type(error).__name__}: {error}")
-        parts += image(experiment, drawn)
+        parts += pictured + found if experiment in REPRODUCED else found + pictured  # which end in their table
     else:
         parts += general(shown, results, drawn)
     if failures:
@@ -144,8 +154,8 @@ def _experiment(results: pd.DataFrame) -> str | None:
 def plans(tables: Tables, experiment: str | None) -> dict[str, Callable[[], Figure]]:
     """The figures to draw, by name."""
     results, flow, curves, _ = tables
-    if experiment in EXPERIMENTS:
-        return {experiment: lambda: EXPERIMENTS[experiment].figure(tables)} if len(results) else {}
+    if experiment in NAMED:
+        return {picture(experiment): lambda: NAMED[experiment].figure(tables)} if len(results) else {}
     style = looks(results) if len(results) else {}
     made: dict[str, Callable[[], Figure]] = {}
     if len(flow):
@@ -259,18 +269,27 @@ def general(tables: Tables, everything: pd.DataFrame, drawn: Collection[str]) ->
 
 def solved_parts(results: pd.DataFrame, everything: pd.DataFrame, drawn: Collection[str]) -> list[str]:
     """Of tasks that say what counts as solved."""
-    baselines = results.groupby("task")["baseline_loss"].first()
     budget = levels(results[BUDGET].dropna()) if BUDGET in results else []
     return [
         "## What is solved",
-        f"Solved means a validation loss of at most a tenth of the baseline's, the best constant answer's "
-        f"({names(f'{loss:.4f} on {task}' for task, loss in baselines.items())}), within {names(budget)} training "
-        "steps. In the table, the runs that solve it, and the median number of steps until then, over all runs; else "
-        "the median test loss as a multiple of the baseline's.",
+        f"Solved means {meant_by_solved(results)}, within {names(budget)} training steps. In the table, the runs that "
+        "solve it, and the median number of steps until then, over all runs; else the median test loss as a multiple "
+        "of the baseline's.",
         solved_table(results, everything),
         *best_sentence(results),
         *image("solved", drawn),
     ]
+
+
+def meant_by_solved(results: pd.DataFrame) -> str:
+    """What counts as solved."""
+    stop = "config.callbacks.stop_when_solved"
+    if f"{stop}.monitor" in results and results[f"{stop}.monitor"].notna().any():
+        asked = results[[f"{stop}.monitor", f"{stop}.at_least"]].dropna().drop_duplicates()
+        return names(f"{monitor} of at least {least:g}" for monitor, least in asked.itertuples(index=False))
+    baselines = results.groupby("task")["baseline_loss"].first()
+    losses = names(f"{loss:.4f} on {task}" for task, loss in baselines.items())
+    return f"a validation loss of at most a tenth of the baseline's, the best constant answer's ({losses})"
 
 
 def solved_table(results: pd.DataFrame, everything: pd.DataFrame) -> str:

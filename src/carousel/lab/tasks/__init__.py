@@ -16,6 +16,7 @@ from .real.sunspots import Sunspots
 from .real.text import Text
 from .real.words import Words
 from .synthetic.adding import Adding
+from .synthetic.adding_1997 import Adding1997
 from .synthetic.anbn import AnBn
 from .synthetic.copy_memory import CopyMemory
 from .synthetic.latch import Latch
@@ -53,6 +54,7 @@ __all__ = [
     "MNIST",
     "MNIST1D",
     "Adding",
+    "Adding1997",
     "AnBn",
     "Batch",
     "Characters",

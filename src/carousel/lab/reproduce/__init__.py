@@ -1,0 +1,13 @@
+"""Published tables, reproduced: one file each, with the `CLAIMS` of a paper, a `figure`, and the `findings`, a table.
+
+`experiment=reproduce/NAME` runs one, and its report ends in that table.
+"""
+
+from types import ModuleType
+
+from . import counting, hochreiter_1997, japanese_vowels, parity, reber
+
+REPRODUCED: dict[str, ModuleType] = {
+    f"reproduce/{module.__name__.rpartition('.')[2]}": module
+    for module in (reber, hochreiter_1997, counting, japanese_vowels, parity)
+}

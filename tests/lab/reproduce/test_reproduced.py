@@ -1,0 +1,48 @@
+"""Every published table that is reproduced: it composes, runs, and ends in its table."""
+
+import itertools
+
+import pytest
+from configs import EXPERIMENTS, load
+from hydra.utils import instantiate
+from sweeps import batches
+
+from carousel.lab import app
+from carousel.lab.records import collect
+from carousel.lab.report import write_report
+from carousel.lab.reproduce import REPRODUCED
+
+SMALL = [
+    "trainer.max_steps=2",
+    "trainer.val_check_interval=1",
+    "trainer.log_every_n_steps=1",
+    "eval_size=4",
+    "hydra.mode=RUN",
+]
+SMALL += ["logger.tensorboard=null"]
+"""So few steps that nothing is learnt."""
+TINY = {"reproduce/counting": ["callbacks.accepted.up_to=3"]}
+
+
+def test_every_published_table_has_a_config_and_the_other_way_round():
+    assert {name for name in EXPERIMENTS if "/" in name} == set(REPRODUCED)
+
+
+@pytest.mark.parametrize("name", REPRODUCED)
+def test_each_runs_and_ends_in_its_table(tmp_path, name):
+    cfg = load(tmp_path, f"experiment={name}")
+    runs = [run for run in itertools.chain(*batches(instantiate(cfg.hydra.sweeper))) if "seed=0" in run]
+    runs = list({tuple(o for o in run if "optimizer.lr" not in o): run for run in runs}.values())  # one rate will do
+    for k, run in enumerate(runs):
+        folder = tmp_path / f"{k}"
+        app.run(load(folder, f"experiment={name}", *run, *SMALL, *TINY.get(name, [])))
+    tables = collect(tmp_path)
+    assert len(tables.results) == len(runs)
+    assert set(tables.results["experiment"]) == {name}
+    assert write_report(tables, tmp_path) == []
+    text = (tmp_path / "report.md").read_text()
+    last = text.strip().splitlines()[-len(REPRODUCED[name].CLAIMS) :]
+    assert all(line.startswith("| ") and line.endswith(" |") for line in last)
+    for line, claim in zip(last, REPRODUCED[name].CLAIMS, strict=True):
+        assert line.startswith(f"| {claim.says} ({claim.source}) | {claim.published} | ")
+        assert "out of reach" not in line  # each finds its runs

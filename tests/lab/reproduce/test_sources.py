@@ -1,0 +1,68 @@
+"""The tasks, cells and measures that published tables bring along."""
+
+import pytest
+import torch
+from generators import generator
+from torch import nn
+
+import carousel
+from carousel.lab.reproduce import counting
+from carousel.lab.reproduce.hochreiter_1997 import Start, TemporalOrder1997
+from carousel.lab.reproduce.parity import SignedMinGRUCell
+from carousel.lab.reproduce.reber import TARGETS, Reber1997
+from carousel.lab.tasks import AnBn, real
+
+
+def test_the_start_of_1997():
+    cell = carousel.LSTM(2, 4, without="forget_gate", init=Start(0.1, "i", [-3.0, -6.0])).cell()
+    assert cell.bias_ih[cell.rows("i")].tolist() == [-3, -3, -6, -6]
+    assert cell.bias_hh[cell.rows("i")].tolist() == [0] * 4
+    assert 0.08 < cell.weight_hh.abs().max() <= 0.1
+    with pytest.raises(ValueError, match="3 cells cannot be divided among 2 blocks"):
+        carousel.LSTM(2, 3, without="forget_gate", init=Start(0.1, "i", [-3.0, -6.0]))
+
+
+def test_the_loss_of_1997_is_half_the_squared_error_of_logistic_units():
+    task = TemporalOrder1997(20)
+    _, y, *_ = task.sample(4000, generator())
+    assert float(task.loss(torch.zeros(1, 4), y[:1])) == pytest.approx(4 * 0.25 / 2)
+    constant = torch.full((4000, 4), 0.25).logit()
+    assert float(task.loss(constant, y)) == pytest.approx(3 / 8, abs=0.01)
+    reber = Reber1997()
+    targets = real(reber, batch := reber.sample(500, generator()), torch.zeros(*batch.input.shape, 7))[1]
+    assert len(targets) / 500 == pytest.approx(TARGETS, rel=0.05)
+    assert float(reber.loss(torch.zeros(len(targets), 7), targets)) == pytest.approx(TARGETS * 7 / 8)
+
+
+def test_the_signed_cell_can_turn_its_state_over():
+    cell = SignedMinGRUCell(1, 1, candidate="identity")
+    with torch.no_grad():
+        cell.weight_ih.copy_(torch.tensor([[100.0], [0.0]]))  # z = 1 on a one, 0 on a zero
+        cell.bias_ih.copy_(torch.tensor([-50.0, 1.0]))  # n = 1
+    h, seen = torch.zeros(1, 1), []
+    for bit in (1.0, 0.0, 1.0, 1.0):
+        h = cell(torch.tensor([[bit]]), h)
+        seen.append(round(h.item()))
+    assert seen == [1, 1, 0, 1]  # h <- 1 - h on every one
+
+
+class Counter(nn.Module):
+    """Knows a^n b^n up to an n, and is certain."""
+
+    def __init__(self, up_to):
+        super().__init__()
+        self.up_to, self.task, self.device = up_to, AnBn(), "cpu"
+
+    def predict(self, batch):
+        n = batch.lengths // 2
+        right = torch.nn.functional.one_hot(batch.target.clamp(min=0), 3).float() * 20
+        return torch.where((n > self.up_to)[:, None, None], right.roll(1, -1), right)
+
+
+def test_accepted_is_said_where_it_changes():
+    rows = counting.Accepted(9, num_sequences=4).measure(None, Counter(6), None)
+    assert [(row.measure, row.value) for row in rows] == [
+        ("accepted/1", 1), ("accepted/7", 0), ("accepted_up_to", 6), ("likely_up_to", 6)
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="up_to must be an integer of at least 1, got 0"):
+        counting.Accepted(0)
