@@ -29,7 +29,7 @@ class Astray(SequenceModule):
 
 class Losses(L.Callback):
     def __init__(self):
-        self.seen, self.norms, self.probe = [], [], []
+        self.seen, self.norms, self.probe, self.told = [], [], [], []
 
     def look(self, trainer, module, *_):
         with torch.no_grad():
@@ -39,14 +39,16 @@ class Losses(L.Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, *_):
         self.seen.append(outputs["loss"].item())
-        self.norms.append(trainer.callback_metrics["grad_norm/total"].item())
+        self.norms.append(trainer.callback_metrics.get("grad_norm/total", torch.tensor(math.nan)).item())
+        self.told.append(trainer.callback_metrics.get("train/loss", torch.tensor(math.nan)).item())
 
 
-def train(layer_type, task, steps=30, seed=0, clip=1.0, kind=SequenceModule, **options):
+def train(layer_type, task, steps=30, seed=0, clip=1.0, kind=SequenceModule, monitor=None, **options):
     L.seed_everything(seed, verbose=False)
     layer = layer_type(task.input_size, 16, batch_first=True)
     module = kind(SequenceModel(layer, task), task, partial(torch.optim.Adam, lr=1e-2))
     losses = Losses()
+    losses.monitor = monitor
     trainer = L.Trainer(
         accelerator="cpu",
         max_steps=steps,
@@ -80,7 +82,17 @@ def test_the_same_seed_repeats_every_loss_and_another_does_not():
 
 
 def test_the_gradient_norm_is_taken_before_clipping():
-    assert max(train(carousel.LSTM, Adding(8), steps=5, clip=1e-4).norms) > 1e-2
+    assert max(train(carousel.LSTM, Adding(8), steps=5, clip=1e-4, log_every_n_steps=1).norms) > 1e-2
+
+
+def test_a_training_step_logs_only_what_is_read():
+    def steps(**options):
+        losses = train(carousel.LSTM, Adding(8), steps=10, log_every_n_steps=4, **options)
+        return [i + 1 for i, (own, told) in enumerate(zip(losses.seen, losses.told, strict=True)) if own == told]
+
+    assert steps() == [4, 8, 10]  # the loggers', and the last one
+    assert steps(val_check_interval=3) == [3, 4, 6, 8, 9, 10]
+    assert steps(monitor="train/loss") == list(range(1, 11))
 
 
 @pytest.mark.parametrize(("factor", "said"), [(math.nan, "nan"), (math.inf, "inf"), (1e12, r".+e\+1\d"), (2, None)])

@@ -25,7 +25,7 @@ from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .environment import environment
 from .live import Tell
-from .module import SequenceModule, part, scores
+from .module import TRAINING, SequenceModule, part, scores
 from .options import OptionError, make, option
 from .progress import Progress
 from .ranks import Ranks
@@ -108,7 +108,7 @@ def _members(name: str, cfg: DictConfig, kind: type, folder: str | None = None) 
 
 def _check_monitors(cfg: DictConfig, task: Task) -> None:
     """That callbacks look at what is measured."""
-    there = ["val/loss", *(f"val/{name}" for name in task.metrics()), "train/loss", "grad_norm/total"]
+    there = ["val/loss", *(f"val/{name}" for name in task.metrics()), *TRAINING]
     for key, node in (cfg.get("callbacks") or {}).items():
         watched = node.get("monitor") if node is not None else None
         if watched is not None and watched not in there:

@@ -17,6 +17,8 @@ from .tasks import Batch, Predictor, Stream, Task, marked, real
 
 ABSURD = 1e6
 """How many times the baseline's a loss is that has run away."""
+TRAINING = ("train/loss", "grad_norm/total")
+"""What is measured at training steps, before each update."""
 
 
 class SequenceModule(L.LightningModule):
@@ -143,12 +145,25 @@ class SequenceModule(L.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch, "train")
         self._stop_if_diverged(loss)
-        self._log_step()
-        self.log("train/loss", loss, sync_dist=True, batch_size=len(batch.input))
-        if self.scheduler:
-            optimizer: Any = self.optimizers()
-            self.log("lr", optimizer.param_groups[0]["lr"], batch_size=1)
+        if self._is_read():
+            self._log_step()
+            self.log("train/loss", loss, sync_dist=True, batch_size=len(batch.input))
+            if self.scheduler:
+                optimizer: Any = self.optimizers()
+                self.log("lr", optimizer.param_groups[0]["lr"], batch_size=1)
         return loss
+
+    def _is_read(self) -> bool:
+        """Whether what this training step logs will be read: by the loggers, a callback, a validation or the record of
+        the run. To log a number takes Lightning the better part of a millisecond, as long as a step of a small cell."""
+        trainer = self.trainer
+        return (
+            trainer._logger_connector.should_update_logs
+            or trainer.global_step + 1 == trainer.max_steps
+            or (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch == 0
+            or any(getattr(callback, "monitor", None) in TRAINING for callback in trainer.callbacks)
+            or self.diverged is not None
+        )
 
     def _log_step(self) -> None:
         """Let the loggers count the updates that were made, as the probes do; Lightning's own is one less
@@ -176,6 +191,8 @@ class SequenceModule(L.LightningModule):
 
     def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
         """Before clipping, which Lightning does after this hook."""
+        if not self._is_read():
+            return
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("grad_norm/total", nn.utils.get_total_norm(gradients), batch_size=1)
 
