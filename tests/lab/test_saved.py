@@ -13,9 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict, read_write
 
 import carousel.lab
-from carousel.lab import app
+from carousel.lab import app, saved
+from carousel.lab.options import OptionError, make
 from carousel.lab.records import read_record
+from carousel.lab.tasks import Task
 
+MODELS = ("rnn", "lstm_peephole", "min_gru", "indrnn", "janet_chrono", "nn_lstm", "slstm", "lem")
 TINY = ("trainer.max_steps=12", "trainer.val_check_interval=4", "model.hidden_size=4", "eval_size=20")
 
 
@@ -190,3 +193,42 @@ def test_the_task_of_the_page_trains_and_comes_back(tmp_path, monkeypatch):
     assert record["metrics"]["test/loss"] < 0.2 * record["baselines"]["the number itself"]["loss"]
     module = carousel.lab.load(tmp_path / "run", trust=["my_tasks.Maximum"])
     assert module(torch.rand(2, 7, 1)).shape == (2, 7, 1)
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(app.conf_dir()), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("task=temporal_order",), ("task=japanese_vowels", "+model.bidirectional=true", "+model.num_layers=2")],
+)
+@pytest.mark.parametrize("model", MODELS)
+def test_models_of_equal_parameters_are_as_large_as_they_may_be(model, options):
+    def parameters(cfg):
+        module = saved.build_model(cfg, make("task", cfg.task, Task))
+        return sum(p.numel() for p in module.parameters())
+
+    cfg = composed(f"model={model}", *options, "model.hidden_size=${units:9000}")
+    before = torch.get_rng_state()
+    size = cfg.model.hidden_size
+    assert torch.equal(torch.get_rng_state(), before)
+    assert parameters(cfg) <= 9000
+    cfg.model.hidden_size = size + 1
+    assert parameters(cfg) > 9000
+
+
+def test_heads_divide_the_units_of_equal_parameters():
+    size = composed("model=slstm", "model.heads=4", "model.hidden_size=${units:9000}").model.hidden_size
+    assert size % 4 == 0
+    assert size > composed("model=slstm", "model.hidden_size=${units:9000}").model.hidden_size  # heads cost less
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("3", "is less than the smallest model has"), ("0", "of at least 1, got 0"), ("many", "of at least 1, got many")],
+)
+def test_a_number_of_parameters_that_no_model_has_is_refused(asked, said):
+    with pytest.raises(OptionError, match=f"^error: model.hidden_size: .*{said}$"):
+        _ = composed("model=gru", f"model.hidden_size=${{units:{asked}}}").model.hidden_size

@@ -1,5 +1,6 @@
 """Models from their configuration, and trained ones from a run's folder."""
 
+import bisect
 import functools
 import pickle
 from collections.abc import Iterable, Iterator
@@ -34,7 +35,42 @@ def longest(task: DictConfig) -> int:
     return task["seq_len"] if "seq_len" in task else _longest(OmegaConf.to_yaml(task, resolve=True))
 
 
+def units(parameters: int, *, _root_: DictConfig) -> int:
+    """The largest `model.hidden_size` with which a model has at most so many parameters, encoder and head included:
+    what cells are compared by at equal parameters.
+
+    Raises:
+        OptionError: it is not a number of them, or the smallest model has more.
+    """
+    if type(parameters) is not int or parameters < 1:
+        raise OptionError(f"model.hidden_size: ${{units:N}} takes an integer of at least 1, got {parameters}")
+    cfg = _root_.copy()
+    with open_dict(cfg.model):
+        cfg.model.hidden_size = step = cfg.model.get("heads") or 1  # which divide the units
+    return step * _units(parameters, OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, PARTS), resolve=True))
+
+
+@functools.cache
+def _units(parameters: int, config: str) -> int:
+    """How many times the size that is in a configuration."""
+    cfg = OmegaConf.create(config)
+    task, one = make("task", cfg.task, Task), cfg.model.hidden_size
+
+    def is_more(size: int) -> bool:
+        cfg.model.hidden_size = size * one
+        return sum(p.numel() for p in build_model(cfg, task).parameters()) > parameters
+
+    with torch.random.fork_rng(devices=[]):
+        if is_more(1):
+            raise OptionError(f"model.hidden_size: ${{units:{parameters}}} is less than the smallest model has")
+        most = 1
+        while not is_more(2 * most):
+            most *= 2
+        return most - 1 + bisect.bisect_left(range(most, 2 * most + 1), True, key=is_more)
+
+
 OmegaConf.register_new_resolver("longest", longest, replace=True)
+OmegaConf.register_new_resolver("units", units, replace=True)
 
 
 def build_model(cfg: DictConfig, task: Task) -> SequenceModel:
