@@ -9,7 +9,11 @@ import pdoc
 
 MODULES = ("carousel", "carousel.engine", "carousel.engine.fused", "carousel.lab", "carousel.lab.tasks")
 MATH = re.compile(r":math:`([^`]+)`|^( *)\.\. math::\n((?:\2 +.*\n|\n)+)", re.MULTILINE)
-STYLE = "<style>.pdoc img { max-width: 100%; height: auto }</style></head>"
+STYLE = """<style>
+.pdoc img { max-width: 100%; height: auto }
+.pdoc table { display: block; overflow-x: auto } /* on a phone the table is moved, not the page */
+.pdoc p, .pdoc li, .pdoc dt { overflow-wrap: anywhere }
+</style></head>"""
 convert = pdoc.docstrings.convert
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, Browser
 from test_readme import PAGES
 
 ROOT = Path(__file__).parents[1]
@@ -32,3 +33,11 @@ def test_the_reference(tmp_path):
     for title in titles:
         assert sum(f">{title.removeprefix('# ')}</h1>" in page for page in pages.values()) == 1
     assert r"\begin{aligned}" in pages[(tmp_path / "carousel" / "cells.html").resolve()]
+    if CHROMIUM:  # MathJax and the like are not at hand there, nor needed
+        browser = Browser(tmp_path / "profile")
+        try:
+            for path in (path for path in pages if path.name != "index.html"):  # which leads on to another
+                browser.open(path, width=390)
+                assert browser.value("document.documentElement.scrollWidth") == 390, path.name
+        finally:
+            browser.close()
