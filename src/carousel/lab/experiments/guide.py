@@ -32,8 +32,8 @@ def scores(tables: Tables) -> pd.DataFrame:
 
 
 def ranks(tables: Tables) -> pd.DataFrame:
-    """(tasks, models): the place of each model's median test loss among those of its task, the least first; of the tasks
-    that all models have done."""
+    """(tasks, models): the place of each model's median test loss among those of its task, the least first; of those
+    tasks that all models have done."""
     losses = scores(tables).pivot_table(index="task", columns="model", values="test/loss", aggfunc="median")
     return losses.dropna().rank(axis=1)
 
