@@ -1,6 +1,7 @@
 """What is drawn and said of the named experiments is what stands in the tables."""
 
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -170,6 +171,7 @@ def test_an_experiment_of_which_nothing_is_finished_has_a_report(tmp_path):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_sweep_that_has_just_begun_has_a_report(tmp_path, name):
     config = {"model.detach.gates": 0, "model.detach.carousel": 0, "train_size": 100, "model.init.gain": 1.0}
+    config |= {"optimizer.lr": 1e-3} if name == "guide" else {}
     model = "rnn_orthogonal" if name == "phase" else "lstm"
     make_run(tmp_path, model, 20, experiment=name, config=config)
     make_run(tmp_path, model, 40, experiment=name, config=config | {"train_size": 300}, task="latch")
@@ -177,3 +179,53 @@ def test_a_sweep_that_has_just_begun_has_a_report(tmp_path, name):
     figure, text = report(tmp_path)
     assert figure == name
     assert "1 running" in text
+
+
+def guided(folder, losses):
+    """Runs of the guide, by (task, model) with a loss a seed."""
+    for (task, model), values in losses.items():
+        for seed, loss in enumerate(values):
+            config = {"optimizer.lr": 1e-3, "task.name": task}
+            make_run(folder, model, 10, seed, val_loss=loss, experiment="guide", task=task, config=config)
+
+
+def test_the_guide_tells_apart_what_all_seeds_tell_apart(tmp_path):
+    guided(
+        tmp_path,
+        {
+            ("adding", "rnn"): (0.16, 0.17), ("adding", "lstm"): (0.02, 0.03), ("adding", "gru"): (0.01, 0.015),
+            ("copy_memory", "rnn"): (0.10, 0.12), ("copy_memory", "lstm"): (0.11, 0.13),
+            ("copy_memory", "gru"): (0.11, 0.14),
+            ("parity", "rnn"): (0.02, 0.03), ("parity", "lstm"): (0.04, 0.05), ("parity", "gru"): (0.025, 0.06),
+        },
+    )  # fmt: skip
+    tables = collect(tmp_path)
+    places = EXPERIMENTS["guide"].ranks(tables)
+    assert places.loc["adding"].to_dict() == {"gru": 1, "lstm": 2, "rnn": 3}
+    assert places.loc["parity"].to_dict() == {"rnn": 1, "gru": 2, "lstm": 3}
+    write_report(tables, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "Mean rank over 3 tasks: `rnn` 1.7, `gru` 2.0 and `lstm` 2.3." in text
+    assert "- LSTM or GRU: `gru` is better on adding; no difference on copy_memory and parity." in text
+    assert "no cell better than it in all seeds, on copy_memory and parity." in text
+    assert re.search(r"`lstm` \| 400 \| 0.001 \| 0.025 \(0.02 to 0.03\) \| worse \| 100 \|", text)
+    assert re.search(r"`gru` \| 300 \| 0.001 \| 0.0425 \(0.025 to 0.06\) \| no difference \|", text)
+
+
+def test_the_guide_of_a_sweep_that_is_not_done_says_what_is_there(tmp_path):
+    guided(tmp_path, {("adding", "rnn"): (0.16, 0.17), ("adding", "lstm"): (0.02, 0.03), ("parity", "lstm"): (0.02,)})
+    tables = collect(tmp_path)
+    assert list(EXPERIMENTS["guide"].ranks(tables).index) == ["adding"]
+    text = "\n".join(EXPERIMENTS["guide"].findings(tables))
+    assert "A simple RNN is enough, better than the baseline and no cell better than it in all seeds, on none." in text
+
+
+def test_the_guides_ranks_are_joined_where_they_do_not_differ(tmp_path):
+    pytest.importorskip("scikit_posthocs", reason="the extra guide is not installed")
+    order = ("gru", "lstm", "rnn")
+    losses = {(f"task {k}", model): (0.01 * (i + 1),) for k in range(9) for i, model in enumerate(order)}
+    guided(tmp_path, losses)
+    drawn = EXPERIMENTS["guide"].figure(collect(tmp_path))
+    bars = [line for line in drawn.axes[0].get_lines() if line.get_linewidth() > 1.5]
+    joined = sorted(tuple(round(float(x), 6) for x in sorted(line.get_xdata())) for line in bars)
+    assert joined == [(1, 2), (2, 3)]  # over nine tasks, ranks differ that are 1.1 apart (Demsar 2006, equation 5)
