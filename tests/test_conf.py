@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from configs import EXPERIMENTS, FILES, OWN, load
+from configs import EXPERIMENTS, FILES, OWN, load, skip_without_data
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -52,6 +52,7 @@ def test_models_of_every_kind_get_their_gradients_from_every_task(tmp_path, task
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_run_of_every_experiment_builds(tmp_path, name):
+    skip_without_data(name)
     cfg = load(tmp_path, f"experiment={name}")
     assert cfg.hydra.mode.name == "MULTIRUN"
     seen = set()

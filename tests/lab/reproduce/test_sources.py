@@ -1,12 +1,14 @@
 """The tasks, cells and measures that published tables bring along."""
 
+import pandas as pd
 import pytest
 import torch
 from generators import generator
 from torch import nn
 
 import carousel
-from carousel.lab.reproduce import counting
+from carousel.lab.records import Tables
+from carousel.lab.reproduce import capacity, counting
 from carousel.lab.reproduce.hochreiter_1997 import Start, TemporalOrder1997
 from carousel.lab.reproduce.parity import SignedMinGRUCell
 from carousel.lab.reproduce.reber import TARGETS, Reber1997
@@ -44,6 +46,30 @@ def test_the_signed_cell_can_turn_its_state_over():
         h = cell(torch.tensor([[bit]]), h)
         seen.append(round(h.item()))
     assert seen == [1, 1, 0, 1]  # h <- 1 - h on every one
+
+
+def test_random_bits_are_the_same_wherever_they_are_asked():
+    task = capacity.RandomBits(1000, seed=1)
+    x, y, *_ = task.split("train")
+    assert x.shape == (1000, 5, 8)
+    assert set(x.unique().tolist()) == {-1, 1}
+    assert 0.4 < y.float().mean() < 0.6
+    assert all(torch.equal(x, task.split(name).input) for name in ("val", "test"))
+    assert not torch.equal(y, capacity.RandomBits(1000, seed=2).split("train").target)
+    with pytest.raises(ValueError, match="sequences must be an integer of at least 1, got 0"):
+        capacity.RandomBits(0)
+
+
+def test_bits_stored_are_those_of_the_paper_and_the_most_of_a_sweep_counts():
+    runs = [("rnn", 100, 0.5), ("rnn", 200, 1.0), ("rnn", 400, 0.75), ("lstm", 200, 0.89), ("gru", 200, 0.2)]
+    results = pd.DataFrame(runs, columns=["model", capacity.GIVEN, "test/accuracy"])
+    results = results.assign(run=list("abcde"), seed=0, parameters=100)
+    tables = Tables(results, pd.DataFrame(), pd.DataFrame(), pd.DataFrame())
+    assert list(capacity.stored(tables)["bits"]) == pytest.approx([0, 2, 4 * 0.18872, 1.00016, 0], abs=1e-4)
+    assert dict(capacity.capacity(tables)) == pytest.approx({"b": 2, "d": 1.00016, "e": 0}, abs=1e-4)
+    assert dict(capacity.compared(lambda bits: bits["rnn"] / bits["lstm"])(tables)) == pytest.approx({"b": 2}, abs=1e-3)
+    some = tables._replace(results=results[results["model"] == "lstm"])
+    assert not len(capacity.compared(lambda bits: bits["rnn"])(some))  # as in a report while a sweep goes on
 
 
 class Counter(nn.Module):

@@ -81,6 +81,11 @@ def column(name: str) -> Measure:
     return lambda tables: tables.results.set_index("run")[name]
 
 
+def scaled(classes: int) -> Measure:
+    """The test accuracy on a scale from chance, 0, to 1."""
+    return lambda tables: (column("test/accuracy")(tables) * classes - 1) / (classes - 1)
+
+
 def probed(measure: str) -> Measure:
     """What a probe measured after training."""
 
