@@ -5,9 +5,9 @@
 
 from types import ModuleType
 
-from . import counting, hochreiter_1997, japanese_vowels, parity, reber
+from . import chrono, counting, hochreiter_1997, japanese_vowels, parity, reber
 
 REPRODUCED: dict[str, ModuleType] = {
     f"reproduce/{module.__name__.rpartition('.')[2]}": module
-    for module in (reber, hochreiter_1997, counting, japanese_vowels, parity)
+    for module in (reber, hochreiter_1997, counting, japanese_vowels, parity, chrono)
 }
