@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 import torch
 from generators import generator
+from made_up import make_run
 from torch import nn
 
 import carousel
-from carousel.lab.records import Tables
-from carousel.lab.reproduce import capacity, counting
+from carousel.lab.records import Tables, collect
+from carousel.lab.reproduce import capacity, chrono, counting
 from carousel.lab.reproduce.hochreiter_1997 import Start, TemporalOrder1997
 from carousel.lab.reproduce.parity import SignedMinGRUCell
 from carousel.lab.reproduce.reber import TARGETS, Reber1997
@@ -92,3 +93,14 @@ def test_accepted_is_said_where_it_changes():
     ]  # fmt: skip
     with pytest.raises(ValueError, match="up_to must be an integer of at least 1, got 0"):
         counting.Accepted(0)
+
+
+def test_chrono_is_compared_seed_by_seed(tmp_path):
+    for seed, (one, two) in enumerate(((90, 30), (None, 50))):
+        make_run(tmp_path, "lstm_forget1", 10, seed, val_loss=0.001 if one else 0.16, steps_to_solve=one)
+        make_run(tmp_path, "lstm_chrono", 10, seed, val_loss=0.004, steps_to_solve=two)
+    tables = collect(tmp_path)
+    assert list(chrono.sooner(tables)) == [3, 2]  # who is not done counts with its 100 steps
+    assert list(chrono.share_of_loss(tables)) == pytest.approx([4, 0.025])
+    runs = tables.results.set_index("run")
+    assert set(runs.loc[chrono.sooner(tables).index, "model"]) == {"lstm_chrono"}

@@ -18,6 +18,7 @@ from .real.words import Words
 from .synthetic.adding import Adding
 from .synthetic.adding_1997 import Adding1997
 from .synthetic.anbn import AnBn
+from .synthetic.arithmetic import Arithmetic
 from .synthetic.copy_memory import CopyMemory
 from .synthetic.latch import Latch
 from .synthetic.mackey_glass import MackeyGlass
@@ -56,6 +57,7 @@ __all__ = [
     "Adding",
     "Adding1997",
     "AnBn",
+    "Arithmetic",
     "Batch",
     "Characters",
     "Classification",
