@@ -156,7 +156,7 @@ class SequenceModule(L.LightningModule):
     def _is_read(self) -> bool:
         """Whether what this training step logs will be read: by the loggers, a callback, a validation or the record of
         the run. To log a number takes Lightning the better part of a millisecond, as long as a step of a small cell."""
-        trainer = self.trainer
+        trainer: Any = self.trainer
         return (
             trainer._logger_connector.should_update_logs
             or trainer.global_step + 1 == trainer.max_steps

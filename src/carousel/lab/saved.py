@@ -5,6 +5,7 @@ import functools
 import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import get_object, instantiate
@@ -47,13 +48,13 @@ def units(parameters: int, *, _root_: DictConfig) -> int:
     cfg = _root_.copy()
     with open_dict(cfg.model):
         cfg.model.hidden_size = step = cfg.model.get("heads") or 1  # which divide the units
-    return step * _units(parameters, OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, PARTS), resolve=True))
+    return step * _units(parameters, OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, list(PARTS)), resolve=True))
 
 
 @functools.cache
 def _units(parameters: int, config: str) -> int:
     """How many times the size that is in a configuration."""
-    cfg = OmegaConf.create(config)
+    cfg: Any = OmegaConf.create(config)
     task, one = make("task", cfg.task, Task), cfg.model.hidden_size
 
     def is_more(size: int) -> bool:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -112,9 +113,10 @@ def figure(tables: Tables) -> Figure:
     drawn = Figure(figsize=(5.4, 3.8), layout="constrained")
     ax = drawn.subplots()
     for model, look in styles(found["model"]).items():
+        point, line = dict[str, Any](look, linestyle=""), dict[str, Any](look, marker="")
         own = found[found["model"] == model].sort_values("given")
-        ax.plot(own["given"], own["bits"], label=named(model), **look | {"linestyle": ""}, alpha=0.8)
-        ax.plot(*zip(*own.groupby("given")["bits"].median().items(), strict=True), **look | {"marker": ""})
+        ax.plot(own["given"], own["bits"], label=named(model), alpha=0.8, **point)
+        ax.plot(own.groupby("given")["bits"].median(), **line)
     ax.axline((0, 0), slope=1, color="0.4", linestyle=":", linewidth=1, label="all that are given")
     ax.set(xlabel="bits given, for each parameter", ylabel="bits stored, for each parameter", xlim=0, ylim=0)
     ax.grid(alpha=0.25)
