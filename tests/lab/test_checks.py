@@ -23,7 +23,8 @@ WRONG = {
 }
 """By the type of what is there."""
 ZERO = (
-    *("seed", "data_seed", "optimizer.lr", "optimizer.momentum", "optimizer.eps", "scheduler.patience", "task.rare"),
+    *("seed", "data_seed", "task.seed", "task.rare", "task.distractors", "scheduler.patience"),
+    *("optimizer.lr", "optimizer.momentum", "optimizer.alpha", "optimizer.eps"),
     *("trainer.max_steps", "trainer.log_every_n_steps", "callbacks.early_stopping.patience"),
     "callbacks.gradient_flow.predict",
     *("model.detach.gates", "model.detach.carousel", "encoder.dropout", "head.dropout"),

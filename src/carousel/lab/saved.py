@@ -62,7 +62,11 @@ def _units(parameters: int, config: str) -> int:
         return sum(p.numel() for p in build_model(cfg, task).parameters()) > parameters
 
     with torch.random.fork_rng(devices=[]):
-        if is_more(1):
+        try:
+            too_few = is_more(1)
+        except OptionError:
+            return 1  # whoever makes the model says what is wrong with it
+        if too_few:
             raise OptionError(f"model.hidden_size: ${{units:{parameters}}} is less than the smallest model has")
         most = 1
         while not is_more(2 * most):
