@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 
 import pandas as pd
 import pytest
@@ -217,7 +218,18 @@ def test_the_guide_of_a_sweep_that_is_not_done_says_what_is_there(tmp_path):
     tables = collect(tmp_path)
     assert list(EXPERIMENTS["guide"].ranks(tables).index) == ["adding"]
     text = "\n".join(EXPERIMENTS["guide"].findings(tables))
+    assert re.search(r"`lstm` .* \| not all seeds ended, but 1 \|", text)  # of parity, and is compared with nothing
+    assert "Mean rank over 1 task: `lstm` 1.0 and `rnn` 2.0." in text
     assert "A simple RNN is enough, better than the baseline and no cell better than it in all seeds, on none." in text
+
+
+def test_the_guides_report_is_written_without_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scikit_posthocs", None)
+    guided(tmp_path, {("adding", "rnn"): (0.16,), ("adding", "lstm"): (0.02,)})
+    (failure,) = write_report(collect(tmp_path), tmp_path)
+    assert failure.startswith("guide.png was not drawn: ModuleNotFoundError: a critical-difference diagram needs")
+    assert 'pip install "torch-carousel[guide]"' in failure
+    assert "Mean rank over 1 task" in (tmp_path / "report.md").read_text()
 
 
 def test_the_guides_ranks_are_joined_where_they_do_not_differ(tmp_path):

@@ -225,6 +225,12 @@ def test_heads_divide_the_units_of_equal_parameters():
     assert size > composed("model=slstm", "model.hidden_size=${units:9000}").model.hidden_size  # heads cost less
 
 
+@pytest.mark.parametrize("option", ["model.heads=many", "model.heads=0"])
+def test_what_else_is_wrong_with_a_model_of_equal_parameters_is_named(tmp_path, option):
+    with pytest.raises(OptionError, match=r"^error: model\.heads must be"):
+        trained(tmp_path / "run", "model=slstm", option, "model.hidden_size=${units:9000}")
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [("3", "is less than the smallest model has"), ("0", "of at least 1, got 0"), ("many", "of at least 1, got many")],

@@ -28,7 +28,7 @@ from .records import (
     write,
 )
 from .records import length as in_words
-from .reproduce import REPRODUCED
+from .reproduce import REPRODUCED, claim
 from .style import by_size, few, levels, looks, ordered
 
 
@@ -98,7 +98,10 @@ def write_report(tables: Tables, runs: Path, output: Path | None = None, key: st
     if experiment in NAMED and len(shown.results):
         pictured, found = image(picture(experiment), drawn), []
         try:
-            found = NAMED[experiment].findings(shown)
+            if experiment in REPRODUCED:
+                found = claim.table(REPRODUCED[experiment].CLAIMS, shown)
+            else:
+                found = EXPERIMENTS[experiment].findings(shown)
         except Exception as error:
             failures.append(f"the findings were not written: {type(error).__name__}: {error}")
         parts += pictured + found if experiment in REPRODUCED else found + pictured  # which end in their table

@@ -46,8 +46,10 @@ def units(parameters: int, *, _root_: DictConfig) -> int:
     if type(parameters) is not int or parameters < 1:
         raise OptionError(f"model.hidden_size: ${{units:N}} takes an integer of at least 1, got {parameters}")
     cfg = _root_.copy()
+    heads = cfg.model.get("heads")  # which divide the units
+    step = heads if type(heads) is int and heads > 0 else 1
     with open_dict(cfg.model):
-        cfg.model.hidden_size = step = cfg.model.get("heads") or 1  # which divide the units
+        cfg.model.hidden_size = step
     return step * _units(parameters, OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, list(PARTS)), resolve=True))
 
 

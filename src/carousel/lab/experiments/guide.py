@@ -3,7 +3,6 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..options import OptionError
 from ..records import Tables, markdown_table, names
 from ..style import named
 
@@ -15,10 +14,15 @@ LEVEL = 0.05
 
 
 def scores(tables: Tables) -> pd.DataFrame:
-    """A row a run: task, model, seed, test/loss, `steps` and `seconds` until it got near its best, `rate`."""
+    """A row a run: task, model, seed, parameters, rate, loss (of the test data), baseline; `steps` and `seconds` until
+    it got near its best; `step`, the milliseconds of one; and `all`, whether all seeds of its model have come to an
+    end, and none has diverged."""
     results = tables.results
-    columns = ["task", "model", "seed", "parameters", "test/loss", "baseline_loss"]
-    table = results[columns].astype({"test/loss": float, "baseline_loss": float})
+    table = results[["task", "model", "seed", "parameters"]].assign(
+        rate=results["config.optimizer.lr"],
+        loss=results["test/loss"].astype(float),
+        baseline=results["baseline_loss"].astype(float),
+    )
     curves = tables.loss_curves.dropna(subset="val/loss").sort_values("step")
     base = results.set_index("run")["baseline_loss"].astype(float)
     steps = {}
@@ -28,14 +32,16 @@ def scores(tables: Tables) -> pd.DataFrame:
         steps[run] = curve["step"][there].min()
     table["steps"] = results["run"].map(steps)
     per_step = results["wall_time_s"].astype(float) / results["steps"].astype(float)
-    return table.assign(seconds=table["steps"] * per_step, step=1000 * per_step)
+    there = table.groupby(["task", "model"])["seed"].transform("nunique") == table["seed"].nunique()
+    return table.assign(seconds=table["steps"] * per_step, step=1000 * per_step, all=there)
 
 
 def ranks(tables: Tables) -> pd.DataFrame:
     """(tasks, models): the place of each model's median test loss among those of its task, the least first; of those
-    tasks that all models have done."""
-    losses = scores(tables).pivot_table(index="task", columns="model", values="test/loss", aggfunc="median")
-    return losses.dropna().rank(axis=1)
+    tasks that all seeds of all models have done."""
+    table = scores(tables)
+    losses = table[table["all"]].pivot_table(index="task", columns="model", values="loss", aggfunc="median")
+    return losses.reindex(columns=sorted(set(table["model"]))).dropna().rank(axis=1)
 
 
 def differ(a: pd.Series, b: pd.Series) -> int:
@@ -47,13 +53,13 @@ def figure(tables: Tables) -> Figure:
     """A critical-difference diagram (Demšar 2006, Nemenyi's test).
 
     Raises:
-        OptionError: the extra `guide` is not installed.
+        ModuleNotFoundError: the extra `guide` is not installed.
     """
     try:
         from scikit_posthocs import critical_difference_diagram, posthoc_nemenyi_friedman
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError as error:  # no reason for a report to fail
         line = 'pip install "torch-carousel[guide]", or in a checkout -e ".[guide]"'
-        raise OptionError(f"a critical-difference diagram needs {error.name}: {line}") from error
+        raise ModuleNotFoundError(f"a critical-difference diagram needs {error.name}: {line}") from error
     places = ranks(tables).rename(columns=named)
     drawn = Figure(figsize=(7.5, 0.22 * places.shape[1] + 1.3), layout="constrained")
     labels = {"label_fmt_left": "{label} ({rank:.1f})", "label_fmt_right": "({rank:.1f}) {label}"}
@@ -64,39 +70,38 @@ def figure(tables: Tables) -> Figure:
 
 
 def findings(tables: Tables) -> list[str]:
-    table = scores(tables)
+    table, places = scores(tables), ranks(tables)
     parts = []
     for task, runs in table.groupby("task"):
-        base = tables.results[tables.results["task"] == task]["baseline_loss"].astype(float).median()
-        parts.append(markdown_table(
-            [f"{task} (the baseline's loss is {base:.3g})", "parameters", "rate", "test loss", "beside the best",
-             f"steps to {NEAR:.0%}", "seconds to it", "ms a step"],
-            _rows(runs, tables.results),
-        ))  # fmt: skip
-    places = ranks(tables).mean().sort_values()
-    parts += [
+        heads = [f"{task} (the baseline's loss is {runs['baseline'].median():.3g})", "parameters", "rate", "test loss"]
+        heads += ["beside the best", f"steps to {NEAR:.0%}", "seconds to it", "ms a step"]
+        parts.append(markdown_table(heads, _rows(runs)))
+    parts.append(
         f"Of {table['seed'].nunique()} seeds, the median and from the least to the largest; two cells differ where all "
         "seeds of one are better than all of the other. Steps and seconds are those to "
-        f"{NEAR:.0%} of what a run gains over the baseline, at best.",
-        f"Mean rank over {table['task'].nunique()} tasks: "
-        f"{names(f'`{model}` {place:.1f}' for model, place in places.items())}.",
-        *_answers(table),
-    ]
-    return parts
+        f"{NEAR:.0%} of what a run gains over the baseline, at best."
+    )
+    if len(places):
+        mean = places.mean().sort_values()
+        said = names(f"`{model}` {place:.1f}" for model, place in mean.items())
+        parts.append(f"Mean rank over {len(places)} {'task' if len(places) == 1 else 'tasks'}: {said}.")
+    return parts + _answers(table[table["all"]])
 
 
-def _rows(runs: pd.DataFrame, results: pd.DataFrame) -> list[list[str]]:
-    rates = results[results["task"] == runs["task"].iloc[0]].groupby("model")["config.optimizer.lr"].first()
-    losses = {model: own["test/loss"] for model, own in runs.groupby("model")}
-    order = sorted(losses, key=lambda model: losses[model].median())
+def _rows(runs: pd.DataFrame) -> list[list[str]]:
+    models = dict(iter(runs.groupby("model")))
+    order = sorted(models, key=lambda model: models[model]["loss"].median())
+    best = next((model for model in order if models[model]["all"].all()), None)
     rows = []
     for model in order:
-        own, loss = runs[runs["model"] == model], losses[model]
-        worse = differ(losses[order[0]], loss)
+        own, loss = models[model], models[model]["loss"]
+        if not own["all"].all():
+            verdict = f"not all seeds ended, but {len(own)}"
+        else:
+            verdict = "best" if model == best else "worse" if differ(models[best]["loss"], loss) else "no difference"
         rows.append([
-            f"`{model}`", f"{own['parameters'].iloc[0]:,.0f}", f"{rates[model]:g}",
-            f"{loss.median():.4g} ({loss.min():.4g} to {loss.max():.4g})",
-            "worse" if worse else "no difference" if model != order[0] else "best", f"{own['steps'].median():.0f}",
+            f"`{model}`", f"{own['parameters'].iloc[0]:,.0f}", f"{own['rate'].iloc[0]:g}",
+            f"{loss.median():.4g} ({loss.min():.4g} to {loss.max():.4g})", verdict, f"{own['steps'].median():.0f}",
             f"{own['seconds'].median():.1f}", f"{own['step'].median():.1f}",
         ])  # fmt: skip
     return rows
@@ -104,8 +109,8 @@ def _rows(runs: pd.DataFrame, results: pd.DataFrame) -> list[list[str]]:
 
 def _answers(table: pd.DataFrame) -> list[str]:
     """The questions that people bring, each answered by the tasks on which all seeds say the same."""
-    losses = {pair: own["test/loss"] for pair, own in table.groupby(["task", "model"])}
-    baselines = table.groupby("task")["baseline_loss"].min()
+    losses = {pair: own["loss"] for pair, own in table.groupby(["task", "model"])}
+    baselines = table.groupby("task")["baseline"].min()
     models, tasks = set(table["model"]), sorted(set(table["task"]))
 
     def compared(a: str, b: str) -> str:
@@ -132,5 +137,7 @@ def _answers(table: pd.DataFrame) -> list[str]:
     if {"lstm", SIMPLE} <= models:
         median = table.pivot_table(index="task", columns="model", values="step", aggfunc="median")
         costs = (median["lstm"] / median[SIMPLE]).dropna()
-        said.append(f"A step of the LSTM takes {costs.min():.2f} to {costs.max():.2f} times as long as one of the RNN.")
+        if len(costs):
+            times = f"{costs.min():.2f} to {costs.max():.2f} times"
+            said.append(f"A step of the LSTM takes {times} as long as one of the RNN.")
     return ["\n".join(f"- {line}" for line in said)]

@@ -1,6 +1,6 @@
-"""Published tables, reproduced: one file each, with the `CLAIMS` of a paper, a `figure`, and the `findings`, a table.
+"""Published tables, reproduced: one file each, with the `CLAIMS` of a paper and a `figure`.
 
-`experiment=reproduce/NAME` runs one, and its report ends in that table.
+`experiment=reproduce/NAME` runs one, and its report ends in the table of the claims beside what was found.
 """
 
 from types import ModuleType

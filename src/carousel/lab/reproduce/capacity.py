@@ -14,7 +14,7 @@ from .. import figures
 from ..records import Tables
 from ..style import named, styles
 from ..tasks import Batch, Classification, Recorded
-from .claim import Claim, Measure, about, at_least, at_most, table
+from .claim import Claim, Measure, about, at_least, at_most
 
 PAPER = "Collins et al. 2017"
 PUBLISHED = 5
@@ -102,10 +102,6 @@ CLAIMS = [
     Claim("RNN over the better of the gated", "slightly higher", PAPER, {},
           compared(lambda bits: bits["rnn"] / bits[["lstm", "gru"]].max()), at_least(1), "As above."),
 ]  # fmt: skip
-
-
-def findings(tables: Tables) -> list[str]:
-    return table(CLAIMS, tables)
 
 
 def figure(tables: Tables) -> Figure:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from .. import figures
 from ..records import BUDGET, Tables
 from ..style import looks
-from .claim import Claim, about, at_least, at_most, column, near, table
+from .claim import Claim, about, at_least, at_most, column, near
 
 PAPER = "Tallec & Ollivier 2018"
 
@@ -61,10 +61,6 @@ CLAIMS = [
     Claim("copying: loss of chrono over that without memory", "does not stay at 1", PAPER,
           {**COPYING, "model": "lstm_chrono"}, share_of_chance, at_most(0.9), SHORT),
 ]  # fmt: skip
-
-
-def findings(tables: Tables) -> list[str]:
-    return table(CLAIMS, tables)
 
 
 def figure(tables: Tables) -> Figure:

@@ -11,7 +11,7 @@ from ..module import SequenceModule
 from ..records import Tables
 from ..style import named, styles
 from ..tasks import AnBn, Batch, real
-from .claim import Claim, at_least, at_most, probed, table
+from .claim import Claim, at_least, at_most, probed
 
 PAPER = "Weiss, Goldberg & Yahav 2018"
 LETTERS = "config.task.letters"
@@ -89,10 +89,6 @@ def claims(letters: int, word: str, n: int, trained: int) -> list[Claim]:
 
 
 CLAIMS = [*claims(2, "a^n b^n", 1000, 99), *claims(3, "a^n b^n c^n", 100, 49)]
-
-
-def findings(tables: Tables) -> list[str]:
-    return table(CLAIMS, tables)
 
 
 def curves(tables: Tables) -> pd.DataFrame:

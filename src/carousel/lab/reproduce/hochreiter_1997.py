@@ -12,7 +12,7 @@ from .. import figures
 from ..records import Tables
 from ..style import looks
 from ..tasks import Predictor, Task, TemporalOrder, always
-from .claim import Claim, about, at_least, column, sequences_until_solved, table
+from .claim import Claim, about, at_least, column, sequences_until_solved
 
 PAPER = "Hochreiter & Schmidhuber 1997"
 
@@ -78,10 +78,6 @@ CLAIMS = [
         sequences_until_solved, about(31_390, 2), f"T = 100, in the paper 100 to 110. {SHARED}",
     ),
 ]  # fmt: skip
-
-
-def findings(tables: Tables) -> list[str]:
-    return table(CLAIMS, tables)
 
 
 def figure(tables: Tables) -> Figure:

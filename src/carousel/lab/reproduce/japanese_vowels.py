@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from .. import scores
 from ..records import Tables
 from ..style import looks
-from .claim import Claim, column, near, table
+from .claim import Claim, column, near
 
 FEWER = "Trained on 216 of the 270 utterances, in the source on all; of the others nothing is chosen."
 CLAIMS = [
@@ -18,10 +18,6 @@ CLAIMS = [
         column("baseline.nearest by time warping.test/accuracy"), near(0.954, 0.01), FEWER,
     ),
 ]  # fmt: skip
-
-
-def findings(tables: Tables) -> list[str]:
-    return table(CLAIMS, tables)
 
 
 def figure(tables: Tables) -> Figure:

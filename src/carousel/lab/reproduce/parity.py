@@ -8,7 +8,7 @@ from ...cells.cell import State
 from .. import scores
 from ..records import Tables
 from ..style import looks
-from .claim import Claim, at_least, at_most, column, scaled, table
+from .claim import Claim, at_least, at_most, column, scaled
 
 PAPER = "Grazzi et al. 2025"
 
@@ -46,10 +46,6 @@ CLAIMS = [
     Claim("RNN: accuracy, in percent", "100", "Delétang et al. 2023", {"model": "rnn"},
           lambda tables: 100 * column("test/accuracy")(tables), at_least(99), "As above."),
 ]  # fmt: skip
-
-
-def findings(tables: Tables) -> list[str]:
-    return table(CLAIMS, tables)
 
 
 def figure(tables: Tables) -> Figure:

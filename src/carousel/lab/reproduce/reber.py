@@ -7,7 +7,7 @@ from .. import figures
 from ..records import Tables
 from ..style import looks
 from ..tasks import Reber
-from .claim import Claim, about, sequences_until_solved, table
+from .claim import Claim, about, sequences_until_solved
 from .hochreiter_1997 import PAPER, Logistic
 
 TARGETS = 11
@@ -34,10 +34,6 @@ CLAIMS = [
         "largest, 0.5; cells squash by tanh, there by other sigmoids.",
     ),
 ]  # fmt: skip
-
-
-def findings(tables: Tables) -> list[str]:
-    return table(CLAIMS, tables)
 
 
 def figure(tables: Tables) -> Figure:

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from .. import scores
 from ..records import Tables
 from ..style import looks
-from .claim import Claim, at_least, at_most, scaled, table
+from .claim import Claim, at_least, at_most, scaled
 
 CLASSES = 6
 SHARED = (
@@ -35,10 +35,6 @@ CLAIMS = [
     Claim("linear, diagonal, gates in (-1, 1): scaled accuracy", "not learnt", SHAKERINAVA, {"model": "custom"},
           scaled(CLASSES), at_most(0.35), BEYOND),
 ]  # fmt: skip
-
-
-def findings(tables: Tables) -> list[str]:
-    return table(CLAIMS, tables)
 
 
 def figure(tables: Tables) -> Figure:

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from .. import scores
 from ..records import Tables
 from ..style import looks
-from .claim import Claim, column, near, table
+from .claim import Claim, column, near
 
 CLAIMS = [
     Claim("bidirectional LSTM of 50 units: test accuracy", "0.9841", "a public repository", {}, column("test/accuracy"),
@@ -14,10 +14,6 @@ CLAIMS = [
           "another tenth for test, in the source 2000 of four, of 39. There a dense layer of 50 units follows the "
           "LSTM."),
 ]  # fmt: skip
-
-
-def findings(tables: Tables) -> list[str]:
-    return table(CLAIMS, tables)
 
 
 def figure(tables: Tables) -> Figure:

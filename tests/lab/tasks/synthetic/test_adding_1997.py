@@ -24,10 +24,6 @@ def test_the_marked_numbers_make_the_target():
     assert number.min() < -0.99
 
 
-def test_the_example_of_the_docstring():
-    assert pytest.approx(0.45) == 0.5 + (0.7 - 0.9) / 4
-
-
 def test_the_output_unit_is_logistic():
     task, y = Adding1997(22), torch.tensor([[0.5], [0.8]])
     logits = torch.tensor([[0.0], [0.0]])
