@@ -232,6 +232,13 @@ def test_the_table_is_sorted_and_filtered_by_hand(sweep, plain, tmp_path):
         browser.press("d", 68, text="d")  # which chooses a status by its first letter
         assert shown("status") == ["divergedValueError: it broke"]
 
+        of_first_table = "document.querySelectorAll('main > .scroll:first-of-type tr')"
+        firsts = f"[...{of_first_table}].map(row => row.innerText.split(' ')[0])"
+        _, *before = browser.value(firsts)
+        browser.click("main > .scroll th button")  # of a table in the text
+        browser.click("main > .scroll th button")
+        assert browser.value(firsts)[1:] == sorted(before, reverse=True) != before
+
         browser.open(path, width=390, dark=True)
         assert browser.value("document.documentElement.scrollWidth") == 390
         behind = "getComputedStyle(document.querySelector('%s')).backgroundColor == 'rgb(255, 255, 255)'"

@@ -1,28 +1,37 @@
 "use strict";
 
 const [table, input, status, shown] = ["table", "words", "status", "shown"].map((id) => document.getElementById(id));
-const body = table.tBodies[0];
-const rows = [...body.rows];
+const rows = [...table.tBodies[0].rows];
 const content = new Map(rows.map((row) => [row, [...row.cells].map((cell) => cell.textContent)]));
 
-// Numbers by size, then words; a cell without any stands last, whichever way the rows are sorted.
+// By the number that a cell begins with, then by its words; an empty one stands last, whichever way they are sorted.
 function compare(a, b, sign) {
   if (!a || !b) return !a - !b;
-  const [x, y] = [Number(a), Number(b)];
-  if (!isNaN(x) && !isNaN(y)) return sign * (x - y);
+  const [x, y] = [a, b].map((text) => parseFloat(text.replaceAll(",", "")));
+  if (!isNaN(x) && !isNaN(y) && x !== y) return sign * (x - y);
   return sign * (isNaN(x) - isNaN(y) || a.localeCompare(b, "en", { numeric: true }));
 }
 
-table.tHead.addEventListener("click", (event) => {
-  const head = event.target.closest("button")?.parentElement;
+function sort({ target }) {
+  const head = target.closest("button")?.parentElement;
   if (!head) return;
   const falling = head.ariaSort === "ascending";
-  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-  const k = head.cellIndex;
-  rows.sort((a, b) => compare(content.get(a)[k], content.get(b)[k], falling ? -1 : 1));
-  body.append(...rows);
-});
+  const [k, body] = [head.cellIndex, head.closest("table").tBodies[0]];
+  const text = new Map([...body.rows].map((row) => [row, row.cells[k].textContent]));
+  body.append(...[...text.keys()].sort((a, b) => compare(text.get(a), text.get(b), falling ? -1 : 1)));
+}
+
+for (const { tHead } of document.querySelectorAll("table")) {
+  for (const head of tHead.querySelectorAll("th:not(:has(button))")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+  }
+  tHead.addEventListener("click", sort);
+}
 
 // Shown is a row of the chosen status that has all the words in it.
 function filter() {
