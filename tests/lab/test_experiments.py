@@ -213,6 +213,19 @@ def test_the_guide_tells_apart_what_all_seeds_tell_apart(tmp_path):
     assert re.search(r"`gru` \| 300 \| 0.001 \| 0.0425 \(0.025 to 0.06\) \| no difference \|", text)
 
 
+def test_the_guide_says_whether_the_gradients_reach_tells_the_outcome(tmp_path):
+    losses = {("adding", model): (0.1 - 0.01 * k,) for k, model in enumerate(("rnn", "lstm", "gru", "lem", "indrnn"))}
+    guided(tmp_path, losses)
+    tables = collect(tmp_path)
+    runs = tables.results[["run", "model"]].set_index("run")["model"]
+    lengths = runs.map({"rnn": 5, "lstm": 9, "gru": 12, "lem": 40, "indrnn": 100}).rename("value").reset_index()
+    rows = lengths.assign(step=0, measure="memory_length", layer=0, direction="forward", state="h")
+    (said,) = [line for line in EXPERIMENTS["guide"].findings(tables._replace(measurements=rows)) if "Rank" in line]
+    told = re.search(r"memory length at initialisation with the test loss: (\S+) on adding \(p = (\S+)\)", said)
+    assert float(told[1]) == -1.0
+    assert float(told[2]) == pytest.approx(2 / 120, abs=0.005)  # of 120 orders two are as far from zero
+
+
 def test_the_guide_of_a_sweep_that_is_not_done_says_what_is_there(tmp_path):
     guided(tmp_path, {("adding", "rnn"): (0.16, 0.17), ("adding", "lstm"): (0.02, 0.03), ("parity", "lstm"): (0.02,)})
     tables = collect(tmp_path)

@@ -1,9 +1,10 @@
 """The rank of each cell, averaged over the tasks, and which ranks differ by more than chance."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..records import Tables, markdown_table, names
+from ..records import Tables, markdown_table, memory_lengths, names
 from ..style import named
 
 NEAR = 0.95
@@ -11,17 +12,20 @@ NEAR = 0.95
 SIMPLE, NEW = "rnn", ("min_gru", "slstm", "indrnn", "janet_chrono", "lem")
 LEVEL = 0.05
 """The level of significance."""
+SHUFFLES = 10_000
+"""Orders of the cells that a correlation is compared with."""
 
 
 def scores(tables: Tables) -> pd.DataFrame:
-    """A row a run: task, model, seed, parameters, rate, loss (of the test data), baseline; `steps` and `seconds` until
-    it got near its best; `step`, the milliseconds of one; and `all`, whether all seeds of its model have come to an
-    end, and none has diverged."""
+    """A row a run: task, model, seed, parameters, rate, loss (on test data), baseline; `reach`, the memory length at
+    initialisation; `steps` and `seconds` until it got near its best; `step`, the milliseconds of one; and `all`,
+    whether all seeds of its model have come to an end, and none has diverged."""
     results = tables.results
     table = results[["task", "model", "seed", "parameters"]].assign(
         rate=results["config.optimizer.lr"],
         loss=results["test/loss"].astype(float),
         baseline=results["baseline_loss"].astype(float),
+        reach=memory_lengths(tables, "init"),
     )
     curves = tables.loss_curves.dropna(subset="val/loss").sort_values("step")
     base = results.set_index("run")["baseline_loss"].astype(float)
@@ -42,6 +46,14 @@ def ranks(tables: Tables) -> pd.DataFrame:
     table = scores(tables)
     losses = table[table["all"]].pivot_table(index="task", columns="model", values="loss", aggfunc="median")
     return losses.reindex(columns=sorted(set(table["model"]))).dropna().rank(axis=1)
+
+
+def correlation(a: pd.Series, b: pd.Series) -> tuple[float, float]:
+    """Spearman's, and how often it is as far from zero if the numbers of one are shuffled; nan where all are alike."""
+    a, b = ((rank - rank.mean()) / rank.std() for rank in (a.rank(), b.rank()))
+    found = (a * b).sum() / (len(a) - 1)
+    shuffled = np.random.default_rng(0).permuted(np.tile(b, (SHUFFLES, 1)), axis=1) @ a / (len(a) - 1)
+    return found, (abs(shuffled) >= abs(found) - 1e-9).mean()
 
 
 def differ(a: pd.Series, b: pd.Series) -> int:
@@ -134,10 +146,30 @@ def _answers(table: pd.DataFrame) -> list[str]:
         )
     if "lstm" in models:
         said += [f"`{new}` or LSTM: {compared(new, 'lstm')}." for new in NEW if new in models]
-    if {"lstm", SIMPLE} <= models:
         median = table.pivot_table(index="task", columns="model", values="step", aggfunc="median")
-        costs = (median["lstm"] / median[SIMPLE]).dropna()
-        if len(costs):
-            times = f"{costs.min():.2f} to {costs.max():.2f} times"
-            said.append(f"A step of the LSTM takes {times} as long as one of the RNN.")
-    return ["\n".join(f"- {line}" for line in said)]
+        costs = median.drop(columns="lstm").rdiv(median["lstm"], axis=0)
+        told = [
+            f"`{model}` {ratio.min():.2f} to {ratio.max():.2f}"
+            for model, ratio in costs.items() if ratio.notna().any()
+        ]  # fmt: skip
+        if told:
+            said.append(f"A step of the LSTM takes, over the tasks, so many times as long as one of {names(told)}.")
+    return ["\n".join(f"- {line}" for line in said + _reach(table))]
+
+
+def _reach(table: pd.DataFrame) -> list[str]:
+    """Whether how far the gradient reaches at initialisation tells which cell does better, or sooner."""
+    said = []
+    for outcome, words in {"loss": "the test loss", "steps": f"the steps to {NEAR:.0%}"}.items():
+        found = []
+        for task, runs in table.groupby("task"):
+            cells = runs.groupby("model")[["reach", outcome]].median().dropna()
+            if len(cells) > 3 and (cells.nunique() > 1).all():
+                rho, p = correlation(cells["reach"], cells[outcome])
+                found.append(f"{rho:.2f} on {task} (p = {p:.3f})")
+        if found:
+            said.append(
+                f"Rank correlation, over the cells, of the gradient's memory length at initialisation with {words}: "
+                f"{names(found)}."
+            )
+    return said
