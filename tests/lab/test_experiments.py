@@ -155,6 +155,30 @@ def test_data_says_who_needs_how_much(tmp_path):
     assert [t.get_text() for ax in drawn.axes for t in ax.texts if t.get_text()] == ["baseline", "solved"] * 2
 
 
+def test_learning_curves_say_from_how_many_sequences_a_cell_gets_there(tmp_path):
+    accuracies = {
+        ("rnn", 75): (0.5, 0.6),
+        ("rnn", 150): (0.7, 0.94),
+        ("gru", 75): (0.8, 0.9),
+        ("gru", 150): (0.96, 0.98),
+    }
+    for (model, size), seeds in accuracies.items():
+        for seed, accuracy in enumerate(seeds):
+            make_run(
+                tmp_path, model, 8, seed, experiment="learning_curves", task="digits", config={"train_size": size},
+                metrics={"test/accuracy": accuracy},
+            )  # fmt: skip
+    figure, text = report(tmp_path)
+    assert figure == "learning_curves"
+    assert "| `gru` | 0.85 (0.8 to 0.9) | 0.97 (0.96 to 0.98) |" in text
+    assert "On digits 0.921, 95% of the best median, is got by `gru` from 150 and `rnn` from none of these." in text
+    (panel,) = EXPERIMENTS["learning_curves"].figure(collect(tmp_path)).axes
+    assert [list(line.get_ydata()) for line in panel.get_lines()] == [
+        pytest.approx([0.85, 0.97]),
+        pytest.approx([0.55, 0.82]),
+    ]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_runs_of_several_experiments_get_the_general_figures(tmp_path, name):
     make_run(tmp_path, "rnn", 10, experiment=name)

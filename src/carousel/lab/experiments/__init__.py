@@ -7,11 +7,11 @@ figures of `report`.
 
 from types import ModuleType
 
-from . import data, flow_is_not_ability, guide, horizon, init_decay, phase, which_path_learns
+from . import data, flow_is_not_ability, guide, horizon, init_decay, learning_curves, phase, which_path_learns
 
 EXPERIMENTS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (init_decay, horizon, which_path_learns, phase, flow_is_not_ability, data, guide)
+    for module in (init_decay, horizon, which_path_learns, phase, flow_is_not_ability, data, learning_curves, guide)
 }
 
 CHOSEN = "optimizer.lr"
