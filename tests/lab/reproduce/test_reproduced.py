@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import torch
 from configs import EXPERIMENTS, load, skip_without_data
 from hydra.utils import instantiate
 from sweeps import batches
@@ -11,6 +12,7 @@ from carousel.lab import app
 from carousel.lab.records import collect
 from carousel.lab.report import write_report
 from carousel.lab.reproduce import REPRODUCED
+from carousel.lab.reproduce.timing import SpikeDistance
 
 SMALL = [
     "trainer.max_steps=2",
@@ -47,3 +49,17 @@ def test_each_runs_and_ends_in_its_table(tmp_path, name):
     for line, claim in zip(last, REPRODUCED[name].CLAIMS, strict=True):
         assert line.startswith(f"| {claim.says} ({claim.source}) | {claim.published} | ")
         assert "out of reach" not in line  # each finds its runs
+
+
+def test_spikes_come_at_the_distance_of_their_class():
+    batch = SpikeDistance(7).sample(50, torch.Generator().manual_seed(0))
+    assert batch.input.shape == (50, 21, 1)
+    for spikes, longer in zip(batch.input[..., 0], batch.target.tolist(), strict=True):
+        at = spikes.nonzero()[:, 0]
+        assert 0 <= at[0] < 7
+        assert at.diff().tolist() == [7 + longer] * (len(at) - 1)
+        assert len(at) >= 2
+        assert at[-1] + 7 + longer >= 21  # none is missing at the end
+    assert set(batch.target.tolist()) == {0, 1}
+    with pytest.raises(ValueError, match="distance must be an integer of at least 2, got 1"):
+        SpikeDistance(1)

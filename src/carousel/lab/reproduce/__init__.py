@@ -5,9 +5,33 @@
 
 from types import ModuleType
 
-from . import capacity, chrono, counting, hochreiter_1997, japanese_vowels, parity, reber, s3, spoken_digits
+from . import (
+    capacity,
+    chrono,
+    continual_reber,
+    counting,
+    hochreiter_1997,
+    japanese_vowels,
+    parity,
+    reber,
+    s3,
+    spoken_digits,
+    timing,
+)
 
 REPRODUCED: dict[str, ModuleType] = {
     f"reproduce/{module.__name__.rpartition('.')[2]}": module
-    for module in (reber, hochreiter_1997, counting, japanese_vowels, spoken_digits, parity, s3, chrono, capacity)
+    for module in (
+        reber,
+        hochreiter_1997,
+        continual_reber,
+        counting,
+        timing,
+        japanese_vowels,
+        spoken_digits,
+        parity,
+        s3,
+        chrono,
+        capacity,
+    )
 }
