@@ -13,6 +13,8 @@ from carousel.lab.records import collect
 from carousel.lab.report import write_report
 from carousel.lab.reproduce import REPRODUCED
 from carousel.lab.reproduce.timing import SpikeDistance
+from carousel.lab.reproduce.warping import WarpedRecall
+from carousel.lab.tasks import IGNORE
 
 SMALL = [
     "trainer.max_steps=2",
@@ -63,3 +65,15 @@ def test_spikes_come_at_the_distance_of_their_class():
     assert set(batch.target.tolist()) == {0, 1}
     with pytest.raises(ValueError, match="distance must be an integer of at least 2, got 1"):
         SpikeDistance(1)
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+def test_the_letter_before_is_asked_however_long_each_is_shown(uniform):
+    batch = WarpedRecall(40, warp=5, uniform=uniform).sample(20, torch.Generator().manual_seed(0))
+    for x, target in zip(batch.input.argmax(-1).tolist(), batch.target.tolist(), strict=True):
+        groups = [(letter, len(list(same))) for letter, same in itertools.groupby(x)]
+        assert {n for _, n in groups[:-1]} <= ({5} if uniform else set(range(1, 6)))
+        letters = [letter for letter, n in groups for _ in range(n)]
+        before = [IGNORE] * groups[0][1] + [groups[k][0] for k, (_, n) in enumerate(groups[1:]) for _ in range(n)]
+        assert (x, target) == (letters, before)
+    assert batch.input.argmax(-1).unique().numel() == 10

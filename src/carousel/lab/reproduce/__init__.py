@@ -17,6 +17,7 @@ from . import (
     s3,
     spoken_digits,
     timing,
+    warping,
 )
 
 REPRODUCED: dict[str, ModuleType] = {
@@ -27,6 +28,7 @@ REPRODUCED: dict[str, ModuleType] = {
         continual_reber,
         counting,
         timing,
+        warping,
         japanese_vowels,
         spoken_digits,
         parity,
