@@ -53,18 +53,20 @@ def test_each_runs_and_ends_in_its_table(tmp_path, name):
         assert "out of reach" not in line  # each finds its runs
 
 
-def test_spikes_come_at_the_distance_of_their_class():
-    batch = SpikeDistance(7).sample(50, torch.Generator().manual_seed(0))
-    assert batch.input.shape == (50, 21, 1)
-    for spikes, longer in zip(batch.input[..., 0], batch.target.tolist(), strict=True):
-        at = spikes.nonzero()[:, 0]
-        assert 0 <= at[0] < 7
-        assert at.diff().tolist() == [7 + longer] * (len(at) - 1)
-        assert len(at) >= 2
-        assert at[-1] + 7 + longer >= 21  # none is missing at the end
-    assert set(batch.target.tolist()) == {0, 1}
-    with pytest.raises(ValueError, match="distance must be an integer of at least 2, got 1"):
-        SpikeDistance(1)
+def test_the_third_spike_is_as_far_from_the_second_as_that_from_the_first():
+    task = SpikeDistance(50)
+    batch = task.sample(200, torch.Generator().manual_seed(0))
+    seen = set()
+    for x, target in zip(batch.input[..., 0], batch.target[..., 0], strict=True):
+        (first, second), (third,) = x.nonzero()[:, 0].tolist(), target.nonzero()[:, 0].tolist()
+        assert third - second == second - first
+        seen.add(second - first)
+    assert seen == set(range(10, 21))
+    assert task.baseline_loss == pytest.approx(batch.target.var(unbiased=False).item())
+    answers = batch.target + torch.linspace(0, 0.5, 50)[:, None] * (torch.arange(200) % 4 == 0)[:, None, None]
+    answers[::8, 49] += 1  # wrong in every eighth
+    right = task.exact(answers.view(-1, 1), batch.target.view(-1, 1))
+    assert right.tolist() == [k % 8 != 0 or batch.target[k, 49].item() == 1 for k in range(200)]
 
 
 @pytest.mark.parametrize("uniform", [True, False])
