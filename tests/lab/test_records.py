@@ -21,6 +21,7 @@ from carousel.lab.records import (
     write,
     write_record,
 )
+from carousel.lab.report import write_report
 from carousel.lab.style import looks
 
 
@@ -263,3 +264,19 @@ def test_a_notebook_gets_the_tables_as_data_frames(tmp_path):
     assert figures.loss_curves(tables.loss_curves, tables.results, style).axes
     assert figures.gradient_flow(tables.gradient_flow, style).axes
     assert figures.solved(tables.results, style).axes
+
+
+def test_a_cell_of_ones_own_goes_by_the_name_of_its_class(tmp_path):
+    for cell in ("my_cells.Fast", "my_cells.Slow"):
+        make_run(tmp_path / "runs", "custom", 10, config={"model.cell.path": cell})
+    make_run(tmp_path / "runs", "lstm", 10)
+    tables = collect(tmp_path / "runs")
+    assert list(tables.results["model"]) == list(tables.results["label"]) == ["Fast", "Slow", "lstm"]
+    assert set(tables.loss_curves["label"]) == {"Fast", "Slow", "lstm"}
+    write_report(tables, tmp_path / "runs", tmp_path / "tables")
+    again = collect(tmp_path / "tables")
+    assert list(again.results["label"]) == ["Fast", "Slow", "lstm"]
+    assert set(again.loss_curves["label"]) == {"Fast", "Slow", "lstm"}
+    old = (tmp_path / "tables" / "results.csv").read_text().replace("Fast", "custom")  # as it was called before
+    (tmp_path / "tables" / "results.csv").write_text(old.replace("my_cells.custom", "my_cells.Fast"))
+    assert list(collect(tmp_path / "tables").results["label"]) == ["Fast", "Slow", "lstm"]

@@ -27,6 +27,7 @@ RECORD = "result.json"
 NOW = "now.json"  # where a run stands that is at work
 RUNS = "runs.txt"  # of a sweep: the folders of all its runs, begun or not, a line each
 BUDGET = "config.trainer.max_steps"
+OWN = "config.model.cell.path"
 SEEDS = ("config.seed", "config.data_seed", "config.task.seed")
 SHORT = {"hidden_size": "h"}
 ORDER = ["task", "label", "seq_len", "seed", "run"]  # of the rows of results
@@ -195,7 +196,8 @@ def collect(folder: Path) -> Tables:
     """
     found = records(folder)
     if not found:
-        return Tables(*(_read_table(folder, name) for name in Tables._fields))
+        tables = Tables(*(_read_table(folder, name) for name in Tables._fields))
+        return tables.of(_by_class(tables.results))
     rows: list[dict] = []
     parts: dict[str, dict[str, str]] = {name: {} for name in COLUMNS}
     for path, record in found.items():
@@ -219,6 +221,7 @@ def collect(folder: Path) -> Tables:
                 row["error"] = f"{name} cannot be read: {wrong[row['run']]}"
     results = pd.DataFrame([{RENAMED.get(key, key): x for key, x in row.items()} for row in rows])
     results["seq_len"] = results["seq_len"].fillna(0).astype(int)
+    results = _by_class(results)
     goal = _has_goal(results)
     results["solved"] = results["solved"].where(~goal | results["solved"].notna(), False)  # what failed is not solved
     results = results.astype({"solved": bool}) if goal.all() else results
@@ -227,6 +230,15 @@ def collect(folder: Path) -> Tables:
     flow, curves, probes = (table for table, _ in read.values())
     curves = curves.reindex(columns=["run", "step", "train/loss", "val/loss"]).dropna(thresh=3, ignore_index=True)
     return Tables(results, *(t.join(keys, on="run") if len(t) else pd.DataFrame() for t in (flow, curves, probes)))
+
+
+def _by_class(results: pd.DataFrame) -> pd.DataFrame:
+    """The results with each cell of one's own, of `model=custom`, by the name of its class."""
+    if OWN not in results:
+        return results
+    model = results[OWN].astype(str).str.rpartition(".")[2].where(results["model"] == "custom", results["model"])
+    label = [old.replace("custom", name, 1) for old, name in zip(results["label"], model, strict=True)]
+    return results.assign(model=model, label=label)
 
 
 def _read_table(folder: Path, name: str) -> pd.DataFrame:

@@ -113,7 +113,7 @@ def claim(name: str, model: Mapping[str, object], time: Mapping[str, object], le
     )
 
 
-RNN, LEAKY, GATED = ({"model": name} for name in ("rnn", "custom", "ugrnn"))
+RNN, LEAKY, GATED = ({"model": name} for name in ("rnn", "LeakyRNNCell", "ugrnn"))
 CLAIMS = [
     claim("RNN", RNN, UNIFORM, False),
     claim("leaky RNN", LEAKY, UNIFORM, True),
