@@ -155,6 +155,11 @@ def test_runs_that_were_not_begun_are_counted_and_named(tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "3 runs (1 finished and 2 not begun)" in text
     assert "- seed=1: not begun\n- seed=2: not begun" in text
+    list_runs(tmp_path, [f"seed={k}" for k in range(3, 20)])
+    write_report(collect(tmp_path), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert text.count(": not begun") == 10
+    assert text.strip().endswith("- seed=10: not begun\n- and 9 more that are not begun")
 
 
 def test_what_counts_as_solved_is_what_the_runs_stopped_at(tmp_path):

@@ -41,6 +41,8 @@ MARK = "<!-- Written by Carousel, and again by every report on these runs. -->"
 PAGE = "report.html"
 SHORT = 10
 """The lags over which the rate of decay at initialisation is quoted, after lag 1."""
+LISTED = 10
+"""Of the runs that were not begun."""
 UNSAID = ("_target_", "_partial_", "limit_train_batches", "devices", "enable_checkpointing", "enable_model_summary")
 """Ends of keys that the report's settings leave out."""
 NAMED = EXPERIMENTS | REPRODUCED
@@ -232,7 +234,8 @@ def _heads(columns: pd.MultiIndex) -> list[str]:
 
 def unfinished(results: pd.DataFrame, waiting: list[str], to_runs: str) -> str:
     rest = results[(results["status"] != "finished") | results["error"].notna()]
-    lines = [f"- {run}: not begun" for run in waiting]
+    lines = [f"- {run}: not begun" for run in waiting[:LISTED]]
+    lines += [f"- and {len(waiting) - LISTED} more that are not begun"] * (len(waiting) > LISTED)
     for run in rest.itertuples():
         said = f": {run.error}" if isinstance(run.error, str) else ""
         lines.append(f"- [{run.run}](<{html.link(to_runs, run.run)}>): {run.status}{said}")

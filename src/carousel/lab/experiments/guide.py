@@ -18,8 +18,8 @@ SHUFFLES = 10_000
 
 def scores(tables: Tables) -> pd.DataFrame:
     """A row a run: task, model, seed, parameters, rate, loss (on test data), baseline; `reach`, the memory length at
-    initialisation; `steps` and `seconds` until it got near its best; `step`, the milliseconds of one; and `all`,
-    whether all seeds of its model have come to an end, and none has diverged."""
+    initialisation; `steps` until it got near its best; and `all`, whether all seeds of its model have come to an end,
+    and none has diverged."""
     results = tables.results
     table = results[["task", "model", "seed", "parameters"]].assign(
         rate=results["config.optimizer.lr"],
@@ -35,9 +35,8 @@ def scores(tables: Tables) -> pd.DataFrame:
         there = curve["val/loss"] <= begin - NEAR * (begin - least)
         steps[run] = curve["step"][there].min()
     table["steps"] = results["run"].map(steps)
-    per_step = results["wall_time_s"].astype(float) / results["steps"].astype(float)
     there = table.groupby(["task", "model"])["seed"].transform("nunique") == table["seed"].nunique()
-    return table.assign(seconds=table["steps"] * per_step, step=1000 * per_step, all=there)
+    return table.assign(all=there)
 
 
 def ranks(tables: Tables) -> pd.DataFrame:
@@ -66,6 +65,7 @@ def figure(tables: Tables) -> Figure:
 
     Raises:
         ModuleNotFoundError: the extra `guide` is not installed.
+        ValueError: no task is done.
     """
     try:
         from scikit_posthocs import critical_difference_diagram, posthoc_nemenyi_friedman
@@ -73,6 +73,8 @@ def figure(tables: Tables) -> Figure:
         line = 'pip install "torch-carousel[guide]", or in a checkout -e ".[guide]"'
         raise ModuleNotFoundError(f"a critical-difference diagram needs {error.name}: {line}") from error
     places = ranks(tables).rename(columns=named)
+    if places.empty:
+        raise ValueError("there is no task yet of which all runs are done")
     drawn = Figure(figsize=(7.5, 0.22 * places.shape[1] + 1.3), layout="constrained")
     labels = {"label_fmt_left": "{label} ({rank:.1f})", "label_fmt_right": "({rank:.1f}) {label}"}
     p = posthoc_nemenyi_friedman(places)
@@ -86,12 +88,12 @@ def findings(tables: Tables) -> list[str]:
     parts = []
     for task, runs in table.groupby("task"):
         heads = [f"{task} (the baseline's loss is {runs['baseline'].median():.3g})", "parameters", "rate", "test loss"]
-        heads += ["beside the best", f"steps to {NEAR:.0%}", "seconds to it", "ms a step"]
+        heads += ["beside the best", f"steps to {NEAR:.0%}"]
         parts.append(markdown_table(heads, _rows(runs)))
     parts.append(
         f"Of {table['seed'].nunique()} seeds, the median and from the least to the largest; two cells differ where all "
-        "seeds of one are better than all of the other. Steps and seconds are those to "
-        f"{NEAR:.0%} of what a run gains over the baseline, at best."
+        f"seeds of one are better than all of the other. Steps are those to {NEAR:.0%} of what a run gains over the "
+        "baseline, at best."
     )
     if len(places):
         mean = places.mean().sort_values()
@@ -114,7 +116,6 @@ def _rows(runs: pd.DataFrame) -> list[list[str]]:
         rows.append([
             f"`{model}`", f"{own['parameters'].iloc[0]:,.0f}", f"{own['rate'].iloc[0]:g}",
             f"{loss.median():.4g} ({loss.min():.4g} to {loss.max():.4g})", verdict, f"{own['steps'].median():.0f}",
-            f"{own['seconds'].median():.1f}", f"{own['step'].median():.1f}",
         ])  # fmt: skip
     return rows
 
@@ -146,14 +147,6 @@ def _answers(table: pd.DataFrame) -> list[str]:
         )
     if "lstm" in models:
         said += [f"`{new}` or LSTM: {compared(new, 'lstm')}." for new in NEW if new in models]
-        median = table.pivot_table(index="task", columns="model", values="step", aggfunc="median")
-        costs = median.drop(columns="lstm").rdiv(median["lstm"], axis=0)
-        told = [
-            f"`{model}` {ratio.min():.2f} to {ratio.max():.2f}"
-            for model, ratio in costs.items() if ratio.notna().any()
-        ]  # fmt: skip
-        if told:
-            said.append(f"A step of the LSTM takes, over the tasks, so many times as long as one of {names(told)}.")
     return ["\n".join(f"- {line}" for line in said + _reach(table))]
 
 
