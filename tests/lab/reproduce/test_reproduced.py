@@ -62,7 +62,9 @@ def test_the_third_spike_is_as_far_from_the_second_as_that_from_the_first():
         assert third - second == second - first
         seen.add(second - first)
     assert seen == set(range(10, 21))
-    assert task.baseline_loss == pytest.approx(batch.target.var(unbiased=False).item())
+    everywhere = torch.full_like(batch.target, 1 / 50)
+    assert task.baseline_loss == pytest.approx(task.loss(everywhere.view(-1, 1), batch.target.view(-1, 1)).item())
+    assert task.baseline_loss == pytest.approx(((everywhere - batch.target) ** 2).sum(1).mean().item() / 2)
     answers = batch.target + torch.linspace(0, 0.5, 50)[:, None] * (torch.arange(200) % 4 == 0)[:, None, None]
     answers[::8, 49] += 1  # wrong in every eighth
     right = task.exact(answers.view(-1, 1), batch.target.view(-1, 1))
