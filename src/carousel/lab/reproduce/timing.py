@@ -65,8 +65,9 @@ PLACED = "the third spike is placed to the step"
 WITH, WITHOUT = {"model": "lstm_peephole"}, {"model": "lstm_forget1"}
 SHARED = (
     "150 steps, 30 to 60 apart; the recipe is the public reproduction's: 8 units, forget bias 1, Adam, 96,000 "
-    "sequences. The largest output of the last 90 steps counts, there of those after the second spike. Tried: with a "
-    "loss 75 times smaller, the mean of the steps, neither learns it."
+    "sequences. The largest output of the last 90 steps counts, there of those after the second spike. Tried: without "
+    "the clipping of the gradient's norm to 1, or with a loss 75 times smaller, of which it is never as large, neither "
+    "learns it."
 )
 CLAIMS = [
     Claim(f"with peepholes: {PLACED}", "learnt", PAPER, WITH, EXACT, at_least(0.6), SHARED),
