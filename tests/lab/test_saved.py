@@ -238,3 +238,8 @@ def test_what_else_is_wrong_with_a_model_of_equal_parameters_is_named(tmp_path, 
 def test_a_number_of_parameters_that_no_model_has_is_refused(asked, said):
     with pytest.raises(OptionError, match=f"^error: model.hidden_size: .*{said}$"):
         _ = composed("model=gru", f"model.hidden_size=${{units:{asked}}}").model.hidden_size
+
+
+def test_equal_parameters_are_not_for_projections():
+    with pytest.raises(OptionError, match="^error: model.hidden_size: .*is not for a model with model.proj_size"):
+        _ = composed("model=lstm", "+model.proj_size=8", "model.hidden_size=${units:9000}").model.hidden_size

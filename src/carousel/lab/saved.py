@@ -41,11 +41,13 @@ def units(parameters: int, *, _root_: DictConfig) -> int:
     what cells are compared by at equal parameters.
 
     Raises:
-        OptionError: it is not a number of them, or the smallest model has more.
+        OptionError: it is not a number of them, the smallest model has more, or there is a `model.proj_size`.
     """
     if type(parameters) is not int or parameters < 1:
         raise OptionError(f"model.hidden_size: ${{units:N}} takes an integer of at least 1, got {parameters}")
     cfg = _root_.copy()
+    if cfg.model.get("proj_size"):
+        raise OptionError("model.hidden_size: ${units:N} is not for a model with model.proj_size; give both as numbers")
     heads = cfg.model.get("heads")  # which divide the units
     step = heads if type(heads) is int and heads > 0 else 1
     with open_dict(cfg.model):
