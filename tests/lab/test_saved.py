@@ -241,5 +241,5 @@ def test_a_number_of_parameters_that_no_model_has_is_refused(asked, said):
 
 
 def test_equal_parameters_are_not_for_projections():
-    with pytest.raises(OptionError, match="^error: model.hidden_size: .*is not for a model with model.proj_size"):
+    with pytest.raises(OptionError, match=r"^error: model.hidden_size: .* is not for a model with model\.proj_size"):
         _ = composed("model=lstm", "+model.proj_size=8", "model.hidden_size=${units:9000}").model.hidden_size
