@@ -49,4 +49,9 @@ CLAIMS = [
 
 
 def figure(tables: Tables) -> Figure:
-    return scores.figure(tables.results, looks(tables.results))
+    runs = tables.results
+    gate = runs["model"].map({"lstm_forget1": "with forget gate", "lstm": "without"})
+    gradient = runs[GATES].astype(float).map({0.0: "whole gradient", 1.0: "truncated gradient"})
+    others = [name for name in scores.columns(runs) if name != "test/closed"]
+    shown = runs.drop(columns=others).assign(label=gate + ", " + gradient)
+    return scores.figure(shown, looks(shown))
