@@ -124,4 +124,8 @@ CLAIMS = [
 
 
 def figure(tables: Tables) -> Figure:
-    return scores.figure(tables.results, looks(tables.results))
+    runs = tables.results
+    names = runs["model"].map({model: name for model, (name, _) in MODELS.items()})
+    kinds = runs["config.task.uniform"].map({True: "uniform", False: "variable"})
+    shown = runs.assign(task="warping by " + runs["config.task.warp"].astype(str), label=kinds + ": " + names)
+    return scores.figure(shown, looks(shown))
