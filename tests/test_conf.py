@@ -3,6 +3,8 @@
 import itertools
 import sys
 import warnings
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from made_up import BARE
-from omegaconf import open_dict, read_write
+from omegaconf import OmegaConf, open_dict, read_write
 from sweeps import batches
 
 from carousel.gradients import flow
@@ -24,12 +26,23 @@ from carousel.lab.records import write_record
 
 def built(tmp_path, *overrides, **groups):
     own = [override for choice in groups.items() for override in OWN.get(choice, [])]
+    cfg = load(tmp_path, *(f"{group}={name}" for group, name in groups.items()), *own, *overrides)
+    return building(cfg, bool({"task", "logger"} & groups.keys()))
+
+
+def building(cfg, may_lack=True):
     try:
-        return app.build(load(tmp_path, *(f"{group}={name}" for group, name in groups.items()), *own, *overrides))
+        return app.build(cfg)
     except app.OptionError as error:
-        if {"task", "logger"} & groups.keys() and " needs " in str(error):  # what does not come with the package
+        if may_lack and " needs " in str(error):  # what does not come with the package
             pytest.skip(str(error))
         raise
+
+
+@cache
+def small(model):
+    """A model's configuration; to compose one takes longer than what it is for here."""
+    return OmegaConf.to_yaml(load(Path(), f"model={model}", "model.hidden_size=4").model)
 
 
 @pytest.mark.parametrize(("group", "name"), FILES)
@@ -44,8 +57,11 @@ def test_every_option_of_every_group_builds(tmp_path, group, name):
 
 @pytest.mark.parametrize("task", [name for group, name in FILES if group == "task"])
 def test_models_of_every_kind_get_their_gradients_from_every_task(tmp_path, task):
+    cfg = load(tmp_path, f"task={task}", "batch_size=2", *OWN.get(("task", task), []))
     for model in ("rnn", "lstm_chrono", "lstm_layer_norm", "gru", "nn_lstm", "min_gru", "slstm", "cfc", "lem"):
-        _, module, data = built(tmp_path, "model.hidden_size=4", "batch_size=2", task=task, model=model)
+        with open_dict(cfg):
+            cfg.model = OmegaConf.create(small(model))
+        _, module, data = building(cfg)
         module.loss(next(iter(data.train_dataloader()))).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters()), model
 
