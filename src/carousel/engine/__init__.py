@@ -51,7 +51,7 @@ def run(
     """Run a loop with the given parameters and buffers; the other arguments and the results are `Loop.forward`'s.
 
     Raises:
-        RuntimeError: `backend` is "fused" or "torch", and that cannot run this; or a state is not of x's type.
+        RuntimeError: `backend` is "fused", "torch" or "triton", and that cannot run this; or a state is not of x's type.
     """
     compiling, given = torch.compiler.is_dynamo_compiling(), (x, *state, *tensors.values())
     if not compiling and has_torch_function(given) and backend != "eager" and not record:
@@ -70,7 +70,7 @@ def run(
         return (*_run_kernel(key, loop, tensors, x, state, masks, norms), {})
     if choice.engine == "torch":
         return (*torch_kernels.run(loop, tensors, x, state), {})
-    if backend in ("fused", "torch") and taken is None:  # who asks for the reason is told it
+    if backend in ("fused", "torch", "triton") and taken is None:  # who asks for the reason is told it
         raise RuntimeError(f"backend={backend!r} cannot run this: {choice.reason}")
     arguments = (x, state, masks, record, norms)
     if compiling:  # it cannot follow the making of a view

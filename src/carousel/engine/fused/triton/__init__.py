@@ -1,0 +1,69 @@
+"""GPUs as a target, by Triton: a step's expressions in functions that are written out and compiled on the first call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..target import Kernel, Target
+
+if TYPE_CHECKING:
+    from ..graph import Phases, Step
+
+
+class Triton(Target):
+    """Kernels compiled by Triton, or run by its interpreter."""
+
+    dtypes = (torch.float32, torch.float64)
+    lacks = "" if find_spec("triton") else 'Triton is missing: pip install "torch-carousel[triton]"'
+
+    def __init__(self) -> None:
+        self.on_chip = 136 * 1024
+        """Bytes of weights that a program may keep, where a multiprocessor has 163 KiB (Ampere), or more, for all there
+        is; with what has more, torch multiplies."""
+
+    @property
+    def interpreted(self) -> bool:
+        """Whether kernels are run by Triton's interpreter, on tensors of the CPU."""
+        return os.environ.get("TRITON_INTERPRET") == "1"
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.interpreted else "cuda"
+
+    @property
+    def name(self) -> str:
+        return "Triton's interpreter" if self.interpreted else "CUDA"
+
+    @property
+    def operations(self) -> Collection[str]:
+        from .emit import OPERATIONS
+
+        return OPERATIONS
+
+    def unfit(self, x: torch.Tensor) -> str:
+        if self.lacks:
+            return self.lacks
+        if x.is_cuda and torch.is_autocast_enabled("cuda"):
+            return "the Triton kernel is not for autocast on a GPU"
+        return super().unfit(x)
+
+    def kernel(
+        self,
+        step: Step | Phases,
+        dtype: torch.dtype,
+        hidden_size: int,
+        sizes: Sequence[int],
+        share: Sequence[int],
+        keep: tuple[int, ...] | None = None,
+    ) -> Kernel:
+        from ..graph import Step, Unsupported
+        from .single import SingleKernel
+
+        if not isinstance(step, Step):
+            raise Unsupported("the Triton kernel is for steps of one product with the state, or none")
+        return SingleKernel(self, step, dtype, hidden_size, share, keep)

@@ -1,0 +1,23 @@
+"""Functions of Triton from their source."""
+
+import hashlib
+import linecache
+from functools import cache
+from typing import Any
+
+
+@cache
+def load(source: str, interpreted: bool) -> dict[str, Any]:
+    """What a source defines, for the compiler or the interpreter. Triton, which compiles on the first call, and keeps
+    what it has compiled by its source, reads the lines again where Python keeps those of files."""
+    import triton
+
+    name = f"<carousel {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+    defined: dict[str, Any] = {"__name__": name, "__file__": name}
+    before, triton.knobs.runtime.interpret = triton.knobs.runtime.interpret, interpreted
+    try:
+        exec(compile(source, name, "exec"), defined)
+    finally:
+        triton.knobs.runtime.interpret = before
+    return defined

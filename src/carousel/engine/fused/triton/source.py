@@ -1,0 +1,290 @@
+"""A step with one product, or none, as functions of Triton.
+
+A program does all steps for some places, a place being a unit of a sequence. There are two forms. "flat": the places
+are consecutive, for what is done unit by unit; a product U h is read, if there is one, and then there is one step.
+"rows": they are all units of some sequences, and a program multiplies itself, with the weights on its chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from ..graph import Step
+from .emit import FLAGS, head, is_truth, statements
+
+BLOCK = 128
+"""Places of a program, if flat."""
+ROWS = 16
+"""Sequences of a program, if in rows: what a product of Triton's takes at least."""
+
+
+def padded(units: int) -> int:
+    """Units of a program in rows: a power of two, and what a product takes at least."""
+    return max(16, 1 << (units - 1).bit_length())
+
+
+@dataclass
+class Function:
+    """One of Triton's, as it is written: lines, and the pointers that it takes."""
+
+    name: str
+    pointers: dict[str, None] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+    def pointer(self, name: str) -> str:
+        self.pointers[name] = None
+        return f"p_{name}"
+
+    def text(self, flags: Sequence[str]) -> str:
+        arguments = [*(f"p_{name}" for name in self.pointers), "T", "B", *(f"{flag}: tl.constexpr" for flag in flags)]
+        head = f'@triton.jit(do_not_specialize=("T", "B"))\ndef {self.name}({", ".join(arguments)}):'
+        return "\n".join([head, *(f"    {line}" for line in self.lines)])
+
+
+FLAGS_OF = {"forward": ("SAVE", "PRECISION"), "backward": ("D_OUT", "NORMS", "PRECISION"), "look": (), "join": ()}
+"""What is known when a function is compiled: whether anything is kept, whether d_out is there and norms are wanted, and
+how products are rounded."""
+
+
+class Source:
+    """The functions of a step: "forward", "backward", and for steps one by one "look", what the hidden map sees, and
+    "join", what of its gradient arrives at the state.
+
+    Args:
+        step: without projection.
+        dtype: of all numbers.
+        units: H.
+        share: of each state, as in `Kinds`.
+        saved: the nodes that the forward pass keeps.
+        rows: the form.
+        backward: whether there is such a pass.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        dtype: torch.dtype,
+        units: int,
+        share: Sequence[int],
+        saved: tuple[int, ...],
+        rows: bool,
+        backward: bool,
+    ) -> None:
+        self.step, self.units, self.share, self.saved, self.rows = step, units, share, saved, rows
+        self.real = {torch.float32: "tl.float32", torch.float64: "tl.float64"}[dtype]
+        self.inputs, self.products, self.states = len(step.d_wx), len(step.d_uh), len(step.new)
+        functions = [self.forward()]
+        functions += [self.backward()] if backward else []
+        functions += [self.look(), self.join()] if self.products and not rows else []
+        self.functions = {function.name: function for function in functions}
+
+    @property
+    def text(self) -> str:
+        written = (function.text(FLAGS_OF[name]) for name, function in self.functions.items())
+        return "\n\n\n".join([head().rstrip(), *written]) + "\n"
+
+    def forward(self) -> Function:
+        step, f = self.step, Function("forward")
+        f.lines += self.begin(f)
+        states = [f"state{k}" for k in range(self.states)]
+        f.lines += [self.load(f, name, name, "at") for name in states]
+        if self.products:
+            f.lines += self.product_begin(f, transposed=True)
+        roots = [*step.new, *self.saved, *([step.seen] if self.rows and self.products else [])]
+        body, known = self.masks(f, roots, ()), {}
+        if self.products and self.rows:
+            lines, names = self.compute([step.seen], known)
+            known = names
+            body += [*lines, f"seen = tl.where(valid, {names[step.seen]}, 0.0)"]
+            body += [
+                f"uh{g} = tl.dot(seen, w{g}, input_precision=PRECISION, out_dtype={self.real}) + bias{g}"
+                for g in range(self.products)
+            ]
+        body += self.inputs_of(f, roots)
+        lines, names = self.compute([*step.new, *self.saved], known)
+        body += lines
+        body += [f"new{k} = tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.new)]
+        body += [self.store(f, "out", "at", "new0")]
+        if self.saved:
+            body += ["if SAVE:"]
+            body += [f"    {line}" for line in self.stores(f, "saved", self.saved, names)]
+        body += [f"state{k} = new{k}" for k in range(self.states)]
+        sizes = {"wx": self.inputs * self.units, "uh": self.products * self.units, "out": self.units}
+        body += self.advance(f, sizes | {"saved": len(self.saved) * self.units}, "+=")
+        f.lines += ["for _ in range(T):", *(f"    {line}" for line in body)]
+        f.lines += [self.store(f, f"last{k}", "at", f"state{k}") for k in range(self.states)]
+        return f
+
+    def backward(self) -> Function:
+        step, f = self.step, Function("backward")
+        shared = step.d_uh == step.d_wx
+        f.lines += self.begin(f)
+        f.lines += [self.load(f, f"d{k}", f"carried{k}", "at") for k in range(self.states)]
+        f.lines += [self.load(f, f"sum{k}", "d_own", f"{k} * B * {self.units} + at") for k in range(len(step.own))]
+        if self.products and self.rows:
+            f.lines += self.product_begin(f, transposed=False)
+        gradients = (*step.d_wx, *step.d_uh, *step.d_state, *step.d_own)
+        seen = [step.seen] if self.products else []
+        joined = [step.d_seen] if self.products and self.rows else []
+        everything = [*gradients, *step.d_made, *seen]
+        body = self.masks(f, [*everything, *joined], self.saved)
+        known = {n: f"kept{k}" for k, n in enumerate(self.saved)}
+        for k, n in enumerate(self.saved):
+            body += [self.load(f, f"kept{k}", "saved", f"(b * {len(self.saved)} + {k}) * {self.units} + unit")]
+            body += [f"kept{k} = kept{k} != 0.0"] if is_truth(step.graph, n) else []
+        if ("state", 0) in self.leaves(everything, self.saved):
+            f.pointer("out"), f.pointer("state0")
+            body += [
+                "t = T - 1 - back + tl.full([1], 0, tl.int32)",  # a block, for the interpreter errs in scalar truths
+                f"earlier = tl.load(p_out - B * {self.units} + at, mask=valid & (t > 0), other=0.0)",
+                "first = tl.load(p_state0 + at, mask=valid & (t == 0), other=0.0)",
+                "state0 = tl.where(t > 0, earlier, first)",
+            ]
+        body += ["d_new0 = d0", "if D_OUT:", "    d_new0 = d0 + " + self.load(f, "", "d_out", "at")]
+        body += [f"d_new{k} = d{k}" for k in range(1, self.states)]
+        lines, names = self.compute([*gradients, *seen], known)
+        body += lines
+        body += self.stores(f, "d_wx", step.d_wx, names)
+        if self.products:
+            body += [] if shared else self.stores(f, "d_uh", step.d_uh, names)
+            body += [self.store(f, "seen", "at", names[step.seen])]
+        body += [f"sum{k} += tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_own)]
+        lines, made = self.compute(step.d_made, names)
+        body += ["if NORMS:", *(f"    {line}" for line in [*lines, *self.stores(f, "d_made", step.d_made, made)])]
+        body += [f"d{k} = tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_state)]
+        if self.products and self.rows:
+            for g, n in enumerate(step.d_uh):
+                more = "" if g == 0 else "through + "
+                product = f"tl.dot(d_uh{g}, w{g}, input_precision=PRECISION, out_dtype={self.real})"
+                body += [f"d_uh{g} = tl.where(valid, {names[n]}, 0.0)", f"through = {more}{product}"]
+            lines, names = self.compute([step.d_seen], names)
+            body += [*lines, f"d0 = d0 + tl.where(valid, {names[step.d_seen]}, 0.0)"]
+        sizes = {"out": 1, "saved": len(self.saved), "d_out": 1, "d_wx": self.inputs}
+        sizes |= {"d_uh": 0 if shared else self.products, "seen": 1, "d_made": self.states}
+        sizes = {name: n * self.units for name, n in sizes.items()}
+        f.lines += ["last = tl.cast(T - 1, tl.int64)", *self.advance(f, sizes, "+= last *")]
+        f.lines += ["for back in range(T):", *(f"    {line}" for line in [*body, *self.advance(f, sizes, "-=")])]
+        f.lines += [self.store(f, f"carried{k}", "at", f"d{k}") for k in range(self.states)]
+        f.lines += [self.store(f, "d_own", f"{k} * B * {self.units} + at", f"sum{k}") for k in range(len(step.own))]
+        return f
+
+    def look(self) -> Function:
+        f = Function("look")
+        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.seen], ())]
+        f.lines += [self.load(f, "state0", "state0", "at")]
+        lines, names = self.compute([self.step.seen], {})
+        f.lines += [*lines, self.store(f, "seen", "at", names[self.step.seen])]
+        return f
+
+    def join(self) -> Function:
+        f = Function("join")
+        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.d_seen], ())]
+        f.lines += [self.load(f, "through", "through", "at"), self.load(f, "d0", "carried0", "at")]
+        lines, names = self.compute([self.step.d_seen], {})
+        f.lines += [*lines, self.store(f, "carried0", "at", f"d0 + {names[self.step.d_seen]}")]
+        return f
+
+    def begin(self, f: Function, own: bool = True) -> list[str]:
+        """The program's places, and what holds for all steps."""
+        if self.rows:
+            lines = [
+                f"b = (tl.program_id(0) * {ROWS} + tl.arange(0, {ROWS}))[:, None]",
+                f"unit = tl.arange(0, {padded(self.units)})[None, :]",
+                f"at = b * {self.units} + unit",
+                f"valid = (b < B) & (unit < {self.units})",
+            ]
+        else:
+            lines = [
+                f"at = tl.program_id(0) * {BLOCK} + tl.arange(0, {BLOCK})",
+                f"b = at // {self.units}",
+                f"unit = at % {self.units}",
+                f"valid = at < B * {self.units}",
+            ]
+        if own:
+            mask = f"unit < {self.units}" if self.rows else "valid"
+            for k in range(len(self.step.own)):
+                lines.append(f"own{k} = tl.load({f.pointer('own')} + {k * self.units} + unit, mask={mask}, other=0.0)")
+        return lines
+
+    def product_begin(self, f: Function, transposed: bool) -> list[str]:
+        """The weights of a program in rows; forwards transposed, and with them the bias."""
+        if not self.rows:
+            return []
+        H, lines = self.units, [f"row = tl.arange(0, {padded(self.units)})[:, None]"]
+        lines += [f"inside = (row < {H}) & (unit < {H})"]
+        place = f"unit * {H} + row" if transposed else f"row * {H} + unit"
+        for g in range(self.products):
+            lines += [f"w{g} = tl.load({f.pointer('w_h')} + {g * H * H} + {place}, mask=inside, other=0.0)"]
+            if transposed:
+                bias = f"{f.pointer('b_h')} + {g * H} + unit"
+                lines += [f"bias{g} = tl.load({bias}, mask=unit < {H}, other=0.0)"]
+        return lines
+
+    def leaves(self, roots: Iterable[int], known: Iterable[int]) -> set[tuple]:
+        graph = self.step.graph
+        nodes = (graph.nodes[n] for n in graph.reach(list(roots), tuple(known)))
+        return {node.args for node in nodes if node.op == "leaf"}
+
+    def masks(self, f: Function, roots: Iterable[int], known: Iterable[int]) -> list[str]:
+        """Those that are read, of one step. Forwards they are read step by step, backwards from the last on."""
+        leaves, H = self.leaves(roots, known), self.units
+        rows = "b < B" if self.rows else "valid"
+        lines = [
+            f"{name} = tl.load({f.pointer(name)} + b, mask={rows}, other=0) != 0" for name in FLAGS if (name,) in leaves
+        ]
+        if ("recurrent",) in leaves:
+            lines.append(self.load(f, "recurrent", "recurrent", "at"))
+        for k, kind in enumerate(self.share):
+            if ("share", k) in leaves:
+                place, mask = ("b", rows) if kind == 1 else (f"b * {H} + unit", "valid")
+                lines.append(f"share{k} = tl.load({f.pointer(f'share{k}')} + {place}, mask={mask}, other=0.0)")
+        return lines
+
+    def inputs_of(self, f: Function, roots: Iterable[int]) -> list[str]:
+        leaves, H = self.leaves(roots, ()), self.units
+        lines = [
+            self.load(f, f"wx{g}", "wx", f"(b * {self.inputs} + {g}) * {H} + unit")
+            for g in range(self.inputs)
+            if ("wx", g) in leaves
+        ]
+        if self.products and not self.rows:
+            lines += [
+                self.load(f, f"uh{g}", "uh", f"(b * {self.products} + {g}) * {H} + unit") for g in range(self.products)
+            ]
+        return lines
+
+    def advance(self, f: Function, sizes: dict[str, int], how: str) -> Iterator[str]:
+        """The pointers moved by a step: of what has so many numbers for each sequence, and of the masks."""
+        sizes = sizes | {name: 1 for name in FLAGS}
+        sizes |= {f"share{k}": 1 if kind == 1 else self.units for k, kind in enumerate(self.share)}
+        return (f"p_{name} {how} (B * {n})" for name, n in sizes.items() if name in f.pointers)
+
+    def compute(self, roots: Iterable[int], known: dict[int, str]) -> tuple[list[str], dict[int, str]]:
+        def leaf(args: tuple) -> str:
+            kind, *which = args
+            if kind == "own":
+                return f"own{self.step.own.index(tuple(which))}"
+            return {"d_seen": "through"}.get(kind, kind + "".join(map(str, which)))
+
+        return statements(self.step.graph, roots, known, leaf, self.real)
+
+    def load(self, f: Function, name: str, pointer: str, place: str) -> str:
+        return (f"{name} = " if name else "") + f"tl.load({f.pointer(pointer)} + {place}, mask=valid, other=0.0)"
+
+    def store(self, f: Function, pointer: str, place: str, value: str) -> str:
+        return f"tl.store({f.pointer(pointer)} + {place}, {value}, mask=valid)"
+
+    def stores(self, f: Function, pointer: str, nodes: Sequence[int], names: dict[int, str]) -> list[str]:
+        """Of nodes that stand side by side for each sequence; truth values as numbers."""
+        return [
+            self.store(
+                f,
+                pointer,
+                f"(b * {len(nodes)} + {k}) * {self.units} + unit",
+                f"{names[n]}.to({self.real})" if is_truth(self.step.graph, n) else names[n],
+            )
+            for k, n in enumerate(nodes)
+        ]
