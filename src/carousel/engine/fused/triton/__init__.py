@@ -22,9 +22,16 @@ class Triton(Target):
     lacks = "" if find_spec("triton") else 'Triton is missing: pip install "torch-carousel[triton]"'
 
     def __init__(self) -> None:
-        self.on_chip = 136 * 1024
-        """Bytes of weights that a program may keep, where a multiprocessor has 163 KiB (Ampere), or more, for all there
-        is; with what has more, torch multiplies."""
+        self.on_chip: int | None = None
+        """Bytes that a program may keep on its chip; None for what the GPUs here have."""
+
+    def room(self) -> int:
+        """The same, in numbers: without a GPU what Hopper has."""
+        if self.on_chip is not None:
+            return self.on_chip
+        devices = range(torch.cuda.device_count())
+        found = (torch.cuda.get_device_properties(k).shared_memory_per_block_optin for k in devices)
+        return min(found, default=227 * 1024)
 
     @property
     def interpreted(self) -> bool:

@@ -15,9 +15,7 @@ def load(source: str, interpreted: bool) -> dict[str, Any]:
     name = f"<carousel {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
     linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
     defined: dict[str, Any] = {"__name__": name, "__file__": name}
-    before, triton.knobs.runtime.interpret = triton.knobs.runtime.interpret, interpreted
-    try:
+    with triton.knobs.runtime.scope():
+        triton.knobs.runtime.interpret = interpreted
         exec(compile(source, name, "exec"), defined)
-    finally:
-        triton.knobs.runtime.interpret = before
     return defined

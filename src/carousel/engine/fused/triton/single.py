@@ -15,7 +15,7 @@ from ..storage import choose
 from ..target import Kernel
 from .build import load
 from .emit import FLAGS, cost
-from .source import BLOCK, FLAGS_OF, ROWS, Source, padded
+from .source import BLOCK, FLAGS_OF, ROWS, Source, padded, room
 
 if TYPE_CHECKING:
     from . import Triton
@@ -50,14 +50,16 @@ class SingleKernel(Kernel):
         self.saved = choose(graph, step.new, adjoint, _at_hand, cost) if keep is None else keep
         self.kept = hidden_size * len(self.saved)
         self.step, self.dtype, self.units = step, dtype, hidden_size
-        fits = len(step.d_uh) * padded(hidden_size) ** 2 * 8 <= target.on_chip  # float32 in two parts
+        fits = room(len(step.d_uh), hidden_size, dtype) <= target.room()
         self.schedule = "pointwise" if not step.d_uh else "on chip" if fits else "by steps"
         self.how = SINGLE.format(SCHEDULES[self.schedule])
         source = Source(step, dtype, hidden_size, share, self.saved, self.schedule == "on chip", keep is None)
         self.pointers = {name: tuple(f.pointers) for name, f in source.functions.items()}
         self.sources = {"both": source.text}
         self.functions = load(source.text, target.interpreted)
-        self.warps = 8 if self.schedule == "on chip" and padded(hidden_size) >= 64 else 4
+        self.options = {"num_warps": 4, "enable_fp_fusion": True}
+        if self.schedule == "on chip":
+            self.options |= {"num_warps": 8 if padded(hidden_size) >= 64 else 4, "maxnreg": 255}
 
     def unpack(self, kept: Tensor) -> list[Tensor]:
         return list(kept.unflatten(-1, (len(self.saved), self.units)).unbind(-2))
@@ -165,7 +167,7 @@ class SingleKernel(Kernel):
         programs = -(-batch // ROWS) if self.schedule == "on chip" else -(-batch * self.units // BLOCK)
         flags = {flag: (flags or {})[flag] for flag in FLAGS_OF[name]}
         function = self.functions[name][(programs,)]
-        function(**pointers, T=steps, B=batch, **flags, num_warps=self.warps, enable_fp_fusion=True)
+        function(**pointers, T=steps, B=batch, **flags, **self.options)
 
 
 def _present(given: dict[str, Any]) -> dict[str, Any]:

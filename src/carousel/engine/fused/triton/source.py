@@ -26,6 +26,13 @@ def padded(units: int) -> int:
     return max(16, 1 << (units - 1).bit_length())
 
 
+def room(products: int, units: int, dtype: torch.dtype) -> int:
+    """Bytes on its chip that a program in rows takes at most: the weights, of float32 in two parts, and what goes from
+    one thread to another."""
+    size, width = (8 if dtype == torch.float64 else 4), padded(units)
+    return products * width * width * 8 + (4 * products + 8) * ROWS * width * size
+
+
 @dataclass
 class Function:
     """One of Triton's, as it is written: lines, and the pointers that it takes."""
@@ -157,9 +164,9 @@ class Source:
         body += [f"d{k} = tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_state)]
         if self.products and self.rows:
             for g, n in enumerate(step.d_uh):
-                more = "" if g == 0 else "through + "
-                product = f"tl.dot(d_uh{g}, w{g}, input_precision=PRECISION, out_dtype={self.real})"
-                body += [f"d_uh{g} = tl.where(valid, {names[n]}, 0.0)", f"through = {more}{product}"]
+                more = "" if g == 0 else "through, "
+                product = f"tl.dot(d_uh{g}, w{g}, {more}input_precision=PRECISION, out_dtype={self.real})"
+                body += [f"d_uh{g} = tl.where(valid, {names[n]}, 0.0)", f"through = {product}"]
             lines, names = self.compute([step.d_seen], names)
             body += [*lines, f"d0 = d0 + tl.where(valid, {names[step.d_seen]}, 0.0)"]
         sizes = {"out": 1, "saved": len(self.saved), "d_out": 1, "d_wx": self.inputs}

@@ -1,0 +1,205 @@
+"""The Triton target without a GPU: its kernels under Triton's interpreter, against the loop, and what its compiler says
+of them."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.func import vmap
+from twins import CATALOGUE, Seeded, assert_same_with_gradients, fill, tensors
+
+import carousel
+from carousel import Detach, Regularization
+from carousel.engine.eager import Kinds
+from carousel.engine.fused import TARGETS
+from carousel.engine.fused.graph import Step
+from carousel.engine.fused.trace import trace
+from carousel.engine.fused.triton import build, emit, source
+from carousel.engine.registry import REGISTRY
+
+triton = pytest.importorskip("triton")
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of what padding holds
+TARGET = TARGETS["triton"]
+
+
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    REGISTRY.forget()
+    yield
+    REGISTRY.forget()
+
+
+def pair(name, *sizes, dtype=torch.float64, **options):
+    """The same layer, by Triton and by the loop."""
+    cell, more = CATALOGUE[name]
+    layer = fill(carousel.Recurrent(cell, *sizes, dtype=dtype, backend="triton", **more, **options))
+    eager = copy.deepcopy(layer)
+    eager.backend = "eager"
+    return layer, eager
+
+
+def states(layer, *shape, dtype=torch.float64):
+    drawn = tuple(torch.rand(*shape, size, dtype=dtype) + 0.1 for size in layer.cell().state_sizes)
+    return drawn if len(drawn) > 1 else drawn[0]
+
+
+OF_TWO = {name: getattr(torch, name) for name in ("add", "sub", "rsub", "mul", "div", "remainder", "fmod", "fmax", "fmin")}
+OF_TWO |= {name: getattr(torch, name) for name in ("maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge")}
+OF_TWO |= {
+    "div_floor": lambda a, b: torch.div(a, b, rounding_mode="floor"),
+    "div_trunc": lambda a, b: torch.div(a, b, rounding_mode="trunc"),
+    "clamp_min": torch.maximum,
+    "clamp_max": torch.minimum,
+    "sigmoid_backward": lambda d, y: d * (1 - y) * y,
+    "tanh_backward": lambda d, y: d * (1 - y * y),
+    "softplus_backward": lambda d, x: torch.where(x > 20, d, d * x.sigmoid()),
+    "threshold_backward": lambda d, x: torch.where(x <= 0.3, 0.0, d),
+    **{f"{name}_backward": lambda d, x: torch.where(x.abs() <= 0.3, 0.0, d) for name in ("softshrink", "hardshrink")},
+}
+TRUTHS = {f"{kind}_{op}": getattr(torch, f"logical_{op}") for kind in ("logical", "bitwise") for op in ("and", "or", "xor")}
+CONSTANTS = {"softplus": (1, 20), "softplus_backward": (1, 20), "addcmul": (1,), "add": (1,), "sub": (1,), "rsub": (1,)}
+CONSTANTS |= dict.fromkeys(("threshold_backward", "softshrink_backward", "hardshrink_backward"), (0.3,))
+OTHERS = {
+    "softplus": F.softplus,
+    "silu": F.silu,
+    "detach": lambda a: a,
+    "addcmul": torch.addcmul,
+    "lerp": torch.lerp,
+    "clamp": torch.clamp,
+    "where": lambda a, b, c: torch.where(a != 0, b, c),
+    "float": lambda a: (a != 0).double(),
+    **{f"{kind}_not": torch.logical_not for kind in ("logical", "bitwise")},
+}
+EXACT = {"floor", "ceil", "trunc", "round", "remainder", "fmod", "div_floor", "div_trunc", *emit.TRUTHS}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_operations(dtype):
+    """Each, on numbers of all sizes, within 4 ulp of torch's."""
+    few = [0.0, -0.0, 0.3, -0.3, 1.0, -1.0, 2.5, -7.5, 30.0, -1e10, math.inf, -math.inf, math.nan]
+    many = [*few, *(s * x for s in (1, -1) for x in (1e-30, 1e-9, 1e-5, 1e-3, 0.1, 0.49, 0.51, 1.5, 3, 7.3, 20, 60, 1e5, 1e30))]
+    functions = OF_TWO | TRUTHS | OTHERS
+    for name, expression in emit.OPERATIONS.items():
+        function = functions.get(name) or getattr(torch, name)
+        count = 2 if name in {**OF_TWO, **TRUTHS} else 3 if name in ("addcmul", "lerp", "clamp", "where") else 1
+        values = {1: many, 2: few, 3: few[:10]}[count]
+        given = torch.tensor(list(itertools.product(values, repeat=count)), dtype=dtype)
+        given = torch.cat([given, 3 * torch.randn(500, count, dtype=dtype)]).unbind(1)
+        logical = name.startswith(("logical", "bitwise"))
+        truths = range(count) if logical else range(1) if name in ("where", "float") else ()
+        loads = [f"a{k} = tl.load(p{k} + at, mask=at < N, other=0.0){' != 0.0' * (k in truths)}" for k in range(count)]
+        real = f"tl.{str(dtype)[6:]}"
+        constants = map(str, CONSTANTS.get(name, ()))
+        loads += [f"a{count + k} = {emit.constant(text, real)}" for k, text in enumerate(constants)]
+        made = expression.format(*(f"a{k}" for k in range(len(loads))), real=real)
+        made = f"({made}).to({real})" if name in emit.TRUTHS else made
+        lines = [*loads, f"tl.store(p_y + at, {made}, mask=at < N)"]
+        pointers = [f"p{k}" for k in range(count)]
+        text = f"{emit.head()}\n\n@triton.jit\ndef f({', '.join(pointers)}, p_y, N):\n"
+        text += "\n".join(f"    {line}" for line in ["at = tl.program_id(0) * 1024 + tl.arange(0, 1024)", *lines])
+        y, given = torch.empty_like(given[0]), [g.contiguous() for g in given]
+        build.load(text, True)["f"][(-(-len(y) // 1024),)](*given, y, len(y))
+        truth = function(*(g != 0 if logical else g for g in given)).to(dtype)
+        limits, size = torch.finfo(dtype), truth.abs()
+        size = size + sum(g.abs() for g in given) if count == 3 else size  # of which a difference may be small
+        bound = 0 if name in EXACT else 8 * limits.eps * size + 1e3 * limits.tiny  # torch's own has its errors
+        same = (y == truth) | (y.isnan() & truth.isnan()) | ((y - truth).abs() <= bound)
+        worst = [(*(g[~same][0].item() for g in given), y[~same][0].item())] if not same.all() else []
+        assert not worst, (name, worst)
+
+
+ENGINES = {"pointwise": "no unit's step needs another's state", "on chip": "on its chip", "by steps": "a launch for each"}
+SCHEDULES = (("indrnn", "pointwise"), ("lstm", "on chip"), ("gru", "by steps"))
+
+
+def scheduled(monkeypatch, schedule: str) -> None:
+    monkeypatch.setattr(TARGET, "on_chip", 0 if schedule == "by steps" else None)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_catalogue(name):
+    layer, eager = pair(name, 4, 3)
+    x = torch.randn(3, 2, 4, dtype=torch.float64).abs()
+    (choice,) = carousel.explain(layer, x)
+    if type(step_of(name)) is not Step or CATALOGUE[name][1].get("proj_size"):
+        assert choice.engine == "eager"
+        assert "the Triton kernel " in choice.reason
+        return
+    assert choice.engine == "triton"
+    assert_same_with_gradients(layer, eager, x, states(layer, 1, 2), tolerance=1e-10)
+
+
+def step_of(name, size=3, kinds=None, dtype=torch.float64):
+    cell, options = CATALOGUE[name]
+    return trace(cell(4, size, **options, device="meta"), kinds or Kinds(), dtype, TARGET.operations)
+
+
+@pytest.mark.parametrize(("name", "schedule"), [*SCHEDULES, ("slstm", "by steps"), ("mgu", "on chip")])
+def test_several_programs(monkeypatch, name, schedule):
+    """More sequences, and more places, than one program has; in float32 too."""
+    scheduled(monkeypatch, schedule)
+    layer, eager = pair(name, 3, 9)
+    x = torch.randn(3, 18, 3, dtype=torch.float64)
+    (choice,) = carousel.explain(layer, x)
+    assert ENGINES[schedule] in choice.reason
+    assert "not run on a GPU yet" in choice.reason
+    assert_same_with_gradients(layer, eager, x, states(layer, 1, 18), tolerance=1e-10)
+    wide, x = eager(x)[0], x.float()
+    torch.testing.assert_close(layer.float()(x)[0].double(), wide, rtol=1e-5, atol=1e-5)
+
+
+NOISE = {"zoneout": 0.3, "recurrent": 0.4, "input": 0.2, "weight": 0.1}
+DRAWN = torch.rand(5, 3, generator=torch.Generator().manual_seed(0)) < 0.3
+
+
+@pytest.mark.parametrize("masks", ["all", "lengths", "detached"])
+@pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
+def test_masks(monkeypatch, name, schedule, masks):
+    scheduled(monkeypatch, schedule)
+    call = {"lengths": [5, 1, 3]} | ({} if masks == "lengths" else {"reset": DRAWN})
+    options = {"regularization": Regularization(**NOISE)} if masks == "all" else {}
+    options |= {"detach": Detach(gates=0.4, carousel=0.5)} if masks == "detached" and name != "indrnn" else {}
+    layer, eager = pair(name, 3, 4, 2, bidirectional=True, **options)
+    x = torch.randn(5, 3, 3, dtype=torch.float64)
+    assert_same_with_gradients(Seeded(layer, **call), Seeded(eager, **call), x, states(layer, 4, 3), tolerance=1e-10)
+
+
+@pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
+def test_what_is_wanted_of_it(monkeypatch, name, schedule):
+    """Second derivatives, gradients in batches, frozen parts, no gradients, gates and states, norms."""
+    scheduled(monkeypatch, schedule)
+    layer, eager = pair(name, 3, 4)
+    x = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
+    found = []
+    for one in (layer, eager):
+        with carousel.gradients.watch(one) as flows:
+            y = one(x)[0]
+            first = torch.autograd.grad(y.pow(2).sum(), [x, *one.parameters()], create_graph=True)
+        second = torch.autograd.grad(sum(d.pow(2).sum() for d in first), [x, *one.parameters()])
+        directions = torch.eye(4, dtype=torch.float64)[:2].expand(3, 2, 2, 4).permute(2, 0, 1, 3)
+        batched = torch.autograd.grad(one(x)[0], [x], directions, is_grads_batched=True)
+        with torch.no_grad():
+            record = one.inspect(x)
+            alone = one(x)
+        one.weight_ih_l0.requires_grad_(False)
+        one(x.detach())[0].sum().backward()
+        one.weight_ih_l0.requires_grad_(True)
+        frozen = [p.grad for p in one.parameters()]
+        assert one.weight_ih_l0.grad is None
+        norms = [flow.log10_norm for flow in flows]
+        found.append((first, second, batched, record, tensors(alone), frozen, norms))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_transforms_and_compilers():
+    layer, eager = pair("min_gru", 3, 4)
+    x = torch.randn(5, 3, 2, 3, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="backend='triton' cannot run this: a transform of torch.func"):
+        vmap(lambda x: layer(x)[0])(x)
+    torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x[0]), eager(x[0]))
