@@ -4,6 +4,7 @@ of them."""
 import copy
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -17,20 +18,23 @@ from carousel.engine.eager import Kinds
 from carousel.engine.fused import TARGETS
 from carousel.engine.fused.graph import Step
 from carousel.engine.fused.trace import trace
-from carousel.engine.fused.triton import build, emit, source
+from carousel.engine.fused.triton import Triton, build, emit, source
 from carousel.engine.registry import REGISTRY
 
 triton = pytest.importorskip("triton")
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of what padding holds
-TARGET = TARGETS["triton"]
 
 
-@pytest.fixture(autouse=True)
-def interpreted(monkeypatch):
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
+@pytest.fixture
+def target(monkeypatch):
+    """The target with the interpreter in place of the compiler."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        made = Triton()
+    monkeypatch.setitem(TARGETS, "triton", made)
     REGISTRY.forget()
-    yield
+    yield made
     REGISTRY.forget()
 
 
@@ -48,7 +52,9 @@ def states(layer, *shape, dtype=torch.float64):
     return drawn if len(drawn) > 1 else drawn[0]
 
 
-OF_TWO = {name: getattr(torch, name) for name in ("add", "sub", "rsub", "mul", "div", "remainder", "fmod", "fmax", "fmin")}
+OF_TWO = {
+    name: getattr(torch, name) for name in ("add", "sub", "rsub", "mul", "div", "remainder", "fmod", "fmax", "fmin")
+}
 OF_TWO |= {name: getattr(torch, name) for name in ("maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge")}
 OF_TWO |= {
     "div_floor": lambda a, b: torch.div(a, b, rounding_mode="floor"),
@@ -61,7 +67,9 @@ OF_TWO |= {
     "threshold_backward": lambda d, x: torch.where(x <= 0.3, 0.0, d),
     **{f"{name}_backward": lambda d, x: torch.where(x.abs() <= 0.3, 0.0, d) for name in ("softshrink", "hardshrink")},
 }
-TRUTHS = {f"{kind}_{op}": getattr(torch, f"logical_{op}") for kind in ("logical", "bitwise") for op in ("and", "or", "xor")}
+TRUTHS = {
+    f"{kind}_{op}": getattr(torch, f"logical_{op}") for kind in ("logical", "bitwise") for op in ("and", "or", "xor")
+}
 CONSTANTS = {"softplus": (1, 20), "softplus_backward": (1, 20), "addcmul": (1,), "add": (1,), "sub": (1,), "rsub": (1,)}
 CONSTANTS |= dict.fromkeys(("threshold_backward", "softshrink_backward", "hardshrink_backward"), (0.3,))
 OTHERS = {
@@ -82,7 +90,10 @@ EXACT = {"floor", "ceil", "trunc", "round", "remainder", "fmod", "div_floor", "d
 def test_operations(dtype):
     """Each, on numbers of all sizes, within 4 ulp of torch's."""
     few = [0.0, -0.0, 0.3, -0.3, 1.0, -1.0, 2.5, -7.5, 30.0, -1e10, math.inf, -math.inf, math.nan]
-    many = [*few, *(s * x for s in (1, -1) for x in (1e-30, 1e-9, 1e-5, 1e-3, 0.1, 0.49, 0.51, 1.5, 3, 7.3, 20, 60, 1e5, 1e30))]
+    many = [
+        *few,
+        *(s * x for s in (1, -1) for x in (1e-30, 1e-9, 1e-5, 1e-3, 0.1, 0.49, 0.51, 1.5, 3, 7.3, 20, 60, 1e5, 1e30)),
+    ]
     functions = OF_TWO | TRUTHS | OTHERS
     for name, expression in emit.OPERATIONS.items():
         function = functions.get(name) or getattr(torch, name)
@@ -113,20 +124,23 @@ def test_operations(dtype):
         assert not worst, (name, worst)
 
 
-ENGINES = {"pointwise": "no unit's step needs another's state", "on chip": "on its chip", "by steps": "a launch for each"}
+ENGINES = {
+    "pointwise": "no unit's step needs another's state",
+    "on chip": "on its chip",
+    "by steps": "a launch for each",
+}
 SCHEDULES = (("indrnn", "pointwise"), ("lstm", "on chip"), ("gru", "by steps"))
 
 
-def scheduled(monkeypatch, schedule: str) -> None:
-    monkeypatch.setattr(TARGET, "on_chip", 0 if schedule == "by steps" else None)
+ROOM = {"pointwise": None, "on chip": None, "by steps": 0}
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_the_catalogue(name):
+def test_the_catalogue(target, name):
     layer, eager = pair(name, 4, 3)
     x = torch.randn(3, 2, 4, dtype=torch.float64).abs()
     (choice,) = carousel.explain(layer, x)
-    if type(step_of(name)) is not Step or CATALOGUE[name][1].get("proj_size"):
+    if type(step_of(name)[0]) is not Step or CATALOGUE[name][1].get("proj_size"):
         assert choice.engine == "eager"
         assert "the Triton kernel " in choice.reason
         return
@@ -134,15 +148,18 @@ def test_the_catalogue(name):
     assert_same_with_gradients(layer, eager, x, states(layer, 1, 2), tolerance=1e-10)
 
 
-def step_of(name, size=3, kinds=None, dtype=torch.float64):
+def step_of(name, size=3, dtype=torch.float64, masks=False):
+    """Of a cell of the catalogue, and its masks: a reset and lengths, or none."""
     cell, options = CATALOGUE[name]
-    return trace(cell(4, size, **options, device="meta"), kinds or Kinds(), dtype, TARGET.operations)
+    cell = cell(4, size, **options, device="meta")
+    kinds = Kinds(reset=True, share=(1,) * len(cell.states)) if masks else Kinds()
+    return trace(cell, kinds, dtype, emit.OPERATIONS), kinds
 
 
 @pytest.mark.parametrize(("name", "schedule"), [*SCHEDULES, ("slstm", "by steps"), ("mgu", "on chip")])
-def test_several_programs(monkeypatch, name, schedule):
+def test_several_programs(target, name, schedule):
     """More sequences, and more places, than one program has; in float32 too."""
-    scheduled(monkeypatch, schedule)
+    target.on_chip = ROOM[schedule]
     layer, eager = pair(name, 3, 9)
     x = torch.randn(3, 18, 3, dtype=torch.float64)
     (choice,) = carousel.explain(layer, x)
@@ -159,8 +176,8 @@ DRAWN = torch.rand(5, 3, generator=torch.Generator().manual_seed(0)) < 0.3
 
 @pytest.mark.parametrize("masks", ["all", "lengths", "detached"])
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
-def test_masks(monkeypatch, name, schedule, masks):
-    scheduled(monkeypatch, schedule)
+def test_masks(target, name, schedule, masks):
+    target.on_chip = ROOM[schedule]
     call = {"lengths": [5, 1, 3]} | ({} if masks == "lengths" else {"reset": DRAWN})
     options = {"regularization": Regularization(**NOISE)} if masks == "all" else {}
     options |= {"detach": Detach(gates=0.4, carousel=0.5)} if masks == "detached" and name != "indrnn" else {}
@@ -170,9 +187,9 @@ def test_masks(monkeypatch, name, schedule, masks):
 
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
-def test_what_is_wanted_of_it(monkeypatch, name, schedule):
+def test_what_is_wanted_of_it(target, name, schedule):
     """Second derivatives, gradients in batches, frozen parts, no gradients, gates and states, norms."""
-    scheduled(monkeypatch, schedule)
+    target.on_chip = ROOM[schedule]
     layer, eager = pair(name, 3, 4)
     x = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
     found = []
@@ -197,9 +214,77 @@ def test_what_is_wanted_of_it(monkeypatch, name, schedule):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_transforms_and_compilers():
+def test_transforms_and_compilers(target):
     layer, eager = pair("min_gru", 3, 4)
     x = torch.randn(5, 3, 2, 3, dtype=torch.float64)
-    with pytest.raises(RuntimeError, match="backend='triton' cannot run this: a transform of torch.func"):
+    with pytest.raises(RuntimeError, match=r"a transform of torch.func \(vmap"):
         vmap(lambda x: layer(x)[0])(x)
     torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x[0]), eager(x[0]))
+
+
+def test_it_is_asked_for_by_name(target, monkeypatch):
+    x = torch.randn(3, 2, 3)
+
+    def choice(**options):
+        return carousel.explain(carousel.Recurrent(carousel.cells.MinGRUCell, 3, 4, **options), x)[0]
+
+    assert choice().engine != "triton"
+    assert choice(backend="triton").reason.startswith("with Triton, in one launch for all steps")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert choice(backend="triton").reason.startswith("autocast is on, and the kernel computes in float32: with")
+    monkeypatch.setattr(target, "lacks", "Triton is missing")
+    assert choice(backend="triton") == ("eager", "Triton is missing")
+    monkeypatch.setitem(TARGETS, "triton", Triton())
+    assert choice(backend="triton") == ("eager", "the kernel is for CUDA, not for cpu")
+    with pytest.raises(RuntimeError, match="backend='triton' cannot run this: the kernel is for CUDA, not for cpu"):
+        carousel.GRU(3, 4, backend="triton")(x)
+
+
+def compiled(kernel, name: str, capability: int, precision: str, log):
+    """What Triton's compiler makes of a function for a kind of GPU: bytes on the chip, and what ptxas says of it."""
+    function, real = kernel.functions[name], f"*fp{torch.finfo(kernel.dtype).bits}"
+    flags = {"SAVE": True, "D_OUT": True, "NORMS": False, "PRECISION": precision}
+    kinds = {p: "i32" if p in "TB" else "constexpr" if p in flags else real for p in function.arg_names}
+    kinds |= {f"p_{flag}": "*u8" for flag in emit.FLAGS if f"p_{flag}" in kinds}
+    aligned = {(k,): [["tt.divisibility", 16]] for k, kind in enumerate(kinds.values()) if kind[0] == "*"}
+    flags = {p: flags[p] for p, kind in kinds.items() if kind == "constexpr"}
+    written = triton.compiler.ASTSource(function, kinds, flags, aligned)
+    target = triton.backends.compiler.GPUTarget("cuda", capability, 32)
+    made = triton.compile(written, target=target, options=kernel.options)
+    said = log.readouterr().out
+    used, spilled = (int(re.search(form, said)[1]) for form in (r"Used (\d+) registers", r"(\d+) bytes spill stores"))
+    return made.metadata.shared, used, spilled
+
+
+HOPPER, AMPERE = (90, 227 * 1024), (80, 163 * 1024)
+DENSE = ("rnn", "lstm", "gru", "mgu", "janet", "highway", "lstm_CIFG", "cfc", "slstm")  # the other ablations are alike
+COMPILED = [
+    *((name, 64, "on chip", HOPPER, "float32") for name in DENSE),
+    *((name, 64, "pointwise", HOPPER, "float32") for name in ("indrnn", "min_gru")),
+    ("rnn", 128, "on chip", HOPPER, "float32"),
+    ("gru", 16, "on chip", HOPPER, "float64"),
+    ("lstm", 32, "on chip", AMPERE, "float32"),
+    ("slstm", 96, "by steps", AMPERE, "float32"),
+    ("min_gru", 64, "pointwise", AMPERE, "float32"),
+]
+
+
+@pytest.mark.parametrize(("name", "units", "schedule", "gpu", "dtype"), COMPILED)
+def test_compiled_for_gpus(monkeypatch, tmp_path, capfd, name, units, schedule, gpu, dtype):
+    """No more of a chip than there is, hardly a register spilled."""
+    (capability, most), dtype = gpu, getattr(torch, dtype)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    target = Triton()
+    target.on_chip = most
+    step, kinds = step_of(name, units, dtype, masks=True)
+    kernel = target.kernel(step, dtype, units, (units,), kinds.share)
+    assert kernel.schedule == schedule
+    room = source.room(len(kernel.step.d_uh), units, dtype) if schedule == "on chip" else 1024
+    with triton.knobs.nvidia.scope():
+        triton.knobs.nvidia.dump_ptxas_log = True
+        for function in kernel.pointers:
+            precision = "ieee" if dtype is torch.float64 else "tf32x3"
+            shared, registers, spilled = compiled(kernel, function, capability, precision, capfd)
+            assert shared <= room <= most
+            assert registers <= (255 if schedule == "on chip" else 64)
+            assert spilled <= 32

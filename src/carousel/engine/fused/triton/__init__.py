@@ -1,4 +1,4 @@
-"""GPUs as a target, by Triton: a step's expressions in functions that are written out and compiled on the first call."""
+"""GPUs as a target, by Triton: a step's expressions as functions of Triton's, which it compiles on the first call."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ class Triton(Target):
     lacks = "" if find_spec("triton") else 'Triton is missing: pip install "torch-carousel[triton]"'
 
     def __init__(self) -> None:
+        self.interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+        """Whether kernels are run by Triton's interpreter, on tensors of the CPU."""
+        self.device, self.name = ("cpu", "Triton's interpreter") if self.interpreted else ("cuda", "CUDA")
         self.on_chip: int | None = None
         """Bytes that a program may keep on its chip; None for what the GPUs here have."""
 
@@ -32,19 +35,6 @@ class Triton(Target):
         devices = range(torch.cuda.device_count())
         found = (torch.cuda.get_device_properties(k).shared_memory_per_block_optin for k in devices)
         return min(found, default=227 * 1024)
-
-    @property
-    def interpreted(self) -> bool:
-        """Whether kernels are run by Triton's interpreter, on tensors of the CPU."""
-        return os.environ.get("TRITON_INTERPRET") == "1"
-
-    @property
-    def device(self) -> str:
-        return "cpu" if self.interpreted else "cuda"
-
-    @property
-    def name(self) -> str:
-        return "Triton's interpreter" if self.interpreted else "CUDA"
 
     @property
     def operations(self) -> Collection[str]:

@@ -54,7 +54,11 @@ OPERATIONS = {
     "isneginf": "{0} == -float('inf')",
     **{name: f"{{0}} {sign} {{1}}" for name, sign in {"eq": "==", "ne": "!=", "lt": "<", "le": "<="}.items()},
     **{name: f"{{0}} {sign} {{1}}" for name, sign in {"gt": ">", "ge": ">="}.items()},
-    **{f"{kind}_{op}": f"{{0}} {sign} {{1}}" for kind in ("logical", "bitwise") for op, sign in (("and", "&"), ("or", "|"))},
+    **{
+        f"{kind}_{op}": f"{{0}} {sign} {{1}}"
+        for kind in ("logical", "bitwise")
+        for op, sign in (("and", "&"), ("or", "|"))
+    },
     **{f"{kind}_xor": "{0} != {1}" for kind in ("logical", "bitwise")},
     **{f"{kind}_not": "~{0}" for kind in ("logical", "bitwise")},
 }

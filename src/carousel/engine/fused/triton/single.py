@@ -90,7 +90,8 @@ class SingleKernel(Kernel):
 
     def backward(self, x: Tensor, given: dict[str, Any]) -> None:
         step, H, (steps, batch) = self.step, self.units, x.shape[:2]
-        carried = [torch.zeros_like(s) if d is None else d.clone() for s, d in zip(given["state"], given["d_last"])]
+        pairs = zip(given["state"], given["d_last"], strict=True)
+        carried = [torch.zeros_like(s) if d is None else d.clone() for s, d in pairs]
         values = self.read(given) | {f"carried{k}": d for k, d in enumerate(carried)}
         values |= {name: given.get(name) for name in ("out", "saved", "d_out")}
         d_wx = None if step.maps_input else given.get("d_wx")
@@ -123,7 +124,7 @@ class SingleKernel(Kernel):
         _map_gradients(given, "x", d_wx, x)
         _map_gradients(given, "h", d_uh, seen)
         if step.maps_input and "d_x" in given:
-            given["d_x"].copy_(d_wx @ given["w_x"])
+            torch.mm(d_wx.flatten(0, 1), given["w_x"], out=given["d_x"].flatten(0, 1))
 
     def read(self, given: dict[str, Any]) -> dict[str, Any]:
         """What both passes read, by the names of their pointers."""

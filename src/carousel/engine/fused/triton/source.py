@@ -143,11 +143,10 @@ class Source:
             body += [self.load(f, f"kept{k}", "saved", f"(b * {len(self.saved)} + {k}) * {self.units} + unit")]
             body += [f"kept{k} = kept{k} != 0.0"] if is_truth(step.graph, n) else []
         if ("state", 0) in self.leaves(everything, self.saved):
-            f.pointer("out"), f.pointer("state0")
             body += [
                 "t = T - 1 - back + tl.full([1], 0, tl.int32)",  # a block, for the interpreter errs in scalar truths
-                f"earlier = tl.load(p_out - B * {self.units} + at, mask=valid & (t > 0), other=0.0)",
-                "first = tl.load(p_state0 + at, mask=valid & (t == 0), other=0.0)",
+                f"earlier = tl.load({f.pointer('out')} - B * {self.units} + at, mask=valid & (t > 0), other=0.0)",
+                f"first = tl.load({f.pointer('state0')} + at, mask=valid & (t == 0), other=0.0)",
                 "state0 = tl.where(t > 0, earlier, first)",
             ]
         body += ["d_new0 = d0", "if D_OUT:", "    d_new0 = d0 + " + self.load(f, "", "d_out", "at")]
@@ -265,7 +264,7 @@ class Source:
 
     def advance(self, f: Function, sizes: dict[str, int], how: str) -> Iterator[str]:
         """The pointers moved by a step: of what has so many numbers for each sequence, and of the masks."""
-        sizes = sizes | {name: 1 for name in FLAGS}
+        sizes = sizes | dict.fromkeys(FLAGS, 1)
         sizes |= {f"share{k}": 1 if kind == 1 else self.units for k, kind in enumerate(self.share)}
         return (f"p_{name} {how} (B * {n})" for name, n in sizes.items() if name in f.pointers)
 
@@ -274,7 +273,7 @@ class Source:
             kind, *which = args
             if kind == "own":
                 return f"own{self.step.own.index(tuple(which))}"
-            return {"d_seen": "through"}.get(kind, kind + "".join(map(str, which)))
+            return "through" if kind == "d_seen" else kind + "".join(map(str, which))
 
         return statements(self.step.graph, roots, known, leaf, self.real)
 
