@@ -33,8 +33,8 @@ class Triton(Target):
         if self.on_chip is not None:
             return self.on_chip
         devices = range(torch.cuda.device_count())
-        found = (torch.cuda.get_device_properties(k).shared_memory_per_block_optin for k in devices)
-        return min(found, default=227 * 1024)
+        given = (torch.cuda.get_device_properties(k) for k in devices)
+        return min((getattr(g, "shared_memory_per_block_optin", 48 * 1024) for g in given), default=227 * 1024)
 
     @property
     def operations(self) -> Collection[str]:
