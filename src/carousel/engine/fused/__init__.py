@@ -14,8 +14,8 @@ trace.Step, general.Phases     graphs of expressions in aten's words, for a step
         v
 target.Kernel                  all steps in one call, by the target for the tensors' device: on the CPU (`cpu`) the
         |                      loops over steps, sequences and units of cpu/*.hpp with the expressions in them,
-        |                      compiled, and kept by a hash of source, compiler and processor; on a GPU, where it is asked
-        |                      for, functions of Triton (`triton`)
+        |                      compiled, and kept by a hash of source, compiler and processor; on a GPU (`triton`), if
+        |                      asked for, functions of Triton
         |  recurrence, phased  what is read of a run, and handed over by the names of `arguments`
         v
 carousel::forward, ::backward  operators of torch (op), which autograd, vmap and torch.compile know

@@ -27,6 +27,9 @@ class Triton(Target):
         self.device, self.name = ("cpu", "Triton's interpreter") if self.interpreted else ("cuda", "CUDA")
         self.on_chip: int | None = None
         """Bytes that a program may keep on its chip; None for what the GPUs here have."""
+        self.widest = 128
+        """Units, in float32, of which one program does all, if it reads the weights in every step: of more, registers
+        overflow."""
 
     def room(self) -> int:
         """The same, in numbers: without a GPU what Hopper has."""

@@ -15,7 +15,9 @@ from ..storage import choose
 from ..target import Kernel
 from .build import load
 from .emit import FLAGS, cost
-from .source import BLOCK, FLAGS_OF, ROWS, Source, padded, room
+from .function import BLOCK, ROWS, padded
+from .product import Held, Streamed, room
+from .source import FLAGS_OF, Source
 
 if TYPE_CHECKING:
     from . import Triton
@@ -24,7 +26,8 @@ SINGLE = "with Triton, {}; it has been compiled and interpreted, and not run on 
 SCHEDULES = {
     "pointwise": "in one launch for all steps, for no unit's step needs another's state",
     "on chip": "in one launch for all steps, each program with all weights of U on its chip, where they have room",
-    "by steps": "in a launch for each step, and a product of torch's before it, for U does not fit on a chip",
+    "streamed": "in one launch for all steps, in which each program reads U again, for it has no room on a chip",
+    "by steps": "in a launch for each step, and a product of torch's before it, for U is too large for one program",
 }
 
 
@@ -50,16 +53,24 @@ class SingleKernel(Kernel):
         self.saved = choose(graph, step.new, adjoint, _at_hand, cost) if keep is None else keep
         self.kept = hidden_size * len(self.saved)
         self.step, self.dtype, self.units = step, dtype, hidden_size
-        fits = room(len(step.d_uh), hidden_size, dtype) <= target.room()
-        self.schedule = "pointwise" if not step.d_uh else "on chip" if fits else "by steps"
+        self.schedule = self.chosen(target)
         self.how = SINGLE.format(SCHEDULES[self.schedule])
-        source = Source(step, dtype, hidden_size, share, self.saved, self.schedule == "on chip", keep is None)
+        product = {"on chip": Held, "streamed": Streamed}.get(self.schedule)
+        source = Source(step, dtype, hidden_size, share, self.saved, product, keep is None)
         self.pointers = {name: tuple(f.pointers) for name, f in source.functions.items()}
         self.sources = {"both": source.text}
         self.functions = load(source.text, target.interpreted)
         self.options = {"num_warps": 4, "enable_fp_fusion": True}
-        if self.schedule == "on chip":
+        if product:
             self.options |= {"num_warps": 8 if padded(hidden_size) >= 64 else 4, "maxnreg": 255}
+
+    def chosen(self, target: Triton) -> str:
+        """Of `SCHEDULES`."""
+        if not self.step.d_uh:
+            return "pointwise"
+        if room(len(self.step.d_uh), self.units, self.dtype) <= target.room():
+            return "on chip"
+        return "streamed" if self.units * self.dtype.itemsize <= target.widest * 4 else "by steps"
 
     def unpack(self, kept: Tensor) -> list[Tensor]:
         return list(kept.unflatten(-1, (len(self.saved), self.units)).unbind(-2))
@@ -74,6 +85,9 @@ class SingleKernel(Kernel):
         values = self.read(given) | {f"last{k}": last for k, last in enumerate(given["last"])}
         values["wx"] = F.linear(x, given["w_x"], given.get("b_x")) if self.step.maps_input else x.contiguous()
         values["out"], values["saved"] = given["out"], given.get("saved")
+        if self.schedule == "streamed":
+            values["scratch"] = x.new_empty(2, x.size(1), self.units)
+            values["w_t"] = given["w_h"].unflatten(0, (-1, self.units)).transpose(1, 2).contiguous()
         flags = {"SAVE": "saved" in given, "PRECISION": self.precision(x)}
         if self.schedule != "by steps":
             return self.launch("forward", x, values, steps, flags)
@@ -165,7 +179,7 @@ class SingleKernel(Kernel):
         if batch * self.units * max(8, len(self.saved)) >= 1 << 31:
             raise MemoryError("a step of more than 2^31 numbers")
         pointers = {f"p_{n}": x if values.get(n) is None else values[n] for n in self.pointers[name]}
-        programs = -(-batch // ROWS) if self.schedule == "on chip" else -(-batch * self.units // BLOCK)
+        programs = -(-batch // ROWS) if self.schedule in ("on chip", "streamed") else -(-batch * self.units // BLOCK)
         flags = {flag: (flags or {})[flag] for flag in FLAGS_OF[name]}
         function = self.functions[name][(programs,)]
         function(**pointers, T=steps, B=batch, **flags, **self.options)

@@ -8,48 +8,13 @@ are consecutive, for what is done unit by unit; a product U h is read, if there 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import torch
 
 from ..graph import Step
 from .emit import FLAGS, head, is_truth, statements
-
-BLOCK = 128
-"""Places of a program, if flat."""
-ROWS = 16
-"""Sequences of a program, if in rows: what a product of Triton's takes at least."""
-
-
-def padded(units: int) -> int:
-    """Units of a program in rows: a power of two, and what a product takes at least."""
-    return max(16, 1 << (units - 1).bit_length())
-
-
-def room(products: int, units: int, dtype: torch.dtype) -> int:
-    """Bytes on its chip that a program in rows takes at most: the weights, of float32 in two parts, and what goes from
-    one thread to another."""
-    size, width = (8 if dtype == torch.float64 else 4), padded(units)
-    return products * width * width * 8 + (4 * products + 8) * ROWS * width * size
-
-
-@dataclass
-class Function:
-    """One of Triton's, as it is written: lines, and the pointers that it takes."""
-
-    name: str
-    pointers: dict[str, None] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
-
-    def pointer(self, name: str) -> str:
-        self.pointers[name] = None
-        return f"p_{name}"
-
-    def text(self, flags: Sequence[str]) -> str:
-        arguments = [*(f"p_{name}" for name in self.pointers), "T", "B", *(f"{flag}: tl.constexpr" for flag in flags)]
-        head = f'@triton.jit(do_not_specialize=("T", "B"))\ndef {self.name}({", ".join(arguments)}):'
-        return "\n".join([head, *(f"    {line}" for line in self.lines)])
-
+from .function import BLOCK, ROWS, Function, padded
+from .product import Held
 
 FLAGS_OF = {"forward": ("SAVE", "PRECISION"), "backward": ("D_OUT", "NORMS", "PRECISION"), "look": (), "join": ()}
 """What is known when a function is compiled: whether anything is kept, whether d_out is there and norms are wanted, and
@@ -66,7 +31,7 @@ class Source:
         units: H.
         share: of each state, as in `Kinds`.
         saved: the nodes that the forward pass keeps.
-        rows: the form.
+        product: how a program in rows multiplies; None for the flat form.
         backward: whether there is such a pass.
     """
 
@@ -77,15 +42,17 @@ class Source:
         units: int,
         share: Sequence[int],
         saved: tuple[int, ...],
-        rows: bool,
+        product: type[Held] | None,
         backward: bool,
     ) -> None:
-        self.step, self.units, self.share, self.saved, self.rows = step, units, share, saved, rows
+        self.step, self.units, self.share, self.saved = step, units, share, saved
         self.real = {torch.float32: "tl.float32", torch.float64: "tl.float64"}[dtype]
         self.inputs, self.products, self.states = len(step.d_wx), len(step.d_uh), len(step.new)
+        self.product = product(self.products, units, self.real) if product else None
+        self.rows = self.product is not None
         functions = [self.forward()]
         functions += [self.backward()] if backward else []
-        functions += [self.look(), self.join()] if self.products and not rows else []
+        functions += [self.look(), self.join()] if self.products and not self.rows else []
         self.functions = {function.name: function for function in functions}
 
     @property
@@ -98,18 +65,12 @@ class Source:
         f.lines += self.begin(f)
         states = [f"state{k}" for k in range(self.states)]
         f.lines += [self.load(f, name, name, "at") for name in states]
-        if self.products:
-            f.lines += self.product_begin(f, transposed=True)
-        roots = [*step.new, *self.saved, *([step.seen] if self.rows and self.products else [])]
+        f.lines += self.product.begin(f, forward=True) if self.product else []
+        roots = [*step.new, *self.saved, *([step.seen] if self.product else [])]
         body, known = self.masks(f, roots, ()), {}
-        if self.products and self.rows:
-            lines, names = self.compute([step.seen], known)
-            known = names
-            body += [*lines, f"seen = tl.where(valid, {names[step.seen]}, 0.0)"]
-            body += [
-                f"uh{g} = tl.dot(seen, w{g}, input_precision=PRECISION, out_dtype={self.real}) + bias{g}"
-                for g in range(self.products)
-            ]
+        if self.product:
+            lines, known = self.compute([step.seen], known)
+            body += [*lines, f"seen = tl.where(valid, {known[step.seen]}, 0.0)", *self.product.forward(f)]
         body += self.inputs_of(f, roots)
         lines, names = self.compute([*step.new, *self.saved], known)
         body += lines
@@ -121,7 +82,7 @@ class Source:
         body += [f"state{k} = new{k}" for k in range(self.states)]
         sizes = {"wx": self.inputs * self.units, "uh": self.products * self.units, "out": self.units}
         body += self.advance(f, sizes | {"saved": len(self.saved) * self.units}, "+=")
-        f.lines += ["for _ in range(T):", *(f"    {line}" for line in body)]
+        f.lines += ["for t in range(T):", *(f"    {line}" for line in body)]
         f.lines += [self.store(f, f"last{k}", "at", f"state{k}") for k in range(self.states)]
         return f
 
@@ -131,11 +92,10 @@ class Source:
         f.lines += self.begin(f)
         f.lines += [self.load(f, f"d{k}", f"carried{k}", "at") for k in range(self.states)]
         f.lines += [self.load(f, f"sum{k}", "d_own", f"{k} * B * {self.units} + at") for k in range(len(step.own))]
-        if self.products and self.rows:
-            f.lines += self.product_begin(f, transposed=False)
+        f.lines += self.product.begin(f, forward=False) if self.product else []
         gradients = (*step.d_wx, *step.d_uh, *step.d_state, *step.d_own)
         seen = [step.seen] if self.products else []
-        joined = [step.d_seen] if self.products and self.rows else []
+        joined = [step.d_seen] if self.product else []
         everything = [*gradients, *step.d_made, *seen]
         body = self.masks(f, [*everything, *joined], self.saved)
         known = {n: f"kept{k}" for k, n in enumerate(self.saved)}
@@ -161,11 +121,9 @@ class Source:
         lines, made = self.compute(step.d_made, names)
         body += ["if NORMS:", *(f"    {line}" for line in [*lines, *self.stores(f, "d_made", step.d_made, made)])]
         body += [f"d{k} = tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_state)]
-        if self.products and self.rows:
-            for g, n in enumerate(step.d_uh):
-                more = "" if g == 0 else "through, "
-                product = f"tl.dot(d_uh{g}, w{g}, {more}input_precision=PRECISION, out_dtype={self.real})"
-                body += [f"d_uh{g} = tl.where(valid, {names[n]}, 0.0)", f"through = {product}"]
+        if self.product:
+            body += [f"d_uh{g} = tl.where(valid, {names[n]}, 0.0)" for g, n in enumerate(step.d_uh)]
+            body += self.product.backward(f, "d_wx" if shared else "d_uh")
             lines, names = self.compute([step.d_seen], names)
             body += [*lines, f"d0 = d0 + tl.where(valid, {names[step.d_seen]}, 0.0)"]
         sizes = {"out": 1, "saved": len(self.saved), "d_out": 1, "d_wx": self.inputs}
@@ -213,20 +171,6 @@ class Source:
             mask = f"unit < {self.units}" if self.rows else "valid"
             for k in range(len(self.step.own)):
                 lines.append(f"own{k} = tl.load({f.pointer('own')} + {k * self.units} + unit, mask={mask}, other=0.0)")
-        return lines
-
-    def product_begin(self, f: Function, transposed: bool) -> list[str]:
-        """The weights of a program in rows; forwards transposed, and with them the bias."""
-        if not self.rows:
-            return []
-        H, lines = self.units, [f"row = tl.arange(0, {padded(self.units)})[:, None]"]
-        lines += [f"inside = (row < {H}) & (unit < {H})"]
-        place = f"unit * {H} + row" if transposed else f"row * {H} + unit"
-        for g in range(self.products):
-            lines += [f"w{g} = tl.load({f.pointer('w_h')} + {g * H * H} + {place}, mask=inside, other=0.0)"]
-            if transposed:
-                bias = f"{f.pointer('b_h')} + {g * H} + unit"
-                lines += [f"bias{g} = tl.load({bias}, mask=unit < {H}, other=0.0)"]
         return lines
 
     def leaves(self, roots: Iterable[int], known: Iterable[int]) -> set[tuple]:

@@ -1,0 +1,32 @@
+"""Functions of Triton as they are written, and the sizes of their programs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+BLOCK = 128
+"""Places of a program, if flat."""
+ROWS = 16
+"""Sequences of a program, if in rows: what a product of Triton's takes at least."""
+
+
+def padded(units: int) -> int:
+    """Units of a program in rows: a power of two, and what a product takes at least."""
+    return max(16, 1 << (units - 1).bit_length())
+
+
+@dataclass
+class Function:
+    """Its lines, and the pointers that it takes."""
+
+    name: str
+    pointers: dict[str, None] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+    def pointer(self, name: str) -> str:
+        self.pointers[name] = None
+        return f"p_{name}"
+
+    def text(self, flags: Sequence[str]) -> str:
+        arguments = [*(f"p_{name}" for name in self.pointers), "T", "B", *(f"{flag}: tl.constexpr" for flag in flags)]
+        head = f'@triton.jit(do_not_specialize=("T", "B"))\ndef {self.name}({", ".join(arguments)}):'
+        return "\n".join([head, *(f"    {line}" for line in self.lines)])
