@@ -16,7 +16,6 @@ import carousel
 from carousel import Detach, Regularization
 from carousel.engine.eager import Kinds
 from carousel.engine.fused import TARGETS
-from carousel.engine.fused.graph import Step
 from carousel.engine.fused.trace import trace
 from carousel.engine.fused.triton import Triton, build, emit, product
 from carousel.engine.registry import REGISTRY
@@ -128,10 +127,23 @@ ENGINES = {
     "pointwise": "no unit's step needs another's state",
     "on chip": "on its chip",
     "streamed": "reads U again",
+    "several": "reads the matrices again",
     "by steps": "a launch for each",
 }
-SCHEDULES = (("indrnn", "pointwise"), ("lstm", "on chip"), ("gru", "streamed"), ("gru", "by steps"))
-LIMITS = {"pointwise": (None, 128), "on chip": (None, 128), "streamed": (0, 128), "by steps": (0, 0)}
+SCHEDULES = (
+    ("indrnn", "pointwise"),
+    ("lstm", "on chip"),
+    ("gru", "streamed"),
+    ("gru", "by steps"),
+    ("cho_gru", "several"),
+)
+LIMITS = {
+    "pointwise": (None, 128),
+    "on chip": (None, 128),
+    "streamed": (0, 128),
+    "by steps": (0, 0),
+    "several": (0, 128),
+}
 """For which the target takes these for small layers: bytes on a chip, and units of a program that has not so many."""
 
 
@@ -140,9 +152,8 @@ def test_the_catalogue(target, name):
     layer, eager = pair(name, 4, 3)
     x = torch.randn(3, 2, 4, dtype=torch.float64).abs()
     (choice,) = carousel.explain(layer, x)
-    if type(step_of(name)[0]) is not Step or CATALOGUE[name][1].get("proj_size"):
-        assert choice.engine == "eager"
-        assert "the Triton kernel " in choice.reason
+    if CATALOGUE[name][1].get("proj_size"):
+        assert choice == ("eager", "LSTMCell: the Triton kernel has no projection")
         return
     assert choice.engine == "triton"
     assert_same_with_gradients(layer, eager, x, states(layer, 1, 2), tolerance=1e-10)
@@ -156,7 +167,9 @@ def step_of(name, size=3, dtype=torch.float64, masks=False):
     return trace(cell, kinds, dtype, emit.OPERATIONS), kinds
 
 
-@pytest.mark.parametrize(("name", "schedule"), [*SCHEDULES, ("slstm", "streamed"), ("mgu", "on chip")])
+@pytest.mark.parametrize(
+    ("name", "schedule"), [*SCHEDULES, ("slstm", "streamed"), ("mgu", "on chip")]
+)
 def test_several_programs(target, name, schedule):
     """More sequences, and more places, than one program has; in float32 too."""
     target.on_chip, target.widest = LIMITS[schedule]
@@ -214,6 +227,24 @@ def test_what_is_wanted_of_it(target, name, schedule):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("cell", [carousel.cells.SLSTMCell, carousel.cells.LRUCell, carousel.cells.FastGRNNCell])
+def test_heads_and_what_is_made_of_parameters(target, cell):
+    """Blocks of a matrix, vectors of several widths, and what torch does once."""
+    options = {"heads": 2} if cell is carousel.cells.SLSTMCell else {}
+    layer = fill(carousel.Recurrent(cell, 3, 4, dtype=torch.float64, backend="triton", **options))
+    eager = copy.deepcopy(layer)
+    eager.backend = "eager"
+    x = torch.randn(3, 2, 3, dtype=torch.float64)
+    assert_same_with_gradients(layer, eager, x, states(layer, 1, 2), tolerance=1e-10)
+
+
+def test_what_is_too_wide(target):
+    layer = carousel.Recurrent(carousel.cells.LEMCell, 3, 129, backend="triton")
+    (choice,) = carousel.explain(layer, torch.randn(3, 2, 3))
+    told = "LEMCell: the Triton kernel has room for 128 units of a step with several products"
+    assert choice == ("eager", told)
+
+
 def test_transforms_and_compilers(target):
     layer, eager = pair("min_gru", 3, 4)
     x = torch.randn(5, 3, 2, 3, dtype=torch.float64)
@@ -267,6 +298,9 @@ COMPILED = [
     ("lstm", 128, "streamed", HOPPER, "float32"),
     ("gru", 100, "streamed", AMPERE, "float32"),
     ("slstm", 200, "by steps", AMPERE, "float32"),
+    ("lem", 128, "several", HOPPER, "float32"),
+    ("cho_gru", 100, "several", AMPERE, "float32"),
+    ("lstm_layer_norm", 32, "several", HOPPER, "float32"),
     ("min_gru", 64, "pointwise", AMPERE, "float32"),
 ]
 
@@ -279,7 +313,7 @@ def test_compiled_for_gpus(monkeypatch, tmp_path, capfd, name, units, schedule, 
     target = Triton()
     target.on_chip = most
     step, kinds = step_of(name, units, dtype, masks=True)
-    kernel = target.kernel(step, dtype, units, (units,), kinds.share)
+    kernel = target.kernel(step, dtype, units, (units,) * len(kinds.share), kinds.share)
     assert kernel.schedule == schedule
     room = product.room(len(kernel.step.d_uh), units, dtype) if schedule == "on chip" else most
     with triton.knobs.nvidia.scope():

@@ -61,9 +61,10 @@ class Triton(Target):
         share: Sequence[int],
         keep: tuple[int, ...] | None = None,
     ) -> Kernel:
-        from ..graph import Step, Unsupported
+        from ..graph import Step
+        from .phased import PhasedKernel
         from .single import SingleKernel
 
-        if not isinstance(step, Step):
-            raise Unsupported("the Triton kernel is for steps of one product with the state, or none")
-        return SingleKernel(self, step, dtype, hidden_size, share, keep)
+        if isinstance(step, Step):
+            return SingleKernel(self, step, dtype, hidden_size, share, keep)
+        return PhasedKernel(self, step, dtype, sizes, share, keep)

@@ -1,6 +1,5 @@
 """Functions of Triton as they are written, and the sizes of their programs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 BLOCK = 128
@@ -19,6 +18,9 @@ class Function:
     """Its lines, and the pointers that it takes."""
 
     name: str
+    flags: tuple[str, ...]
+    """What is known when it is compiled: whether anything is kept (SAVE), d_out there, norms wanted, and how products
+    are rounded."""
     pointers: dict[str, None] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
 
@@ -26,7 +28,13 @@ class Function:
         self.pointers[name] = None
         return f"p_{name}"
 
-    def text(self, flags: Sequence[str]) -> str:
-        arguments = [*(f"p_{name}" for name in self.pointers), "T", "B", *(f"{flag}: tl.constexpr" for flag in flags)]
+    @property
+    def text(self) -> str:
+        flags = (f"{flag}: tl.constexpr" for flag in self.flags)
+        arguments = [*(f"p_{name}" for name in self.pointers), "T", "B", *flags]
         head = f'@triton.jit(do_not_specialize=("T", "B"))\ndef {self.name}({", ".join(arguments)}):'
         return "\n".join([head, *(f"    {line}" for line in self.lines)])
+
+
+FORWARD, BACKWARD = ("SAVE", "PRECISION"), ("D_OUT", "NORMS", "PRECISION")
+"""The flags of these passes."""

@@ -12,13 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from ..graph import Step
-from .emit import FLAGS, head, is_truth, statements
-from .function import BLOCK, ROWS, Function, padded
+from .emit import FLAGS, is_truth, statements
+from .function import BACKWARD, BLOCK, FORWARD, ROWS, Function, padded
 from .product import Held
-
-FLAGS_OF = {"forward": ("SAVE", "PRECISION"), "backward": ("D_OUT", "NORMS", "PRECISION"), "look": (), "join": ()}
-"""What is known when a function is compiled: whether anything is kept, whether d_out is there and norms are wanted, and
-how products are rounded."""
 
 
 class Source:
@@ -55,13 +51,8 @@ class Source:
         functions += [self.look(), self.join()] if self.products and not self.rows else []
         self.functions = {function.name: function for function in functions}
 
-    @property
-    def text(self) -> str:
-        written = (function.text(FLAGS_OF[name]) for name, function in self.functions.items())
-        return "\n\n\n".join([head().rstrip(), *written]) + "\n"
-
     def forward(self) -> Function:
-        step, f = self.step, Function("forward")
+        step, f = self.step, Function("forward", FORWARD)
         f.lines += self.begin(f)
         states = [f"state{k}" for k in range(self.states)]
         f.lines += [self.load(f, name, name, "at") for name in states]
@@ -87,7 +78,7 @@ class Source:
         return f
 
     def backward(self) -> Function:
-        step, f = self.step, Function("backward")
+        step, f = self.step, Function("backward", BACKWARD)
         shared = step.d_uh == step.d_wx
         f.lines += self.begin(f)
         f.lines += [self.load(f, f"d{k}", f"carried{k}", "at") for k in range(self.states)]
@@ -136,7 +127,7 @@ class Source:
         return f
 
     def look(self) -> Function:
-        f = Function("look")
+        f = Function("look", ())
         f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.seen], ())]
         f.lines += [self.load(f, "state0", "state0", "at")]
         lines, names = self.compute([self.step.seen], {})
@@ -144,7 +135,7 @@ class Source:
         return f
 
     def join(self) -> Function:
-        f = Function("join")
+        f = Function("join", ())
         f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.d_seen], ())]
         f.lines += [self.load(f, "through", "through", "at"), self.load(f, "d0", "carried0", "at")]
         lines, names = self.compute([self.step.d_seen], {})
