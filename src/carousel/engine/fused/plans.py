@@ -79,7 +79,7 @@ def _make(cell: Cell, which: str, dtype: torch.dtype, kinds: Kinds) -> tuple[str
 
     def work() -> None:
         try:
-            step = trace(cell, kinds, dtype, target.operations)
+            step = trace(cell, kinds, dtype, target.operations, target.projects)
             fused = (Fused if isinstance(step, Step) else FusedPhases)(cell, kinds, dtype, step, target)
         except Unsupported as error:
             found.append(("", f"{type(getattr(cell, 'itself', cell)).__name__}: {error}"))

@@ -58,6 +58,8 @@ class Target(ABC):
     name: str
     """What messages call it."""
     dtypes: tuple[torch.dtype, ...]
+    projects: bool = True
+    """Whether it does a `Step` with a projection; if not, it is given such a step as `Phases`."""
     lacks: str
     """Why there are no kernels at all on this machine, or "". What takes long to find out, as whether a compiler works,
     is left to a `BuildError`."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..graph import Node, Step, Unsupported
+from ..graph import Node, Step
 from ..storage import choose
 from .emit import FLAGS, cost
 from .function import BLOCK, ROWS, padded
@@ -29,11 +29,7 @@ SCHEDULES = {
 
 
 class SingleKernel(Launched):
-    """Such a step for this target.
-
-    Raises:
-        Unsupported: the step has a projection.
-    """
+    """Such a step for this target."""
 
     def __init__(
         self,
@@ -44,8 +40,6 @@ class SingleKernel(Launched):
         share: Sequence[int],
         keep: tuple[int, ...] | None,
     ) -> None:
-        if step.projected is not None:
-            raise Unsupported("the Triton kernel has no projection")
         graph, adjoint = step.graph, {*step.d_wx, *step.d_uh, *step.d_state, *step.d_made, *step.d_own}
         self.saved = choose(graph, step.new, adjoint, _at_hand, cost) if keep is None else keep
         self.kept = hidden_size * len(self.saved)
