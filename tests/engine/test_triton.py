@@ -222,6 +222,27 @@ def test_what_is_wanted_of_it(target, name, schedule):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("name", "schedule"), [("indrnn", "pointwise"), *SCHEDULES[1:4], ("lem", "several")])
+def test_half_precision(target, name, schedule, dtype):
+    """Numbers and gradients are no more than three times as far from float32's as the loop's, which rounds each of its
+    operations: in a launch the state is a float32."""
+    target.on_chip, target.widest = LIMITS[schedule]
+    layer, eager = pair(name, 3, 20, dtype=dtype)
+    exact = copy.deepcopy(eager).float()
+    x = torch.randn(4, 5, 3).to(dtype)
+    weight = torch.randn_like(exact(x.float())[0])
+    found = []
+    for one, given in ((layer, x), (eager, x), (exact, x.float())):
+        leaf = given.clone().requires_grad_()
+        y = one(leaf)[0]
+        gradients = torch.autograd.grad((y.float() * weight).sum(), [leaf, *one.parameters()])
+        assert {t.dtype for t in (y, *gradients)} == {given.dtype}
+        found.append([t.detach().float() for t in (y, *gradients)])
+    for mine, loops, truth in zip(*found, strict=True):
+        assert (mine - truth).norm() <= 3 * (loops - truth).norm() + 1e-3 * truth.norm()
+
+
 @pytest.mark.parametrize("cell", [carousel.cells.SLSTMCell, carousel.cells.LRUCell, carousel.cells.FastGRNNCell])
 def test_heads_and_what_is_made_of_parameters(target, cell):
     """Blocks of a matrix, vectors of several widths, and what torch does once."""
@@ -268,7 +289,7 @@ def test_it_is_asked_for_by_name(target, monkeypatch):
 
 def compiled(kernel, name: str, capability: int, precision: str, log):
     """What Triton's compiler makes of a function for a kind of GPU: bytes on the chip, and what ptxas says of it."""
-    function, real = kernel.functions[name], f"*fp{torch.finfo(kernel.dtype).bits}"
+    function, real = kernel.functions[name], POINTERS[kernel.dtype]
     flags = {"SAVE": True, "D_OUT": True, "NORMS": False, "PRECISION": precision}
     kinds = {p: "i32" if p in "TB" else "constexpr" if p in flags else real for p in function.arg_names}
     kinds |= {f"p_{flag}": "*u8" for flag in emit.FLAGS if f"p_{flag}" in kinds}
@@ -282,6 +303,7 @@ def compiled(kernel, name: str, capability: int, precision: str, log):
     return made.metadata.shared, used, spilled
 
 
+POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 HOPPER, AMPERE = (90, 227 * 1024), (80, 163 * 1024)
 DENSE = ("rnn", "lstm", "gru", "mgu", "janet", "highway", "lstm_CIFG", "cfc", "slstm")  # the other ablations are alike
 COMPILED = [
@@ -294,6 +316,7 @@ COMPILED = [
     ("gru", 100, "streamed", AMPERE, "float32"),
     ("slstm", 200, "by steps", AMPERE, "float32"),
     ("lem", 128, "several", HOPPER, "float32"),
+    ("mgu", 64, "on chip", AMPERE, "bfloat16"),
     ("cho_gru", 100, "several", AMPERE, "float32"),
     ("lstm_layer_norm", 32, "several", HOPPER, "float32"),
     ("min_gru", 64, "pointwise", AMPERE, "float32"),
@@ -314,7 +337,7 @@ def test_compiled_for_gpus(monkeypatch, tmp_path, capfd, name, units, schedule, 
     with triton.knobs.nvidia.scope():
         triton.knobs.nvidia.dump_ptxas_log = True
         for function in kernel.pointers:
-            precision = "ieee" if dtype is torch.float64 else "tf32x3"
+            precision = {torch.float64: "ieee", torch.float32: "tf32x3"}.get(dtype, "tf32")
             shared, registers, spilled = compiled(kernel, function, capability, precision, capfd)
             assert shared <= room <= most
             assert registers <= (64 if schedule in ("pointwise", "by steps") else 255)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Triton(Target):
     """Kernels compiled by Triton, or run by its interpreter."""
 
-    dtypes, projects = (torch.float32, torch.float64), False
+    dtypes, projects = (torch.float32, torch.float64, torch.bfloat16, torch.float16), False
     lacks = "" if find_spec("triton") else 'Triton is missing: pip install "torch-carousel[triton]"'
 
     def __init__(self) -> None:

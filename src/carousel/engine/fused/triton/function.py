@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import torch
+
 BLOCK = 128
 """Places of a program, if flat."""
 ROWS = 16
@@ -13,11 +15,18 @@ def padded(units: int) -> int:
     return max(16, 1 << (units - 1).bit_length())
 
 
+def real(dtype: torch.dtype) -> str:
+    """The type in which tensors of this one are computed with."""
+    return "tl.float64" if dtype == torch.float64 else "tl.float32"
+
+
 @dataclass
 class Function:
     """Its lines, and the pointers that it takes."""
 
     name: str
+    real: str
+    """The type in which it computes."""
     flags: tuple[str, ...]
     """What is known when it is compiled: whether anything is kept (SAVE), d_out there, norms wanted, and how products
     are rounded."""
@@ -27,6 +36,10 @@ class Function:
     def pointer(self, name: str) -> str:
         self.pointers[name] = None
         return f"p_{name}"
+
+    def read(self, at: str, mask: str) -> str:
+        """Numbers, zero where there are none, of whatever type they are."""
+        return f"tl.load({at}, mask={mask}, other=0.0).to({self.real})"
 
     @property
     def text(self) -> str:

@@ -61,9 +61,11 @@ class Launched(Kernel):
 
     def precision(self) -> str:
         """How products within a kernel are rounded: as torch's switch has it, TF32, or three times that, which makes a
-        float32 of it; Triton's compiler has broken down over float32 itself."""
+        float32 of it; Triton's compiler has broken down over float32 itself. TF32 holds half precision."""
         if self.dtype == torch.float64:
             return "ieee"
+        if self.dtype != torch.float32:
+            return "tf32"
         return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
 
     def launch(

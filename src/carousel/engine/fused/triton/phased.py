@@ -45,7 +45,7 @@ class PhasedKernel(Launched):
         adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
         self.saved = choose(step.graph, step.new, adjoint, _at_hand, _cost) if keep is None else keep
         self.step, self.source = step, PhasesSource(step, dtype, sizes, share, self.saved, keep is None)
-        self.kept, most = self.source.kept.total, target.widest * 4 // dtype.itemsize
+        self.kept, most = self.source.kept.total, target.widest * 4 // max(4, dtype.itemsize)
         if self.source.widest > most:
             raise Unsupported(f"the Triton kernel has room for {most} units of a step with several products")
         options = {"num_warps": 8 if self.source.widest > 16 else 4, "maxnreg": 255}
@@ -67,7 +67,9 @@ class PhasedKernel(Launched):
         d_x = given.get("d_x")
         values["d_x"] = x.new_empty(x.shape) if d_x is None else d_x
         values["multiplied"] = multiplied = x.new_empty(*places, source.multiplied.total)
-        values["d_own"] = d_own = x.new_empty(x.size(1), source.own.total)
+        values["d_own"] = d_own = x.new_empty(
+            x.size(1), source.own.total, dtype=torch.promote_types(x.dtype, torch.float32)
+        )
         values["d_made"] = d_made = x.new_empty(*places, source.sizes.total if "norms" in given else 0)
         self.run("backward", x, values, {"D_OUT": "d_out" in given, "NORMS": "norms" in given})
         for found, d in zip(given["d_state"], carried, strict=True):

@@ -12,7 +12,7 @@ import torch
 
 from ..graph import ACROSS, Phases, Unsupported
 from .emit import FLAGS, OPERATIONS, constant, is_truth
-from .function import BACKWARD, FORWARD, ROWS, Function, padded
+from .function import BACKWARD, FORWARD, ROWS, Function, padded, real
 from .product import DEPTH
 
 
@@ -53,7 +53,7 @@ class PhasesSource:
         backward: bool,
     ) -> None:
         self.step, self.share, self.saved = step, share, saved
-        self.real = {torch.float32: "tl.float32", torch.float64: "tl.float64"}[dtype]
+        self.real = real(dtype)
         self.inputs, self.sizes = Columns(step.sizes), Columns(sizes)
         self.kept = Columns(step.graph.widths[n] for n in saved)
         self.own = Columns(units for *_, units in step.own)
@@ -69,7 +69,7 @@ class PhasesSource:
         self.functions = {function.name: function for function in functions}
 
     def forward(self) -> Function:
-        step, w = self.step, Writer(self, Function("forward", FORWARD), "t")
+        step, w = self.step, Writer(self, Function("forward", self.real, FORWARD), "t")
         states = range(len(self.sizes.widths))
         begin = [w.load(f"state{k}", f"state{k}", "b", n, 0, n) for k, n in enumerate(self.sizes.widths)]
         w.compute([*step.new, *self.saved])
@@ -86,7 +86,7 @@ class PhasesSource:
         return w.finish(begin, "for t in range(T):", end)
 
     def backward(self) -> Function:
-        step, w = self.step, Writer(self, Function("backward", BACKWARD), "back")
+        step, w = self.step, Writer(self, Function("backward", self.real, BACKWARD), "back")
         widths = self.sizes.widths
         begin = [w.load(f"d{k}", f"carried{k}", "b", n, 0, n) for k, n in enumerate(widths)]
         begin += [f"sum{k} = tl.full([{ROWS}, {w.tile(n)}], 0.0, {self.real})" for k, n in enumerate(self.own.widths)]
@@ -98,8 +98,8 @@ class PhasesSource:
         place = f"b * {widths[0]} + {unit}"
         w.lines += [
             "t = T - 1 - back + tl.full([1], 0, tl.int32)",  # a block, for the interpreter errs in scalar truths
-            f"earlier = tl.load({w.f.pointer('out')} - B * {widths[0]} + {place}, mask={valid} & (t > 0), other=0.0)",
-            f"first = tl.load({w.f.pointer('state0')} + {place}, mask={valid} & (t == 0), other=0.0)",
+            "earlier = " + w.f.read(f"{w.f.pointer('out')} - B * {widths[0]} + {place}", f"{valid} & (t > 0)"),
+            "first = " + w.f.read(f"{w.f.pointer('state0')} + {place}", f"{valid} & (t == 0)"),
             "state0 = tl.where(t > 0, earlier, first)",
             "d_new0 = d0",
             "if D_OUT:",
@@ -157,7 +157,7 @@ class Writer:
 
     def load(self, name: str, pointer: str, row: str, stride: int, place: int, width: int) -> str:
         at = f"{self.f.pointer(pointer)} + {row} * {stride} + {place} + {self.unit(width)}"
-        return f"{name} = tl.load({at}, mask={self.valid(width)}, other=0.0)"
+        return f"{name} = {self.f.read(at, self.valid(width))}"
 
     def store(self, pointer: str, stride: int, place: int, width: int, value: str) -> str:
         at = f"{self.f.pointer(pointer)} + b * {stride} + {place} + {self.unit(width)}"
@@ -196,7 +196,7 @@ class Writer:
             parameter, block, units = which
             name = f"own{source.step.own.index((parameter, block, units))}"
             at = f"{self.f.pointer(self.weight(parameter))} + {block * units} + {self.unit(units)}"
-            self.lines.append(f"{name} = tl.load({at}, mask={self.unit(units)} < {units}, other=0.0)")
+            self.lines.append(f"{name} = {self.f.read(at, f'{self.unit(units)} < {units}')}")
         elif kind == "wx":
             place, width = source.inputs.places[which[0]], source.inputs.widths[which[0]]
             self.lines.append(self.load(name, "x", "b", source.inputs.total, place, width))
@@ -240,8 +240,8 @@ class Writer:
                 f"for begin in range(0, {size}, {DEPTH}):",
                 f"    k = begin + tl.arange(0, {DEPTH})[None, :]",
                 f"    row = begin + tl.arange(0, {DEPTH})[:, None]",
-                f"    part = tl.load({self.stored[m, size]} + k, mask=(b < B) & (k < {size}), other=0.0)",
-                f"    w = tl.load({at}, mask={inside}, other=0.0)",
+                f"    part = {self.f.read(f'{self.stored[m, size]} + k', f'(b < B) & (k < {size})')}",
+                f"    w = {self.f.read(at, inside)}",
                 f"    v{n} = tl.dot(part, w, v{n}, {how})",
             ]
 

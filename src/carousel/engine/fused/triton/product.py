@@ -37,13 +37,13 @@ class Held:
         place = f"unit * {self.units} + row" if forward else f"row * {self.units} + unit"
         for g in range(self.blocks):
             at = f"{f.pointer('w_h')} + {g * self.units**2} + {place}"
-            lines.append(f"w{g} = tl.load({at}, mask=inside, other=0.0)")
+            lines.append(f"w{g} = {f.read(at, 'inside')}")
         return [*lines, *(self.bias(f) if forward else [])]
 
     def bias(self, f: Function) -> list[str]:
         at = f"{f.pointer('b_h')} + unit"
-        mask = f"mask=unit < {self.units}, other=0.0"
-        return [f"bias{g} = tl.load({at} + {g * self.units}, {mask})" for g in range(self.blocks)]
+        mask = f"unit < {self.units}"
+        return [f"bias{g} = {f.read(f'{at} + {g * self.units}', mask)}" for g in range(self.blocks)]
 
     def forward(self, f: Function) -> list[str]:
         """uh{g} of `seen`, in step t."""
@@ -82,9 +82,9 @@ class Streamed(Held):
         for g in range(self.blocks):
             if parts[g] != part:
                 part = parts[g]
-                lines.append(f"part = tl.load({part} + k, mask=(b < B) & (k < {H}), other=0.0)")
+                lines.append(f"part = {f.read(f'{part} + k', f'(b < B) & (k < {H})')}")
             at = f"{f.pointer(weights)} + {g * H * H} + row * {H} + unit"
-            lines.append(f"w = tl.load({at}, mask=(row < {H}) & (unit < {H}), other=0.0)")
+            lines.append(f"w = {f.read(at, f'(row < {H}) & (unit < {H})')}")
             lines.append(f"{sums[g]} = tl.dot(part, w, {sums[g]}, {self.how})")
         places = [f"k = begin + tl.arange(0, {DEPTH})[None, :]", f"row = begin + tl.arange(0, {DEPTH})[:, None]"]
         return [f"for begin in range(0, {H}, {DEPTH}):", *(f"    {line}" for line in [*places, *lines])]

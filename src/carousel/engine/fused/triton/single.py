@@ -56,7 +56,7 @@ class SingleKernel(Launched):
             return "pointwise"
         if room(len(self.step.d_uh), self.units, self.dtype) <= target.room():
             return "on chip"
-        return "streamed" if self.units * self.dtype.itemsize <= target.widest * 4 else "by steps"
+        return "streamed" if self.units * max(4, self.dtype.itemsize) <= target.widest * 4 else "by steps"
 
     def unpack(self, kept: Tensor) -> list[Tensor]:
         return list(kept.unflatten(-1, (len(self.saved), self.units)).unbind(-2))
@@ -91,7 +91,7 @@ class SingleKernel(Launched):
         d_wx = None if step.maps_input else given.get("d_wx")
         d_wx = x.new_empty(steps, batch, len(step.d_wx) * H) if d_wx is None else d_wx
         d_uh = d_wx if step.d_uh == step.d_wx else x.new_empty(steps, batch, len(step.d_uh) * H)
-        d_own = x.new_zeros(len(step.own), batch, H)
+        d_own = x.new_zeros(len(step.own), batch, H, dtype=torch.promote_types(x.dtype, torch.float32))
         values |= {"d_wx": d_wx, "d_uh": d_uh, "d_own": d_own}
         seen = x.new_empty(steps, batch, H if step.d_uh else 0)
         d_made = x.new_empty(steps, batch, len(step.new), H if "norms" in given else 0)
@@ -114,7 +114,7 @@ class SingleKernel(Launched):
         if "norms" in given:
             given["norms"] += d_made.double().square().sum(-1)
         if "d_own" in given:
-            torch.sum(d_own, 1, out=given["d_own"])
+            given["d_own"].copy_(d_own.sum(1))
         _map_gradients(given, "x", d_wx, x)
         _map_gradients(given, "h", d_uh, seen)
         if step.maps_input and "d_x" in given:

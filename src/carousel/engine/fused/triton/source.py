@@ -13,7 +13,7 @@ import torch
 
 from ..graph import Step
 from .emit import FLAGS, is_truth, statements
-from .function import BACKWARD, BLOCK, FORWARD, ROWS, Function, padded
+from .function import BACKWARD, BLOCK, FORWARD, ROWS, Function, padded, real
 from .product import Held
 
 
@@ -42,7 +42,7 @@ class Source:
         backward: bool,
     ) -> None:
         self.step, self.units, self.share, self.saved = step, units, share, saved
-        self.real = {torch.float32: "tl.float32", torch.float64: "tl.float64"}[dtype]
+        self.real = real(dtype)
         self.inputs, self.products, self.states = len(step.d_wx), len(step.d_uh), len(step.new)
         self.product = product(self.products, units, self.real) if product else None
         self.rows = self.product is not None
@@ -52,7 +52,7 @@ class Source:
         self.functions = {function.name: function for function in functions}
 
     def forward(self) -> Function:
-        step, f = self.step, Function("forward", FORWARD)
+        step, f = self.step, Function("forward", self.real, FORWARD)
         f.lines += self.begin(f)
         states = [f"state{k}" for k in range(self.states)]
         f.lines += [self.load(f, name, name, "at") for name in states]
@@ -78,7 +78,7 @@ class Source:
         return f
 
     def backward(self) -> Function:
-        step, f = self.step, Function("backward", BACKWARD)
+        step, f = self.step, Function("backward", self.real, BACKWARD)
         shared = step.d_uh == step.d_wx
         f.lines += self.begin(f)
         f.lines += [self.load(f, f"d{k}", f"carried{k}", "at") for k in range(self.states)]
@@ -96,8 +96,8 @@ class Source:
         if ("state", 0) in self.leaves(everything, self.saved):
             body += [
                 "t = T - 1 - back + tl.full([1], 0, tl.int32)",  # a block, for the interpreter errs in scalar truths
-                f"earlier = tl.load({f.pointer('out')} - B * {self.units} + at, mask=valid & (t > 0), other=0.0)",
-                f"first = tl.load({f.pointer('state0')} + at, mask=valid & (t == 0), other=0.0)",
+                "earlier = " + f.read(f"{f.pointer('out')} - B * {self.units} + at", "valid & (t > 0)"),
+                "first = " + f.read(f"{f.pointer('state0')} + at", "valid & (t == 0)"),
                 "state0 = tl.where(t > 0, earlier, first)",
             ]
         body += ["d_new0 = d0", "if D_OUT:", "    d_new0 = d0 + " + self.load(f, "", "d_out", "at")]
@@ -127,7 +127,7 @@ class Source:
         return f
 
     def look(self) -> Function:
-        f = Function("look", ())
+        f = Function("look", self.real, ())
         f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.seen], ())]
         f.lines += [self.load(f, "state0", "state0", "at")]
         lines, names = self.compute([self.step.seen], {})
@@ -135,7 +135,7 @@ class Source:
         return f
 
     def join(self) -> Function:
-        f = Function("join", ())
+        f = Function("join", self.real, ())
         f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.d_seen], ())]
         f.lines += [self.load(f, "through", "through", "at"), self.load(f, "d0", "carried0", "at")]
         lines, names = self.compute([self.step.d_seen], {})
@@ -161,7 +161,8 @@ class Source:
         if own:
             mask = f"unit < {self.units}" if self.rows else "valid"
             for k in range(len(self.step.own)):
-                lines.append(f"own{k} = tl.load({f.pointer('own')} + {k * self.units} + unit, mask={mask}, other=0.0)")
+                at = f"{f.pointer('own')} + {k * self.units} + unit"
+                lines.append(f"own{k} = {f.read(at, mask)}")
         return lines
 
     def leaves(self, roots: Iterable[int], known: Iterable[int]) -> set[tuple]:
@@ -181,7 +182,8 @@ class Source:
         for k, kind in enumerate(self.share):
             if ("share", k) in leaves:
                 place, mask = ("b", rows) if kind == 1 else (f"b * {H} + unit", "valid")
-                lines.append(f"share{k} = tl.load({f.pointer(f'share{k}')} + {place}, mask={mask}, other=0.0)")
+                at = f"{f.pointer(f'share{k}')} + {place}"
+                lines.append(f"share{k} = {f.read(at, mask)}")
         return lines
 
     def inputs_of(self, f: Function, roots: Iterable[int]) -> list[str]:
@@ -213,7 +215,7 @@ class Source:
         return statements(self.step.graph, roots, known, leaf, self.real)
 
     def load(self, f: Function, name: str, pointer: str, place: str) -> str:
-        return (f"{name} = " if name else "") + f"tl.load({f.pointer(pointer)} + {place}, mask=valid, other=0.0)"
+        return (f"{name} = " if name else "") + f.read(f"{f.pointer(pointer)} + {place}", "valid")
 
     def store(self, f: Function, pointer: str, place: str, value: str) -> str:
         return f"tl.store({f.pointer(pointer)} + {place}, {value}, mask=valid)"
