@@ -61,10 +61,15 @@ class Triton(Target):
         share: Sequence[int],
         keep: tuple[int, ...] | None = None,
     ) -> Kernel:
-        from ..graph import Step
+        from ..graph import Step, Unsupported
         from .phased import PhasedKernel
         from .single import SingleKernel
 
+        capabilities = (
+            [] if self.interpreted else map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))
+        )
+        if torch.version.hip or min(capabilities, default=(8, 0)) < (8, 0):
+            raise Unsupported("the Triton kernel is for CUDA, and GPUs of compute capability 8.0 or more")
         if isinstance(step, Step):
             return SingleKernel(self, step, dtype, hidden_size, share, keep)
         return PhasedKernel(self, step, dtype, sizes, share, keep)

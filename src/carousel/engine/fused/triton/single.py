@@ -70,18 +70,10 @@ class SingleKernel(Launched):
             values["scratch"] = x.new_empty(2, x.size(1), self.units)
             values["w_t"] = given["w_h"].unflatten(0, (-1, self.units)).transpose(1, 2).contiguous()
         flags = {"SAVE": "saved" in given}
-        if self.schedule != "by steps":
-            return self.run("forward", x, values, steps, flags)
-        for k, (last, state) in enumerate(zip(given["last"], given["state"], strict=True)):
-            last.copy_(state)
-            values[f"state{k}"] = last
-        for t in range(steps):
-            now = self.at(values, t, steps)
-            seen = now["state0"] if self.sees_state() else torch.empty_like(now["state0"])
-            if not self.sees_state():
-                self.run("look", x, now | {"seen": seen}, 1, {})
-            now["uh"] = F.linear(seen, given["w_h"], given.get("b_h"))
-            self.run("forward", x, now, 1, flags)
+        if self.schedule == "by steps":
+            self.steps_on(x, values, steps, flags, given.get("b_h"))
+        else:
+            self.run("forward", x, values, steps, flags)
 
     def backward(self, x: Tensor, given: dict[str, Any]) -> None:
         step, H, (steps, batch) = self.step, self.units, x.shape[:2]
@@ -99,15 +91,8 @@ class SingleKernel(Launched):
         flags = {"D_OUT": "d_out" in given, "NORMS": "norms" in given}
         if self.schedule != "by steps":
             self.run("backward", x, values, steps, flags)
-        for t in reversed(range(steps)) if self.schedule == "by steps" else ():
-            now = self.at(values, t, steps)
-            if t > 0:
-                now["state0"] = values["out"][t - 1]
-            self.run("backward", x, now, 1, flags)
-            if step.graph.nodes[step.d_seen] == Node("leaf", ("d_seen",)):
-                carried[0].addmm_(now["d_uh"], given["w_h"])
-            else:
-                self.run("join", x, now | {"through": now["d_uh"] @ given["w_h"]}, 1, {})
+        else:
+            self.steps_back(x, values, steps, flags)
         for found, d in zip(given["d_state"], carried, strict=True):
             if found is not None:
                 found.copy_(d)
@@ -120,6 +105,33 @@ class SingleKernel(Launched):
         if step.maps_input and "d_x" in given:
             torch.mm(d_wx.flatten(0, 1), given["w_x"], out=given["d_x"].flatten(0, 1))
 
+    def steps_back(self, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool]) -> None:
+        """The backward pass step by step."""
+        alone = self.step.graph.nodes[self.step.d_seen] == Node("leaf", ("d_seen",))
+        for t in reversed(range(steps)):
+            now = self.at(values, t, steps)
+            if t > 0:
+                now["state0"] = values["out"][t - 1]
+            self.run("backward", x, now, 1, flags)
+            if alone:
+                values["carried0"].addmm_(now["d_uh"], values["w_h"])
+            else:
+                self.run("join", x, now | {"through": now["d_uh"] @ values["w_h"]}, 1, {})
+
+    def steps_on(self, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool], bias: Any) -> None:
+        """The forward pass step by step."""
+        alone = self.step.graph.nodes[self.step.seen] == Node("leaf", ("state", 0))
+        for k in range(len(self.step.new)):
+            values[f"last{k}"].copy_(values[f"state{k}"])
+            values[f"state{k}"] = values[f"last{k}"]
+        seen = values["state0"] if alone else torch.empty_like(values["state0"])
+        for t in range(steps):
+            now = self.at(values, t, steps)
+            if not alone:
+                self.run("look", x, now | {"seen": seen}, 1, {})
+            now["uh"] = F.linear(seen, values["w_h"], bias)
+            self.run("forward", x, now, 1, flags)
+
     def read(self, given: dict[str, Any]) -> dict[str, Any]:
         """What both passes read, by the names of their pointers."""
         values = self.always(given)
@@ -131,24 +143,20 @@ class SingleKernel(Launched):
     def at(self, values: dict[str, Any], t: int, steps: int) -> dict[str, Any]:
         """A step's part of what has one for each."""
         parts = dict(values)
-        for name in ("wx", "out", "d_out", "d_wx", "d_uh", "seen", "d_made", *FLAGS, *self.shares()):
+        shares = (f"share{k}" for k in range(len(self.step.new)))
+        for name in ("wx", "out", "d_out", "d_wx", "d_uh", "seen", "d_made", *FLAGS, *shares):
             if values.get(name) is not None:
                 parts[name] = values[name][t]
         if values.get("saved") is not None:
             parts["saved"] = values["saved"].view(steps, -1)[t]
         return parts
 
-    def shares(self) -> list[str]:
-        return [f"share{k}" for k in range(len(self.step.new))]
-
-    def sees_state(self) -> bool:
-        """Whether the hidden map is given the first state as it is."""
-        return self.step.graph.nodes[self.step.seen] == Node("leaf", ("state", 0))
-
     def run(self, name: str, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool]) -> None:
         rows = self.schedule in ("on chip", "streamed")
         programs = -(-x.size(1) // ROWS) if rows else -(-x.size(1) * self.units // BLOCK)
-        self.launch(name, programs, x, values, steps, flags, self.units * max(8, len(self.saved)))
+        step = self.step
+        most = max(map(len, (step.d_wx, step.d_uh, step.new, step.own, self.saved, (step.seen,) * 2)))
+        self.launch(name, programs, x, values, steps, flags, self.units * most)
 
 
 def _map_gradients(given: dict[str, Any], name: str, d: Tensor, seen: Tensor) -> None:
