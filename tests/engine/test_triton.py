@@ -203,8 +203,9 @@ def test_what_is_wanted_of_it(target, name, schedule):
     found = []
     for one in (layer, eager):
         with carousel.gradients.watch(one) as flows:
-            y = one(x)[0]
-            first = torch.autograd.grad(y.pow(2).sum(), [x, *one.parameters()], create_graph=True)
+            torch.autograd.grad(one(x)[0].pow(2).sum(), [x])
+        y = one(x)[0]
+        first = torch.autograd.grad(y.pow(2).sum(), [x, *one.parameters()], create_graph=True)
         second = torch.autograd.grad(sum(d.pow(2).sum() for d in first), [x, *one.parameters()])
         directions = torch.stack([y.detach(), y.detach().cos()])
         batched = torch.autograd.grad(one(x)[0], [x], directions, is_grads_batched=True)
