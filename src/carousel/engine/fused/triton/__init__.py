@@ -71,5 +71,7 @@ class Triton(Target):
         if torch.version.hip or min(capabilities, default=(8, 0)) < (8, 0):
             raise Unsupported("the Triton kernel is for CUDA, and GPUs of compute capability 8.0 or more")
         if isinstance(step, Step):
+            if step.projected is not None:
+                raise Unsupported("the Triton kernel takes a projection as a product among several")
             return SingleKernel(self, step, dtype, hidden_size, share, keep)
         return PhasedKernel(self, step, dtype, sizes, share, keep)
