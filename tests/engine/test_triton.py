@@ -1,5 +1,5 @@
-"""The Triton target without a GPU: its kernels under Triton's interpreter, against the loop, and what its compiler says
-of them."""
+"""The Triton target: its kernels against the loop, under Triton's interpreter where there is no GPU, and what its
+compiler says of them."""
 
 import copy
 import itertools
@@ -27,13 +27,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of
 
 @pytest.fixture
 def target(monkeypatch):
-    """The target with the interpreter in place of the compiler."""
+    """The target: on a GPU, or, where there is none, with the interpreter in place of the compiler."""
     with monkeypatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
+        patch.setenv("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")
         made = Triton()
     monkeypatch.setitem(TARGETS, "triton", made)
     REGISTRY.forget()
+    if torch.cuda.is_available():
+        torch.set_default_device("cuda")
     yield made
+    torch.set_default_device(None)
     REGISTRY.forget()
 
 
@@ -270,6 +273,7 @@ def test_transforms_and_compilers(target):
     torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x[0]), eager(x[0]))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of what there is without a GPU")
 def test_it_is_asked_for_by_name(target, monkeypatch):
     x = torch.randn(3, 2, 3)
 
