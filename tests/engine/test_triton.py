@@ -270,7 +270,7 @@ def test_transforms_and_compilers(target):
     x = torch.randn(5, 3, 2, 3, dtype=torch.float64)
     with pytest.raises(RuntimeError, match=r"a transform of torch.func \(vmap"):
         vmap(lambda x: layer(x)[0])(x)
-    torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x[0]), eager(x[0]))
+    torch.testing.assert_close(torch.compile(layer, backend="aot_eager", fullgraph=True)(x[0]), eager(x[0]))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of what there is without a GPU")
