@@ -51,7 +51,8 @@ class Recurrent(Base):
             where the cell is one that torch has. "auto" is the fastest of those that can run the call: torch's for
             short sequences, off the CPU, in half precision, under autocast and in exports. Under autocast results of
             the first two have its type, as nn.LSTM's, or a GRU's the input's, as nn.GRU's. `carousel.explain` says
-            which it is, and why. cuDNN has no second derivatives; "eager" does.
+            which it is, and why. cuDNN has no second derivatives; "eager" does. "triton" is the compiled kernel on a
+            GPU, where it has not been run yet: it is never taken unless asked for.
         options: whatever else the cell takes, such as `init`.
 
     Raises:
@@ -166,7 +167,7 @@ class Recurrent(Base):
             ValueError: `input` is neither 2D nor 3D, or not of the weights' dtype; `lengths` or `reset` do not fit it,
                 or the latter not the cell, which begins with other states than zeros.
             RuntimeError: the number of features or the state's shape is wrong, or the sequence is empty; or
-                `backend` is "fused" or "torch", and that cannot run this.
+                `backend` is "fused", "torch" or "triton", and that cannot run this.
         """
         if isinstance(input, Proxy) and type(self).forward is Recurrent.forward:  # torch.fx: a leaf, as torch's own
             tracer: Any = input.tracer

@@ -182,7 +182,7 @@ def test_cells_that_differ_in_an_option_alone():
 
 
 def test_a_backend_that_is_none():
-    with pytest.raises(ValueError, match="backend should be one of auto, eager, fused, torch, got 'cuda'"):
+    with pytest.raises(ValueError, match="backend should be one of auto, eager, fused, torch, triton, got 'cuda'"):
         carousel.LSTM(3, 5, backend="cuda")
 
 

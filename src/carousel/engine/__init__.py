@@ -51,7 +51,7 @@ def run(
     """Run a loop with the given parameters and buffers; the other arguments and the results are `Loop.forward`'s.
 
     Raises:
-        RuntimeError: `backend` is "fused" or "torch", and that cannot run this; or a state is not of x's type.
+        RuntimeError: `backend` is neither "auto" nor "eager", and cannot run this; or a state is not of x's type.
     """
     compiling, given = torch.compiler.is_dynamo_compiling(), (x, *state, *tensors.values())
     if not compiling and has_torch_function(given) and backend != "eager" and not record:
@@ -70,7 +70,7 @@ def run(
         return (*_run_kernel(key, loop, tensors, x, state, masks, norms), {})
     if choice.engine == "torch":
         return (*torch_kernels.run(loop, tensors, x, state), {})
-    if backend in ("fused", "torch") and taken is None:  # who asks for the reason is told it
+    if backend in ("fused", "torch", "triton") and taken is None:  # who asks for the reason is told it
         raise RuntimeError(f"backend={backend!r} cannot run this: {choice.reason}")
     arguments = (x, state, masks, record, norms)
     if compiling:  # it cannot follow the making of a view
@@ -100,7 +100,7 @@ def watched(norms: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tenso
 
 
 def explain(layer: torch.nn.Module, *args: Any, **kwargs: Any) -> list[Choice]:
-    """Which engine a call takes, and why: for each layer and direction, ("eager", "fused" or "torch", the reason).
+    """Which engine a call takes, and why: for each layer and direction, its name, as in `Choice`, and the reason.
 
     Args:
         layer: the layer, which is run once, with gradients or without as they are enabled where this is called.

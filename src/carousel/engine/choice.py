@@ -22,11 +22,11 @@ from .eager import Kinds, Loop, Masks, Norms
 from .registry import REGISTRY
 from .torch_kernels import exporting
 
-BACKENDS = ("auto", "eager", "fused", "torch")
+BACKENDS = ("auto", "eager", "fused", "torch", "triton")
 
 
 class Choice(NamedTuple):
-    """Which engine a call takes, "eager", "fused" or "torch", and why."""
+    """Which engine a call takes, "eager", "fused", "torch" or "triton", and why."""
 
     engine: str
     reason: str
@@ -57,7 +57,7 @@ def choose(
     backend: str,
     norms: Norms | None,
 ) -> tuple[Choice, str]:
-    """The engine, and the kernel's key if it is "fused"."""
+    """The engine, and the kernel's key if it is "fused" or "triton"."""
     if backend == "eager":
         return Choice("eager", "backend='eager'"), ""
     by_speed = backend == "auto" and not torch.compiler.is_dynamo_compiling() and not _not_fused(x)
@@ -79,12 +79,12 @@ def choose(
     if single:
         return Choice("eager", single), ""
     typed = (widened(x), tuple(map(widened, state))) if autocast else (x, state)
-    key, reason = _fused(loop, tensors, *typed, masks)
+    key, reason = _fused(loop, tensors, *typed, masks, backend)
     if key and record:
         key, reason = (key, recorded.REASON) if not (reason := _plan_record(key)) else ("", reason)
     if key:
         told = f"{_AUTOCAST}, and the kernel computes in float32: " if autocast and x.dtype != torch.float64 else ""
-        return Choice("fused", told + reason), key
+        return Choice("triton" if backend == "triton" else "fused", told + reason), key
     if backend == "auto" and not _not_torchs(*given):
         return Choice("torch", f"torch's own kernel: {reason}"), ""
     return Choice("eager", reason), ""
@@ -167,9 +167,9 @@ def _short(function: str, x: Tensor, steps: int, batch: int, tensors: Sequence[T
     return short.torchs(function, steps, batch, tensors[1].size(1), x.dtype is torch.float64, training)
 
 
-def _not_fused(x: Tensor) -> str:
+def _not_fused(x: Tensor, backend: str = "auto") -> str:
     """Why a call is nothing for the fused kernel, as far as its input tells and what is switched on but autocast."""
-    if reason := fused.unfit(x):
+    if reason := fused.unfit(x, backend):
         return reason
     return "an export has to consist of torch's own operations" if exporting() else ""
 
@@ -210,17 +210,19 @@ def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: 
     return ""
 
 
-def _fused(loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks) -> tuple[str, str]:
+def _fused(
+    loop: Loop, tensors: dict[str, Tensor], x: Tensor, state: State, masks: Masks, backend: str
+) -> tuple[str, str]:
     """The kernel's key, or "", and the reason."""
     device, dtype = x.device, x.dtype
-    if reason := _not_fused(x):
+    if reason := _not_fused(x, backend):
         return "", reason
     for tensor in (*state, *tensors.values()):
         if tensor.device != device:
             return "", f"the kernel takes tensors of one device, not {device} and {tensor.device}"
         if tensor.dtype != dtype and tensor.is_floating_point():
             return "", f"the kernel takes tensors of one type, not {dtype} and {tensor.dtype}"
-    key, reason = _plan(loop, device.type, dtype, *masks.kinds)
+    key, reason = _plan(loop, fused.target_of(x, backend), dtype, *masks.kinds)
     if key and (misfit := REGISTRY.kernels[key].misfit(x, state, tensors)):
         return "", misfit
     return key, reason
@@ -245,10 +247,10 @@ def _differentiates() -> bool:
 
 
 @_constant
-def _plan(loop: Loop, device: str, dtype: torch.dtype, *kinds: Any) -> tuple[str, str]:
+def _plan(loop: Loop, target: str, dtype: torch.dtype, *kinds: Any) -> tuple[str, str]:
     from .fused.plans import plan  # which takes long to import
 
-    return plan(loop.cell, device, dtype, Kinds(*kinds))
+    return plan(loop.cell, target, dtype, Kinds(*kinds))
 
 
 def _plan_record(key: str) -> str:

@@ -14,7 +14,8 @@ trace.Step, general.Phases     graphs of expressions in aten's words, for a step
         v
 target.Kernel                  all steps in one call, by the target for the tensors' device: on the CPU (`cpu`) the
         |                      loops over steps, sequences and units of cpu/*.hpp with the expressions in them,
-        |                      compiled, and kept by a hash of source, compiler and processor
+        |                      compiled, and kept by a hash of source, compiler and processor; on a GPU (`triton`), if
+        |                      asked for, functions of Triton
         |  recurrence, phased  what is read of a run, and handed over by the names of `arguments`
         v
 carousel::forward, ::backward  operators of torch (op), which autograd, vmap and torch.compile know
@@ -33,20 +34,25 @@ from torch import Tensor
 
 from .cpu import CPU
 from .target import Target
+from .triton import Triton
 
-__all__ = ["TARGETS", "Target", "unfit"]
+__all__ = ["TARGETS", "Target", "target_of", "unfit"]
 
-TARGETS: dict[str, Target] = {target.device: target for target in (CPU(),)}
-"""By the device whose tensors they take."""
+TARGETS: dict[str, Target] = {"cpu": CPU(), "triton": Triton()}
+"""By the device whose tensors they take; or by the backend that has to be asked for, and is not taken otherwise."""
 
 
-def unfit(x: Tensor) -> str:
+def target_of(x: Tensor, backend: str) -> str:
+    """Of `TARGETS` the one for an input."""
+    if backend in TARGETS:
+        return backend
+    return "cpu" if x.is_cpu else x.device.type  # which takes ten times as long, in each call
+
+
+def unfit(x: Tensor, backend: str = "auto") -> str:
     """Why there is no kernel for such an input, or ""."""
-    device = "cpu" if x.is_cpu else x.device.type  # which takes ten times as long, in each call
-    if device not in TARGETS:
-        return f"the kernel is for {' and '.join(target.name for target in TARGETS.values())}, not for {device}"
-    target = TARGETS[device]
-    if x.dtype not in target.dtypes:
-        known = " and ".join(str(dtype).removeprefix("torch.") for dtype in target.dtypes)
-        return f"the kernel is for {known}, not for {x.dtype}"
-    return target.lacks
+    which = target_of(x, backend)
+    if which not in TARGETS:
+        known = " and ".join(target.name for which, target in TARGETS.items() if which == target.device)
+        return f"the kernel is for {known}, not for {which}"
+    return TARGETS[which].unfit(x)

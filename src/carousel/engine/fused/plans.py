@@ -21,13 +21,13 @@ MOST = 3
 """How many values of what a cell's code reads get kernels of their own; with more the cell runs eagerly."""
 
 
-def plan(cell: Cell, device: str, dtype: torch.dtype, kinds: Kinds) -> tuple[str, str]:
-    """The kernel's key, made if it is not there, or ""; and why there is one, or none. `device` is one of `TARGETS`."""
+def plan(cell: Cell, target: str, dtype: torch.dtype, kinds: Kinds) -> tuple[str, str]:
+    """The kernel's key, made if it is not there, or ""; and why there is one, or none. `target` is one of `TARGETS`."""
     with REGISTRY.lock:
         known = REGISTRY.cells.get(cell)
         if known is None:
             known = REGISTRY.cells[cell] = Known(_tensors(cell))
-        found, case = read(cell), (device, dtype, kinds)
+        found, case = read(cell), (target, dtype, kinds)
         before, planned = known.last.get(case, ((), ("", "")))
         if len(found) == len(before) and all(a[1] is b[1] for a, b in zip(found, before, strict=True)):
             return planned  # the usual case, at the least cost
@@ -73,13 +73,13 @@ def plan_record(key: str) -> str:
     return found[0] if found else ""
 
 
-def _make(cell: Cell, device: str, dtype: torch.dtype, kinds: Kinds) -> tuple[str, str]:
-    target = TARGETS[device]
+def _make(cell: Cell, which: str, dtype: torch.dtype, kinds: Kinds) -> tuple[str, str]:
+    target = TARGETS[which]
     found: list[tuple[str, str]] = []
 
     def work() -> None:
         try:
-            step = trace(cell, kinds, dtype, target.operations)
+            step = trace(cell, kinds, dtype, target.operations, target.projects)
             fused = (Fused if isinstance(step, Step) else FusedPhases)(cell, kinds, dtype, step, target)
         except Unsupported as error:
             found.append(("", f"{type(getattr(cell, 'itself', cell)).__name__}: {error}"))
@@ -88,7 +88,7 @@ def _make(cell: Cell, device: str, dtype: torch.dtype, kinds: Kinds) -> tuple[st
             REGISTRY.warn(f"carousel runs eagerly: {error}")
         else:
             kept = f"the adjoint keeps {len(fused.kernel.saved)} values of each unit"
-            found.append((fused.key, f"one kernel for all steps; {kept}; derivatives beyond the first run the loop"))
+            found.append((fused.key, f"{fused.kernel.how}; {kept}; derivatives beyond the first run the loop"))
 
     _apart(work)
     return found[0]

@@ -26,6 +26,8 @@ class Kernel(ABC):
     """The nodes of the step's graph that the forward pass keeps for the adjoint."""
     kept: int
     """Numbers that it keeps, for each step of a sequence."""
+    how: str = "one kernel for all steps"
+    """What `explain` says of it."""
 
     @abstractmethod
     def call(self, which: str, x: Tensor, given: dict[str, Tensor | list[Tensor | None] | None]) -> None:
@@ -56,9 +58,21 @@ class Target(ABC):
     name: str
     """What messages call it."""
     dtypes: tuple[torch.dtype, ...]
+    projects: bool = True
+    """Whether it does a `Step` with a projection; if not, it is given such a step as `Phases`."""
     lacks: str
     """Why there are no kernels at all on this machine, or "". What takes long to find out, as whether a compiler works,
     is left to a `BuildError`."""
+
+    def unfit(self, x: Tensor) -> str:
+        """Why there is no kernel for such an input, or ""."""
+        device = "cpu" if x.is_cpu else x.device.type  # which takes ten times as long, in each call
+        if device != self.device:
+            return f"the kernel is for {self.name}, not for {device}"
+        if x.dtype not in self.dtypes:
+            known = " and ".join(str(dtype).removeprefix("torch.") for dtype in self.dtypes)
+            return f"the kernel is for {known}, not for {x.dtype}"
+        return self.lacks
 
     @property
     @abstractmethod

@@ -25,7 +25,9 @@ BATCHES = (2, 3)
 that one which mixes sequences is, too."""
 
 
-def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[str]) -> Step | Phases:
+def trace(
+    cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[str], projects: bool = True
+) -> Step | Phases:
     """Write down a cell's step: as a `Step` if it is of that form, else as `Phases`.
 
     Args:
@@ -33,6 +35,7 @@ def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[s
         kinds: which masks the run has.
         dtype: of the run.
         vocabulary: operations by aten's names, without overload.
+        projects: whether a `Step` may have a projection.
 
     Raises:
         Unsupported: the step mixes units or sequences otherwise than by products with the cell's matrices and sums over
@@ -41,7 +44,8 @@ def trace(cell: Cell, kinds: Kinds, dtype: torch.dtype, vocabulary: Collection[s
     kind = type(cell)
     try:
         with torch.enable_grad():
-            if kind.forward is Cell.forward and kind.step is Cell.step and kind.project is Cell.project:
+            common = kind.forward is Cell.forward and kind.step is Cell.step and kind.project is Cell.project
+            if common and (projects or not cell.proj_size):
                 with contextlib.suppress(Exception):
                     return _twice(lambda batch: _trace(cell, kinds, Tracer(vocabulary, dtype, batch)))
             forms: dict[str, str] = {}

@@ -1,0 +1,104 @@
+"""Kernels of which each pass is some launches of Triton's functions."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..target import Kernel
+from .build import load
+from .emit import FLAGS, head
+from .function import Function
+
+TOLD = "with Triton, {}; it has been compiled and interpreted, and not run on a GPU yet"
+
+
+class Launched(Kernel):
+    """Functions from their source, and how they are launched.
+
+    Args:
+        functions: by name.
+        interpreted: whether by the interpreter.
+        how: what `explain` says of them.
+        dtype: of all numbers.
+        options: of Triton's compiler.
+    """
+
+    def __init__(
+        self,
+        functions: dict[str, Function],
+        interpreted: bool,
+        how: str,
+        dtype: torch.dtype,
+        options: dict[str, Any],
+    ) -> None:
+        self.pointers = {name: tuple(f.pointers) for name, f in functions.items()}
+        self.flags = {name: f.flags for name, f in functions.items()}
+        text = "\n\n\n".join([head().rstrip(), *(f.text for f in functions.values())]) + "\n"
+        self.sources, self.functions = {"both": text}, load(text, interpreted)
+        self.how, self.dtype = TOLD.format(how), dtype
+        self.options = {"num_warps": 4, "enable_fp_fusion": True} | options
+
+    def call(self, which: str, x: Tensor, given: dict) -> None:
+        device = torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
+        with torch.no_grad(), device:
+            getattr(self, which)(x, _present(given))
+
+    def always(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The states and masks, which all passes read, by the names of their pointers."""
+        values = {f"state{k}": s for k, s in enumerate(given["state"])}
+        values |= {f"share{k}": s for k, s in enumerate(given["share"])}
+        values |= {name: given[name].view(torch.uint8) for name in FLAGS if name in given}
+        return values | {"recurrent": given.get("recurrent")}
+
+    def carried(self, given: dict[str, Any]) -> list[Tensor]:
+        """The gradients of the last states, to be written over by those of the first."""
+        pairs = zip(given["state"], given["d_last"], strict=True)
+        return [torch.zeros_like(s) if d is None else d.clone() for s, d in pairs]
+
+    def precision(self) -> str:
+        """How products within a kernel are rounded: as torch's switch has it, TF32, or three times that, which makes a
+        float32 of it; Triton's compiler has broken down over float32 itself. TF32 holds half precision."""
+        if self.dtype == torch.float64:
+            return "ieee"
+        if self.dtype != torch.float32:
+            return "tf32"
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
+
+    def launch(
+        self, name: str, programs: int, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool], most: int
+    ) -> None:
+        """
+        Args:
+            name: of the function.
+            programs: how many.
+            x: (T, B, ...), which stands for what is not there, too.
+            values: by the names of pointers.
+            steps: how many of them.
+            flags: what the function is compiled for.
+            most: numbers that a step of a sequence has at one pointer.
+
+        Raises:
+            MemoryError: they are too many to be counted in 32 bits.
+        """
+        batch = x.size(1)
+        if batch * most >= 1 << 31:
+            raise MemoryError("a step of more than 2^31 numbers")
+        pointers = {f"p_{n}": x if values.get(n) is None else values[n] for n in self.pointers[name]}
+        found = flags | {"PRECISION": self.precision()}
+        function = self.functions[name][(programs,)]
+        function(**pointers, T=steps, B=batch, **{flag: found[flag] for flag in self.flags[name]}, **self.options)
+
+
+def _present(given: dict[str, Any]) -> dict[str, Any]:
+    """Without what is not there, or not wanted; in lists that is None."""
+
+    def there(value: Tensor | None) -> Tensor | None:
+        return None if value is None or value.numel() == 0 else value
+
+    lists = {name: [there(t) for t in value] for name, value in given.items() if isinstance(value, list)}
+    single = {name: there(value) for name, value in given.items() if name not in lists}
+    return {name: value for name, value in single.items() if value is not None} | lists

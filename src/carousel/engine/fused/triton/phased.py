@@ -1,0 +1,118 @@
+"""A step of several products, run by Triton in one launch for all steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..graph import ACROSS, Phases, Unsupported
+from ..storage import choose
+from .emit import cost
+from .function import ROWS
+from .launched import Launched
+from .phases import PhasesSource
+
+if TYPE_CHECKING:
+    from . import Triton
+
+ACROSS_COST = 1e6
+"""Of a product or a sum, in additions: it is never done again."""
+HOW = "in one launch for all steps, in which each program reads the matrices again for each of its products"
+
+
+class PhasedKernel(Launched):
+    """Such a step for this target.
+
+    Raises:
+        Unsupported: it has vectors too wide for one program, or reduces what `PhasesSource` does not.
+    """
+
+    schedule = "several"
+
+    def __init__(
+        self,
+        target: Triton,
+        step: Phases,
+        dtype: torch.dtype,
+        sizes: Sequence[int],
+        share: Sequence[int],
+        keep: tuple[int, ...] | None,
+    ) -> None:
+        multiplied = [n for o in step.outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
+        adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
+        self.saved = choose(step.graph, step.new, adjoint, _at_hand, _cost) if keep is None else keep
+        self.step, self.source = step, PhasesSource(step, dtype, sizes, share, self.saved, keep is None)
+        self.kept, most = self.source.kept.total, target.widest * 4 // max(4, dtype.itemsize)
+        if self.source.widest > most:
+            raise Unsupported(f"the Triton kernel has room for {most} units of a step with several products")
+        options = {"num_warps": 8 if self.source.widest > 16 else 4, "maxnreg": 255}
+        super().__init__(self.source.functions, target.interpreted, HOW, dtype, options)
+
+    def unpack(self, kept: Tensor) -> list[Tensor]:
+        return self.source.kept.split(kept)
+
+    def forward(self, x: Tensor, given: dict[str, Any]) -> None:
+        values = self.read(x, given) | {f"last{k}": last for k, last in enumerate(given["last"])}
+        values |= {"out": given["out"], "saved": given.get("saved")}
+        self.run("forward", x, values, {"SAVE": "saved" in given})
+
+    def backward(self, x: Tensor, given: dict[str, Any]) -> None:
+        source, places = self.source, x.shape[:2]
+        carried = self.carried(given)
+        values = self.read(x, given) | {f"carried{k}": d for k, d in enumerate(carried)}
+        values |= {name: given.get(name) for name in ("out", "saved", "d_out")}
+        d_x = given.get("d_x")
+        values["d_x"] = x.new_empty(x.shape) if d_x is None else d_x
+        values["multiplied"] = multiplied = x.new_empty(*places, source.multiplied.total)
+        values["d_own"] = d_own = x.new_empty(
+            x.size(1), source.own.total, dtype=torch.promote_types(x.dtype, torch.float32)
+        )
+        values["d_made"] = d_made = x.new_empty(*places, source.sizes.total if "norms" in given else 0)
+        self.run("backward", x, values, {"D_OUT": "d_out" in given, "NORMS": "norms" in given})
+        for found, d in zip(given["d_state"], carried, strict=True):
+            if found is not None:
+                found.copy_(d)
+        if "norms" in given:
+            parts = source.sizes.split(d_made.double().square())
+            given["norms"] += torch.stack([part.sum(-1) for part in parts], -1)
+        self.parameters(dict(zip(self.step.names, given["d_weights"], strict=True)), multiplied, d_own)
+
+    def parameters(self, gradients: dict[str, Tensor | None], multiplied: Tensor, d_own: Tensor) -> None:
+        """Add up the gradients of parameters, of which None is not wanted, over the sequences and the steps."""
+        source = self.source
+        for (name, block, units), part in zip(self.step.own, source.own.split(d_own.sum(0)), strict=True):
+            d = gradients[name]
+            if d is not None:
+                d.view(-1)[block * units : (block + 1) * units] += part
+        factors = dict(zip(source.pairs, source.multiplied.split(multiplied.flatten(0, 1)), strict=True))
+        for heads, operands, blocks in self.step.outers:
+            for e, rows, matrices in blocks:
+                left = factors[e, rows * heads].unflatten(-1, (heads, rows))
+                for pair, (name, offset, row, column, apart, columns) in zip(operands, matrices, strict=True):
+                    d = gradients[name]
+                    if d is not None:
+                        right = factors[pair].unflatten(-1, (heads, columns))
+                        part = torch.as_strided(d, (heads, rows, columns), (apart, row, column), offset)
+                        part += left.permute(1, 2, 0) @ right.transpose(0, 1)
+
+    def read(self, x: Tensor, given: dict[str, Any]) -> dict[str, Any]:
+        values = self.always(given) | {f"w{k}": w for k, w in enumerate(given["weights"])}
+        values["scratch"] = x.new_empty(2, x.size(1), self.source.scratch)
+        return values | {"x": x.contiguous()}
+
+    def run(self, name: str, x: Tensor, values: dict[str, Any], flags: dict[str, bool]) -> None:
+        source = self.source
+        most = max(2 * source.scratch, source.inputs.total, source.kept.total, source.multiplied.total)
+        self.launch(name, -(-x.size(1) // ROWS), x, values, x.size(0), flags, most)
+
+
+def _cost(op: str) -> float:
+    return ACROSS_COST if op in ACROSS else cost(op)
+
+
+def _at_hand(leaf: tuple) -> bool:
+    """Whether the adjoint has it without its being stored."""
+    return leaf[0] != "state" or leaf[1] == 0
