@@ -237,6 +237,20 @@ def test_the_guide_tells_apart_what_all_seeds_tell_apart(tmp_path):
     assert re.search(r"`gru` \| 300 \| 0.001 \| 0.0425 \(0.025 to 0.06\) \| no difference \|", text)
 
 
+def test_who_solves_a_task_of_the_guide_is_as_good_as_who_else_does(tmp_path):
+    guided(tmp_path, {("s3", "rnn"): (1e-3, 2e-3), ("s3", "lstm"): (1e-6, 2e-6), ("s3", "gru"): (0.02, 0.03)})
+    tables = collect(tmp_path)
+    tables.results["config.task.things"] = 2
+    assert EXPERIMENTS["guide"].ranks(tables).loc["running parity"].to_dict() == {"gru": 3, "lstm": 1.5, "rnn": 1.5}
+    text = "\n".join(EXPERIMENTS["guide"].findings(tables))
+    assert re.search(r"`rnn` .* no difference \| 100 \|\n\| `gru` .* worse \| 100 \|", text)
+    assert (
+        "A simple RNN is enough, better than the baseline and no cell better than it in all seeds, on running" in text
+    )
+    assert "LSTM or GRU: `lstm` is better on running parity." in text
+    assert "happens in 33.3% of cases" in text
+
+
 def test_the_guide_says_whether_the_gradients_reach_tells_the_outcome(tmp_path):
     losses = {("adding", model): (0.1 - 0.01 * k,) for k, model in enumerate(("rnn", "lstm", "gru", "lem", "indrnn"))}
     guided(tmp_path, losses)

@@ -1,5 +1,7 @@
 """The rank of each cell, averaged over the tasks, and which ranks differ by more than chance."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,6 +12,11 @@ from ..style import named
 NEAR = 0.95
 """The share of what a run gains over the baseline's validation loss after which it counts as having got there."""
 SIMPLE, NEW = "rnn", ("min_gru", "slstm", "indrnn", "janet_chrono", "lem")
+THINGS = "config.task.things"
+"""Of task=s3: the word problem of two things is parity."""
+SOLVED = 0.1
+"""The share of the baseline's loss at which a generated task counts as solved; how far under it a loss is, decides
+nothing."""
 LEVEL = 0.05
 """The level of significance."""
 SHUFFLES = 10_000
@@ -17,14 +24,18 @@ SHUFFLES = 10_000
 
 
 def scores(tables: Tables) -> pd.DataFrame:
-    """A row a run: task, model, seed, parameters, rate, loss (on test data), baseline; `reach`, the memory length at
-    initialisation; `steps` until it got near its best; and `all`, whether all seeds of its model have come to an end,
-    and none has diverged."""
+    """A row a run: task, model, seed, parameters, rate, loss (on test data), baseline; `judged`, the loss, but no less
+    than that at which the task is solved; `reach`, the memory length at initialisation; `steps` until it got near its
+    best; and `all`, whether all seeds of its model have come to an end, and none has diverged."""
     results = tables.results
-    table = results[["task", "model", "seed", "parameters"]].assign(
+    loss, baseline = (results[name].astype(float) for name in ("test/loss", "baseline_loss"))
+    parity = results.get(THINGS, pd.Series(index=results.index, dtype=float)) == 2
+    table = results[["model", "seed", "parameters"]].assign(
+        task=results["task"].mask(parity, "running parity"),
         rate=results["config.optimizer.lr"],
-        loss=results["test/loss"].astype(float),
-        baseline=results["baseline_loss"].astype(float),
+        loss=loss,
+        judged=loss.clip(lower=(SOLVED * baseline).where(results["solved"].notna(), 0)),
+        baseline=baseline,
         reach=memory_lengths(tables, "init"),
     )
     curves = tables.loss_curves.dropna(subset="val/loss").sort_values("step")
@@ -40,10 +51,10 @@ def scores(tables: Tables) -> pd.DataFrame:
 
 
 def ranks(tables: Tables) -> pd.DataFrame:
-    """(tasks, models): the place of each model's median test loss among those of its task, the least first; of those
-    tasks that all seeds of all models have done."""
+    """(tasks, models): the place of each model's median loss, as it is judged, among those of its task, the least
+    first; of those tasks that all seeds of all models have done."""
     table = scores(tables)
-    losses = table[table["all"]].pivot_table(index="task", columns="model", values="loss", aggfunc="median")
+    losses = table[table["all"]].pivot_table(index="task", columns="model", values="judged", aggfunc="median")
     return losses.reindex(columns=sorted(set(table["model"]))).dropna().rank(axis=1)
 
 
@@ -90,9 +101,12 @@ def findings(tables: Tables) -> list[str]:
         heads = [f"{task} (the baseline's loss is {runs['baseline'].median():.3g})", "parameters", "rate", "test loss"]
         heads += ["beside the best", f"steps to {NEAR:.0%}"]
         parts.append(markdown_table(heads, _rows(runs)))
+    seeds = table["seed"].nunique()
     parts.append(
-        f"Of {table['seed'].nunique()} seeds, the median and from the least to the largest; two cells differ where all "
-        f"seeds of one are better than all of the other. Steps are those to {NEAR:.0%} of what a run gains over the "
+        f"Of {seeds} seeds, the median and from the least to the largest; two cells differ where all seeds of one are "
+        f"better than all of the other, which of two that are alike happens in {2 / math.comb(2 * seeds, seeds):.1%} "
+        f"of cases. Who solves a generated task, by a loss of {SOLVED:g} of the baseline's, is as good as who else "
+        f"does. Steps are those to {NEAR:.0%} of what a run gains over the "
         "baseline, at best."
     )
     if len(places):
@@ -112,7 +126,8 @@ def _rows(runs: pd.DataFrame) -> list[list[str]]:
         if not own["all"].all():
             verdict = f"not all seeds ended, but {len(own)}"
         else:
-            verdict = "best" if model == best else "worse" if differ(models[best]["loss"], loss) else "no difference"
+            worse = differ(models[best]["judged"], own["judged"])
+            verdict = "best" if model == best else "worse" if worse else "no difference"
         rows.append([
             f"`{model}`", f"{own['parameters'].iloc[0]:,.0f}", f"{own['rate'].iloc[0]:g}",
             f"{loss.median():.4g} ({loss.min():.4g} to {loss.max():.4g})", verdict, f"{own['steps'].median():.0f}",
@@ -122,7 +137,7 @@ def _rows(runs: pd.DataFrame) -> list[list[str]]:
 
 def _answers(table: pd.DataFrame) -> list[str]:
     """The questions that people bring, each answered by the tasks on which all seeds say the same."""
-    losses = {pair: own["loss"] for pair, own in table.groupby(["task", "model"])}
+    losses = {pair: own["judged"] for pair, own in table.groupby(["task", "model"])}
     baselines = table.groupby("task")["baseline"].min()
     models, tasks = set(table["model"]), sorted(set(table["task"]))
 
