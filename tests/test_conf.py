@@ -200,6 +200,7 @@ def test_bad_values_are_named_before_any_work(tmp_path, override, line):
 
 def test_what_hydra_says_of_its_flags_and_plusses_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--resolve"])
+    monkeypatch.setattr(app, "launched", {})  # or the sweeps of the tests before this one were reported on
     with pytest.raises(SystemExit, match="The --resolve flag can only be used"):
         cli._run(wants_traceback=False)
     with pytest.raises(HydraException) as error:
