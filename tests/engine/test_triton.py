@@ -4,6 +4,7 @@ compiler says of them."""
 import copy
 import itertools
 import math
+import os
 import re
 
 import pytest
@@ -160,11 +161,11 @@ def test_the_catalogue(target, name):
 
 
 def step_of(name, size=3, dtype=torch.float64, masks=False):
-    """Of a cell of the catalogue, and its masks: a reset and lengths, or none."""
+    """Of a cell of the catalogue, its states' sizes, and its masks: a reset and lengths, or none."""
     cell, options = CATALOGUE[name]
     cell = cell(4, size, **options, device="meta")
     kinds = Kinds(reset=True, share=(1,) * len(cell.states)) if masks else Kinds()
-    return trace(cell, kinds, dtype, emit.OPERATIONS, projects=False), kinds
+    return trace(cell, kinds, dtype, emit.OPERATIONS, projects=False), cell.state_sizes, kinds
 
 
 @pytest.mark.parametrize(("name", "schedule"), [*SCHEDULES, ("slstm", "streamed"), ("mgu", "on chip")])
@@ -326,6 +327,8 @@ COMPILED = [
     ("lstm_layer_norm", 32, "several", HOPPER, "float32"),
     ("min_gru", 64, "pointwise", AMPERE, "float32"),
 ]
+if os.environ.get("COMPILE") == "all":  # which takes minutes
+    COMPILED = [(name, 64, None, gpu, "float32") for name in CATALOGUE for gpu in (HOPPER, AMPERE)]
 
 
 @pytest.mark.parametrize(("name", "units", "schedule", "gpu", "dtype"), COMPILED)
@@ -335,8 +338,9 @@ def test_compiled_for_gpus(monkeypatch, tmp_path, capfd, name, units, schedule, 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     target = Triton()
     target.on_chip = most
-    step, kinds = step_of(name, units, dtype, masks=True)
-    kernel = target.kernel(step, dtype, units, (units,) * len(kinds.share), kinds.share)
+    step, sizes, kinds = step_of(name, units, dtype, masks=True)
+    kernel = target.kernel(step, dtype, units, sizes, kinds.share)
+    schedule = schedule or kernel.schedule
     assert kernel.schedule == schedule
     room = product.room(len(kernel.step.d_uh), units, dtype) if schedule == "on chip" else most
     with triton.knobs.nvidia.scope():
@@ -346,4 +350,4 @@ def test_compiled_for_gpus(monkeypatch, tmp_path, capfd, name, units, schedule, 
             shared, registers, spilled = compiled(kernel, function, capability, precision, capfd)
             assert shared <= room <= most
             assert registers <= (64 if schedule in ("pointwise", "by steps") else 255)
-            assert spilled <= (128 if schedule == "several" else 32)
+            assert spilled <= (128 if schedule == "several" else 64)
