@@ -29,13 +29,11 @@ REAL = {
 AVX2 = dict.fromkeys(("vanishing_gradients", "phase", "flow_is_not_ability", "data"), 50)
 AVX2 |= {"which_path_learns": 150, "horizon": None}
 """Experiments that were run as on a CPU without AVX-512 too, and how many steps runs are solved earlier or later."""
-EXPLAINED = [name for name in EXPERIMENTS if name != "learning_curves"]
-"""Those of which there are reference results: that one is yet to be run."""
 PAGE = (REFERENCE / "README.md").read_text()
 
 
 def test_every_experiment_has_its_reference():
-    assert set(FOLDERS) == {"vanishing_gradients", *EXPLAINED, *REAL, "keras_example", *REPRODUCED}
+    assert set(FOLDERS) == {"vanishing_gradients", *EXPERIMENTS, *REAL, "keras_example", *REPRODUCED}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -77,7 +75,7 @@ def test_what_is_said_of_a_published_table_is_in_its_report(name):
 
 def test_every_link_and_figure_of_the_page_is_there():
     targets = re.findall(r"\]\(([^)#]+)\)", PAGE)
-    assert {f"{name}/{name}.png" for name in EXPLAINED} <= set(targets)
+    assert {f"{name}/{name}.png" for name in EXPERIMENTS} <= set(targets)
     assert [t for t in targets if not t.startswith("http") and not (REFERENCE / t).exists()] == []
 
 
@@ -88,7 +86,7 @@ def numbers(text: str) -> set[str]:
     return {number for number in (number.strip(",") for number in found) if len(number) > 1}
 
 
-@pytest.mark.parametrize("name", [*EXPLAINED, *REAL, "keras_example"])
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *REAL, "keras_example"])
 def test_what_is_said_to_have_come_out_is_in_the_report(name):
     (part,) = re.findall(rf"^## [^\n]*`{name}`\n.*?^\*Came out\*(.*?)^\*Means:\*", PAGE, re.M | re.S)
     said = numbers(part)
@@ -240,5 +238,5 @@ def test_the_five_answers_are_in_the_reports():
         answer = f"{ratio.min():.1f} to {ratio.max():.1f} times"
         assert answer in " ".join(part.split())
         part = " ".join(part.split()).replace(answer, "")
-    reports = "".join((REFERENCE / name / "report.md").read_text() for name in EXPLAINED)
+    reports = "".join((REFERENCE / name / "report.md").read_text() for name in EXPERIMENTS)
     assert numbers(part) - numbers(reports) - {"64"} == set()  # that many units each model has
