@@ -26,6 +26,7 @@ SMALL = [
 SMALL += ["logger.tensorboard=null"]
 """So few steps that nothing is learnt."""
 TINY = {"reproduce/counting": ["callbacks.accepted.up_to=3"], "reproduce/capacity": ["eval_size=4000"]}
+TINY |= {"reproduce/warping": ["task.seq_len=60"]}
 
 
 def test_every_published_table_has_a_config_and_the_other_way_round():
