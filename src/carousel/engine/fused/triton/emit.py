@@ -3,7 +3,7 @@
 To teach it an operation, add a line to `OPERATIONS`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 
 from ..graph import Graph
@@ -93,6 +93,13 @@ def constant(text: str, real: str) -> str:
     return f"tl.full([1], {value}, {real})"
 
 
+def expression(graph: Graph, number: int, names: Mapping[int, str], real: str) -> str:
+    """Of a constant or an operation, from its operands' names."""
+    op, args = graph.nodes[number]
+    operands = (names[n] for n in graph.operands(number))
+    return constant(args[0], real) if op == "const" else OPERATIONS[op].format(*operands, real=real)
+
+
 def statements(
     graph: Graph, roots: Iterable[int], known: dict[int, str], leaf: Callable[[tuple], str], real: str
 ) -> tuple[list[str], dict[int, str]]:
@@ -111,8 +118,6 @@ def statements(
         if op == "leaf":
             names[number] = leaf(args)
             continue
-        operands = (names[n] for n in graph.operands(number))
-        made = constant(args[0], real) if op == "const" else OPERATIONS[op].format(*operands, real=real)
+        lines.append(f"v{number} = {expression(graph, number, names, real)}")
         names[number] = f"v{number}"
-        lines.append(f"v{number} = {made}")
     return lines, names

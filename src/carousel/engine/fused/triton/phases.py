@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from ..graph import ACROSS, Phases, Unsupported
-from .emit import FLAGS, OPERATIONS, constant, is_truth
+from .emit import FLAGS, expression, is_truth
 from .function import BACKWARD, FORWARD, ROWS, Function, padded, real
 from .product import DEPTH
 
@@ -184,10 +184,7 @@ class Writer:
             elif op in ACROSS:
                 raise Unsupported(f"the Triton kernel has no {op} of parts of a vector")
             elif op != "leaf":
-                operands = (self.names[m] for m in self.graph.operands(n))
-                real = self.source.real
-                made = constant(args[0], real) if op == "const" else OPERATIONS[op].format(*operands, real=real)
-                self.lines.append(f"v{n} = {made}")
+                self.lines.append(f"v{n} = {expression(self.graph, n, self.names, self.source.real)}")
 
     def leaf(self, args: tuple) -> str:
         kind, *which = args
