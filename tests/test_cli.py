@@ -343,6 +343,23 @@ def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_
         assert scalars(killed / name) == scalars(whole / name)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_that_is_killed_about_the_end_of_its_record_loses_nothing(tmp_path, when):
+    dies = ["+callbacks.dies._target_=broken.DiesAtTheEnd", f"+callbacks.dies.when={when}"]
+    arguments = ["-m", "seed=0,1", *TINY, *dies, "callbacks.progress.every_seconds=0", "hydra.sweep.dir=sweep"]
+    call(tmp_path, "train.py", *arguments)
+    assert (tmp_path / "died").exists()
+    done = call(tmp_path, "train.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert {record["status"] for record in records(tmp_path).values()} == {"finished"}
+    one, other = (scalars(folder) for folder in (tmp_path / "sweep").glob("*seed=*"))
+    assert {tag: [step for step, _ in curve] for tag, curve in one.items()} == {
+        tag: [step for step, _ in curve] for tag, curve in other.items()
+    }
+    assert one["outcome/steps"] == [(12, 12.0)]
+    assert not list(tmp_path.rglob("progress*.ckpt"))
+
+
 @pytest.mark.parametrize(("number", "presses"), [(signal.SIGINT, 3), (signal.SIGHUP, 1)])
 def test_ctrl_c_on_one_run_leaves_its_record(tmp_path, number, presses):
     long = [a.replace("max_steps=12", "max_steps=100000") for a in TINY]

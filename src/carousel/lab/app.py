@@ -253,20 +253,26 @@ def run(cfg: DictConfig) -> float:
         record["baseline_loss"] = module.baseline_loss
         record["wall_time_s"] = round(time.perf_counter() - begin + (keeper.earlier if keeper else 0), 2)
         if trainer.is_global_zero:
+            ended = record["status"] in folders.ENDED
+            if ended:  # the record comes last, for nothing is added to a run that has one
+                _conclude(trainer, folder, record)
             (folder / records.NOW).unlink(missing_ok=True)
             records.write_record(folder, record)
-            if record["status"] in folders.ENDED:
+            if ended:
                 progress.forget(folder)
-    try:
-        if trainer.is_global_zero:
-            dashboard.log_run(trainer, record, _gradient_horizon(folder))
-    except Exception as error:  # no page of TensorBoard is worth a run
-        warnings.warn(f"no hyperparameters in TensorBoard: {error}", stacklevel=1)
     return record["metrics"].get("test/loss", math.inf)
 
 
 def _is_broken(module: L.LightningModule) -> bool:
     return not all(p.isfinite().all() for p in module.parameters())
+
+
+def _conclude(trainer: L.Trainer, folder: Path, record: dict) -> None:
+    """Tell the loggers the outcome."""
+    try:
+        dashboard.log_run(trainer, record, _gradient_horizon(folder))
+    except Exception as error:  # no page of TensorBoard is worth a run
+        warnings.warn(f"no hyperparameters in TensorBoard: {error}", stacklevel=1)
 
 
 def _write_probes(trainer: Any, folder: Path) -> None:

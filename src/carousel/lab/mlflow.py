@@ -77,7 +77,7 @@ class MLflow(MLFlowLogger):
     def conclude(self, record: dict) -> None:
         """Add what is known of a run when it has ended."""
         self.experiment.set_tag(self.run_id, "status", record["status"])
-        self.experiment.log_artifact(self.run_id, str(self.folder / RECORD))
+        self.experiment.log_dict(self.run_id, record, RECORD)
 
 
 @contextlib.contextmanager

@@ -151,6 +151,8 @@ def _has_result(job: DictConfig, say: Callable[[str], None]) -> bool:
             warnings.warn(
                 f"some of the results that are there already were made with {key} {was}, not {now}", stacklevel=1
             )
+    if ended:
+        progress.forget(folder)  # its process may have been killed before it came to this
     return ended
 
 
