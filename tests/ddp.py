@@ -159,6 +159,7 @@ def main():
     every_cell()
     a_stream()
     a_divergence()
+    torch.distributed.destroy_process_group()  # or Gloo's threads may abort a process that exits
 
 
 if __name__ == "__main__":

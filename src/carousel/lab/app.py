@@ -260,6 +260,8 @@ def run(cfg: DictConfig) -> float:
             records.write_record(folder, record)
             if ended:
                 progress.forget(folder)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # or Gloo's threads may abort a process that exits (pytorch #190489)
     return record["metrics"].get("test/loss", math.inf)
 
 
