@@ -1,4 +1,4 @@
-"""Ten recurrent cells as people write them, each in a style of its own, and none of them for Carousel: `cell(x, state)`
+"""Fourteen recurrent cells as people write them, each in a style of its own, and none of them for Carousel: `cell(x, state)`
 returns the new state, of which the first part is the output."""
 
 import math
@@ -515,6 +515,142 @@ class NestedLSTMCell(nn.Module):
         return h_t, c_t, n_t
 
 
+# ----------------------------------------------------------------------------
+# 11
+# ----------------------------------------------------------------------------
+class AntisymmetricGatedRNNCell(nn.Module):
+    """AntisymmetricRNN with input gating.
+
+    Chang, Chen, Haber, Chi, "AntisymmetricRNN: A Dynamical System View on
+    Recurrent Neural Networks", ICLR 2019, https://arxiv.org/abs/1902.09689
+    """
+
+    def __init__(self, input_size, hidden_size, epsilon=0.1, gamma=0.01):
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.epsilon = epsilon
+        self.gamma = gamma
+        self.W = nn.Parameter(torch.empty(hidden_size, hidden_size))
+        self.V_h = nn.Linear(input_size, hidden_size)
+        self.V_z = nn.Linear(input_size, hidden_size)
+        self.register_buffer('eye', torch.eye(hidden_size))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.normal_(self.W, std=1.0 / math.sqrt(self.hidden_size))
+        for lin in (self.V_h, self.V_z):
+            nn.init.normal_(lin.weight, std=1.0 / math.sqrt(lin.in_features))
+            nn.init.zeros_(lin.bias)
+
+    def forward(self, x, h):
+        # skew-symmetric matrix minus a bit of diffusion
+        A = self.W - self.W.t() - self.gamma * self.eye
+        Ah = h @ A.t()
+        z = torch.sigmoid(Ah + self.V_z(x))
+        return h + self.epsilon * z * torch.tanh(Ah + self.V_h(x))
+
+
+# ----------------------------------------------------------------------------
+# 12
+# ----------------------------------------------------------------------------
+class StatisticalRecurrentUnitCell(nn.Module):
+    """The Statistical Recurrent Unit: un-gated moving averages at many scales.
+
+    Oliva, Poczos, Schneider, ICML 2017, https://arxiv.org/abs/1703.00381
+    state: (h, mu_1, ..., mu_m), one mu for each alpha.
+    """
+
+    def __init__(self, input_size, hidden_size, r_size=None,
+                 alphas=(0.0, 0.25, 0.5, 0.9, 0.99)):
+        super().__init__()
+        r_size = r_size or max(1, hidden_size // 2)
+        self.alphas = alphas
+        self.mu2r = nn.Linear(hidden_size * len(alphas), r_size)
+        self.r2phi = nn.Linear(r_size, hidden_size, bias=False)
+        self.x2phi = nn.Linear(input_size, hidden_size)
+        self.mu2o = nn.Linear(hidden_size * len(alphas), hidden_size)
+        for m in self.modules():
+            if isinstance(m, nn.Linear):
+                nn.init.xavier_normal_(m.weight)
+                if m.bias is not None:
+                    nn.init.constant_(m.bias, 0.1)
+
+    def forward(self, x, state):
+        _, *mus = state
+        r = F.relu(self.mu2r(torch.cat(mus, dim=1)))
+        phi = F.relu(self.r2phi(r) + self.x2phi(x))
+        mus = [a * mu + (1 - a) * phi for a, mu in zip(self.alphas, mus)]
+        h = F.relu(self.mu2o(torch.cat(mus, dim=1)))
+        return (h, *mus)
+
+
+# ----------------------------------------------------------------------------
+# 13
+# ----------------------------------------------------------------------------
+class GORUCell(nn.Module):
+    """Gated Orthogonal Recurrent Unit, real-valued, two layers of rotations.
+
+    Jing, Gulcehre, Peurifoy, Shen, Tegmark, Soljacic, Bengio, "Gated Orthogonal
+    Recurrent Units: On Learning to Forget", https://arxiv.org/abs/1706.02761
+    """
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        assert hidden_size % 2 == 0, 'GORU rotates pairs of units'
+        self.gates = nn.Linear(input_size + hidden_size, 2 * hidden_size)
+        self.W = nn.Linear(input_size, hidden_size, bias=False)
+        self.theta = nn.Parameter(torch.empty(2, hidden_size // 2).uniform_(-math.pi, math.pi))
+        self.b = nn.Parameter(torch.empty(hidden_size).uniform_(-0.01, 0.01))
+
+    def rotate(self, h, theta):
+        even, odd = h[:, 0::2], h[:, 1::2]
+        cos, sin = torch.cos(theta), torch.sin(theta)
+        out = torch.stack([cos * even - sin * odd, sin * even + cos * odd], dim=-1)
+        return out.view(h.size(0), -1)
+
+    def modrelu(self, z):
+        return torch.sign(z) * F.relu(torch.abs(z) + self.b)
+
+    def forward(self, x, h):
+        r, z = torch.sigmoid(self.gates(torch.cat([x, h], 1))).chunk(2, dim=1)
+        Uh = self.rotate(h, self.theta[0])
+        Uh = torch.roll(Uh, 1, dims=1)  # second layer pairs up the other neighbours
+        Uh = torch.roll(self.rotate(Uh, self.theta[1]), -1, dims=1)
+        h_tilde = self.modrelu(self.W(x) + r * Uh)
+        return z * h + (1 - z) * h_tilde
+
+
+# ----------------------------------------------------------------------------
+# 14
+# ----------------------------------------------------------------------------
+class NBRCCell(nn.Module):
+    """Neuromodulated Bistable Recurrent Cell.
+
+    Vecoven, Ernst, Drion, "A bio-inspired bistable recurrent cell allows for
+    long-lasting memory", PLoS ONE 2021, https://arxiv.org/abs/2006.05252
+    """
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.x2h = nn.Linear(input_size, 3 * hidden_size, bias=True)
+        self.h2h = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.xavier_uniform_(self.x2h.weight)
+        nn.init.zeros_(self.x2h.bias)
+        for w in self.h2h.weight.data.chunk(2):
+            nn.init.orthogonal_(w)
+
+    def forward(self, x, h):
+        xa, xc, xh = torch.split(self.x2h(x), self.hidden_size, dim=-1)
+        ha, hc = torch.split(self.h2h(h), self.hidden_size, dim=-1)
+        a = 1.0 + torch.tanh(xa + ha)  # in (0, 2); bistable where a > 1
+        c = torch.sigmoid(xc + hc)
+        return c * h + (1.0 - c) * torch.tanh(xh + a * h)
+
+
 # name: (class, features of the states if they differ, where the first has 8)
 CELLS = {
     "layernorm_lstm": (LayerNormLSTMCell, None),
@@ -527,4 +663,8 @@ CELLS = {
     "eunn": (EUNNCell, None),
     "rk4_ode_rnn": (RK4_ODE_RNN_Cell, None),
     "nested_lstm": (NestedLSTMCell, None),
+    "antisymmetric": (AntisymmetricGatedRNNCell, None),
+    "statistical_unit": (StatisticalRecurrentUnitCell, None),
+    "goru": (GORUCell, None),
+    "nbrc": (NBRCCell, None),
 }
