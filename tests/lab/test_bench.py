@@ -4,10 +4,11 @@ import io
 
 import pandas as pd
 import pytest
+from omegaconf import read_write
 from rich.console import Console
 
 import carousel
-from carousel.lab import bench, bench_cells, bench_short
+from carousel.lab import bench, bench_cells, bench_guide, bench_short
 
 
 def test_measures_are_counted_in_training_steps(monkeypatch):
@@ -63,3 +64,22 @@ def test_cells_are_beside_their_loop_and_a_rival_that_is_missing_is_named(monkey
     assert list(table.work) == ["inference", "training"]
     assert (table[["ms", "rival_ms", "speed", "of_bare_product"]] > 0).all(axis=None)
     assert bench_cells.show(table, "").row_count == 2
+
+
+def test_the_cells_of_the_guide_are_beside_its_lstm(monkeypatch):
+    load = bench_guide._load
+
+    def smaller(*overrides):
+        cfg = load(*overrides, "batch_size=2")
+        with read_write(cfg.hydra):
+            cfg.hydra.sweeper.params.model, cfg.hydra.sweeper.grids = "rnn, lstm", cfg.hydra.sweeper.grids[1:2]
+        return cfg
+
+    monkeypatch.setattr(bench_guide, "_load", smaller)
+    table = bench_guide.measure(2, Console(quiet=True))
+    assert list(table.columns) == bench_guide.COLUMNS
+    assert list(table.model) == ["rnn", "lstm"]
+    assert list(table.of_lstm)[1] == 1
+    assert table.parameters.between(19_000, 20_000).all()
+    assert (table[["ms", "of_lstm"]] > 0).all(axis=None)
+    assert bench_guide.show(table).row_count == 2

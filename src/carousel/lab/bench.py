@@ -25,7 +25,7 @@ from carousel import gradients
 from carousel.cells import MGUCell
 from carousel.gradients import theory
 
-from . import bench_cells, bench_short
+from . import bench_cells, bench_guide, bench_short
 from .bench_short import forward, training_step
 from .records import write
 from .style import STYLES
@@ -252,6 +252,31 @@ def figure(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def _other(args: argparse.Namespace, console: Console) -> tuple[pd.DataFrame, Table] | None:
+    """The measurement that is asked for in place of the layers', as rows and as they are shown."""
+    threads = list(dict.fromkeys(args.threads))
+    if args.measures:
+        table = measure_measures(args.repeats)
+        grid = Table(title=f"LSTM, B, T, I, H = {', '.join(map(str, MEASURED))}, one thread")
+        for heading in ("measure", "ms", "training steps"):
+            grid.add_column(heading, justify="left" if heading == "measure" else "right")
+        for row in table.itertuples():
+            grid.add_row(row.measure, f"{row.ms:.1f}", f"{row.training_steps:.1f}")
+        return table, grid
+    if args.cells or args.rivals:
+        pairs = bench_cells.of_cells() if args.cells else bench_cells.rivals()
+        parts = [bench_cells.measure(pairs, count, args.repeats, console) for count in threads]
+        table = pd.concat(parts, ignore_index=True)
+        return table, bench_cells.show(table, "beside its own loop" if args.cells else "beside what others made of it")
+    if args.short:
+        table = bench_short.measure(OwnCell, threads, args.repeats, console)
+        return table, bench_short.show(table)
+    if args.guide:
+        table = bench_guide.measure(args.repeats, console)
+        return table, bench_guide.show(table)
+    return None
+
+
 def main() -> None:
     """Time forward and training step of our layers beside torch's, over six shapes."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -264,6 +289,7 @@ def main() -> None:
     parser.add_argument(
         "--rivals", action="store_true", help="time cells beside other packages' instead (extra: rivals)"
     )
+    parser.add_argument("--guide", action="store_true", help="time the cells of experiment=guide on its tasks instead")
     parser.add_argument("--short", action="store_true", help="time sequences of 1 to 25 steps instead")
     args = parser.parse_args()
     if min(args.threads) < 1 or args.repeats < 1:
@@ -271,28 +297,9 @@ def main() -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: there is no GPU here; allowed: cpu")
     console = Console()
-    if args.measures:
-        table = measure_measures(args.repeats)
-        grid = Table(title=f"LSTM, B, T, I, H = {', '.join(map(str, MEASURED))}, one thread")
-        for heading in ("measure", "ms", "training steps"):
-            grid.add_column(heading, justify="left" if heading == "measure" else "right")
-        for row in table.itertuples():
-            grid.add_row(row.measure, f"{row.ms:.1f}", f"{row.training_steps:.1f}")
+    if other := _other(args, console):
+        table, grid = other
         console.print(grid)
-        if args.csv:
-            write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))
-        return
-    if args.cells or args.rivals:
-        pairs = bench_cells.of_cells() if args.cells else bench_cells.rivals()
-        parts = [bench_cells.measure(pairs, n, args.repeats, console) for n in dict.fromkeys(args.threads)]
-        table = pd.concat(parts, ignore_index=True)
-        console.print(bench_cells.show(table, "beside its own loop" if args.cells else "beside what others made of it"))
-        if args.csv:
-            write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))
-        return
-    if args.short:
-        table = bench_short.measure(OwnCell, list(dict.fromkeys(args.threads)), args.repeats, console)
-        console.print(bench_short.show(table))
         if args.csv:
             write(args.csv, lambda part: table.to_csv(part, index=False, float_format="%.4g"))
         return

@@ -175,14 +175,14 @@ def measure(pairs: dict, threads: int, repeats: int, console) -> pd.DataFrame:
                 engine = carousel.explain(ours, x)[0].engine
             its_work = getattr(rival, "works", WORKS)[kind]
             try:
-                seconds(its_work, rival, x, weights, 1)
+                seconds(its_work, rival, x, weights)
             except Exception as error:  # whatever a compiler stumbles over
                 console.print(f"{name}, {kind}: not measured, {type(error).__name__}")
                 continue
             turns = []
             for _ in range(repeats + 1):
-                taken = [seconds(work, ours, x, weights, 1), seconds(its_work, rival, x, weights, 1)]
-                taken.append(seconds(forward, floor, x, weights, 1))
+                taken = [seconds(work, ours, x, weights), seconds(its_work, rival, x, weights)]
+                taken.append(seconds(forward, floor, x, weights))
                 turns.append(taken)
             mine, its, bare = (statistics.median(t) for t in zip(*turns[1:], strict=True))
             speed = statistics.median(t[1] / t[0] for t in turns[1:])

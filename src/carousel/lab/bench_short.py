@@ -4,6 +4,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -71,11 +72,11 @@ def measure(own: type[carousel.Cell], threads: list[int], repeats: int, console)
         both = [make(width) for make in modules[name]]
         share(*both)
         engine = "torch" if name in CELLS else _engine(both[0], x, work)
-        calls = [max(1, int(LEAST / min(seconds(work, m, x, weights, 1) for _ in range(3)))) for m in both]
+        calls = [max(1, int(LEAST / min(seconds(work, m, x, weights) for _ in range(3)))) for m in both]
         turns = []
         for turn in range(repeats):
             order = (0, 1) if turn % 2 else (1, 0)
-            taken = {k: seconds(work, both[k], x, weights, calls[k]) for k in order}
+            taken = {k: seconds(work, both[k], x, weights, calls=calls[k]) for k in order}
             turns.append((taken[0], taken[1]))
         ours, rival = (statistics.median(taken) for taken in zip(*turns, strict=True))
         speed = statistics.median(b / a for a, b in turns)
@@ -95,12 +96,12 @@ def _engine(layer: nn.Module, x: Tensor, work: Callable) -> str:
         return carousel.explain(layer, x)[0].engine
 
 
-def seconds(work: Callable, module: nn.Module, x: Tensor, weights: Tensor, calls: int) -> float:
+def seconds(work: Callable, module: nn.Module, *given: Any, calls: int = 1) -> float:
     # What one thread has had of the CPU, where there is but one: others at work on the machine do not count.
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     begin = clock()
     for _ in range(calls):
-        work(module, x, weights)
+        work(module, *given)
     return (clock() - begin) / calls
 
 
