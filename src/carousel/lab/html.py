@@ -72,6 +72,7 @@ def link(*parts: str) -> str:
 def picture(figure: Figure, png: bytes) -> str:
     """A figure as a data URI: as SVG, which is sharp at any size, or as the PNG where that is smaller."""
     buffer = io.BytesIO()
+    figure.set_layout_engine("none")  # it is laid out already, as the PNG
     with matplotlib.rc_context({"svg.hashsalt": "carousel"}):  # the same figure, the same bytes
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     kind, data = min(("svg+xml", buffer.getvalue()), ("png", png), key=lambda form: len(form[1]))

@@ -258,6 +258,7 @@ def varied(results: pd.DataFrame) -> list[str]:
     """
     columns = [column for column in results if column.startswith("config.") and column not in SEEDS]
     values = results[columns].astype(str)
+    values = values.loc[:, values.nunique() > 1]  # of which there are few
     changes = values.groupby([results["task"], results["model"], results["seq_len"]]).nunique() > 1
     found: dict[tuple, str] = {}
     for column in sorted(changes.columns[changes.any()], key=len):
