@@ -131,6 +131,15 @@ def test_a_loss_is_a_line_for_each_run_over_the_baselines(tmp_path):
     assert [baseline.get_ydata()[0], solved.get_ydata()[0]] == [1, 0.1]
 
 
+@pytest.mark.parametrize(("least", "top"), [(2.4, 5), (6, 12)])
+def test_losses_are_cut_above_five_baselines_but_the_best_is_seen(tmp_path, least, top):
+    make_run(tmp_path, "rnn", 20, val_loss=least / 60)
+    tables = collect(tmp_path)
+    curves = tables.loss_curves.assign(**{"val/loss": 10 * tables.loss_curves["val/loss"]})  # from 12 down
+    (ax,) = rendered(figures.loss_curves(curves, tables.results, looks(tables.results))).axes
+    assert ax.get_ylim()[1] == pytest.approx(top)
+
+
 def test_every_baseline_of_a_task_without_a_goal_stands_beside_the_losses(tmp_path):
     known = {"val/baseline_unigram": 1 / 6, "val/baseline_trigram": 1 / 8, "val/baseline_last value": 4.0}
     folder = make_run(tmp_path, "rnn", 10, metrics=known)

@@ -250,7 +250,8 @@ def loss_curves(curves: pd.DataFrame, results: pd.DataFrame, style: Style) -> Fi
     for ax in grid[:, 0]:
         ax.set_ylabel("validation loss / baseline")
     low, high = grid[0, 0].get_ylim()
-    low, high = max(low, 1e-6), min(high, TOP)
+    best = max(float(part["loss"].min()) for _, part in panels)  # which every panel shows, however bad it is
+    low, high = max(low, 1e-6), min(high, max(TOP, 2 * best))
     grid[0, 0].set_ylim(low, high)
     for ax in grid.flat if high < 100 * low else ():  # where powers of ten alone would leave it without a number
         plain(ax)
