@@ -238,6 +238,8 @@ def test_the_table_is_sorted_and_filtered_by_hand(sweep, plain, tmp_path):
         browser.click("main > .scroll th button")  # of a table in the text
         browser.click("main > .scroll th button")
         assert browser.value(firsts)[1:] == sorted(before, reverse=True) != before
+        rising = ["-3", "1e-5", "9", "80 steps", "19,919", "> 500", "gru lr=0.003", "gru lr=0.01", "lstm_forget1"]
+        assert browser.value(f"{rising[::-1]}.sort((a, b) => compare(a, b, 1))") == rising
 
         browser.open(path, width=390, dark=True)
         assert browser.value("document.documentElement.scrollWidth") == 390

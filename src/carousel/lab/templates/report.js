@@ -4,12 +4,18 @@ const [table, input, status, shown] = ["table", "words", "status", "shown"].map(
 const rows = [...table.tBodies[0].rows];
 const content = new Map(rows.map((row) => [row, [...row.cells].map((cell) => cell.textContent)]));
 
-// By the number that a cell begins with, then by its words; an empty one stands last, whichever way they are sorted.
+const NUMBER = /((?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?)/;
+
+// Numbers by their size, wherever they stand; an empty cell stands last, whichever way they are sorted.
 function compare(a, b, sign) {
   if (!a || !b) return !a - !b;
-  const [x, y] = [a, b].map((text) => parseFloat(text.replaceAll(",", "")));
-  if (!isNaN(x) && !isNaN(y) && x !== y) return sign * (x - y);
-  return sign * (isNaN(x) - isNaN(y) || a.localeCompare(b, "en", { numeric: true }));
+  const [x, y] = [a, b].map((text) => text.split(NUMBER));
+  for (let k = 0; k < Math.min(x.length, y.length); k++) {
+    const [p, q] = [x[k], y[k]].map((part) => (k % 2 ? parseFloat(part.replaceAll(",", "")) : part));
+    const order = k % 2 ? p - q : p.localeCompare(q, "en");
+    if (order) return sign * order;
+  }
+  return sign * (x.length - y.length);
 }
 
 function sort({ target }) {
