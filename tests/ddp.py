@@ -1,9 +1,10 @@
 """Run by test_ddp.py in two processes under Lightning's strategy=ddp, against one process: every cell at once, and a
-stream with its state carried over."""
+stream with its state carried over; and a run that is cut off, against one that is not."""
 
 import copy
 import sys
 from functools import partial
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from twins import CATALOGUE, FORMS, fill
 
 import carousel
-from carousel.lab import data
+from carousel.lab import data, progress
 from carousel.lab.data import SequenceData
 from carousel.lab.model import SequenceModel
 from carousel.lab.module import SequenceModule, scores
@@ -118,6 +119,43 @@ def a_stream():
     print(f"rank {rank}: the stream agrees", flush=True)
 
 
+class NoiseOfItsOwn(L.Callback):
+    def on_fit_start(self, trainer, module):
+        torch.manual_seed(trainer.global_rank)
+
+
+def a_run_that_is_cut_off(folder):
+    from test_progress import Cut, CutOff, assert_equal, make, result
+
+    def begin(name, *cut):
+        options = {"strategy": "ddp", "devices": 2, "use_distributed_sampler": False, "log_every_n_steps": 1}
+        noise = carousel.Regularization(zoneout=0.2)
+        own = [NoiseOfItsOwn()]
+        return make(folder / name, *cut, task=Letters(), noise=noise, dropout=0.3, callbacks=own, trainer=options)
+
+    trainer, module, data = begin("whole")
+    trainer.fit(module, data)
+    whole = result(folder / "whole", trainer, module)
+    own = module._states["train"]
+
+    trainer, module, data = begin("cut", Cut(13, "on_before_optimizer_step"))
+    try:
+        trainer.fit(module, data)
+    except CutOff:
+        trainer.strategy.barrier()
+    if trainer.is_global_zero:
+        _, written = progress.take_up(folder / "cut")
+        for path in set((folder / "cut").glob("events*")) - {folder / "cut" / name for name in written}:
+            path.unlink()
+    trainer.strategy.barrier()
+    trainer, module, data = begin("cut")
+    trainer.fit(module, data, ckpt_path=progress.under_way(folder / "cut")[0], weights_only=True)
+    assert_equal(module._states["train"], own)
+    if trainer.is_global_zero:
+        assert_equal(result(folder / "cut", trainer, module), whole)
+    print(f"rank {trainer.global_rank}: cut off, it ends the same", flush=True)
+
+
 class OneGoesAstray(SequenceModule):
     """In one of the processes the loss is no number, from a training step on."""
 
@@ -157,6 +195,7 @@ def every_cell():
 
 def main():
     every_cell()
+    a_run_that_is_cut_off(Path(sys.argv[1]))
     a_stream()
     a_divergence()
     torch.distributed.destroy_process_group()  # or Gloo's threads may abort a process that exits

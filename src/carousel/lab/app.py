@@ -205,6 +205,8 @@ def run(cfg: DictConfig) -> float:
         records.write_record(folder, record)
         report_on = Path(hydra_cfg.sweep.dir) if sweep else folder
         launched.setdefault(report_on, []).append(folder)
+    elif keeper:
+        begun = next(iter(progress.under_way(folder)), None)  # as the first process has left it
     if sweep:
         trainer.callbacks.append(Tell(folder))
     begin = time.perf_counter()

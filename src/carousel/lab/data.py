@@ -56,6 +56,14 @@ def process() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
+def of_all_processes(what: Any) -> list[Any]:
+    """What each process has of something, in their order. All of them have to ask."""
+    found = [what] * process()[1]
+    if len(found) > 1:
+        dist.all_gather_object(found, what)
+    return found
+
+
 def rows(task: Task, sequences: Batch, which: Tensor | slice) -> Batch:
     """Some of the sequences, without the padding that they share."""
     x, target, lengths, _ = sequences.at(which)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
+from .data import of_all_processes, process
 from .model import SequenceModel
 from .tasks import Batch, Predictor, Stream, Task, marked, real
 
@@ -121,10 +122,10 @@ class SequenceModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = self.task.fitted()
-        checkpoint["carried"] = self._states.get("train")
+        checkpoint["carried"] = of_all_processes(self._states.get("train"))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._states["train"] = checkpoint["carried"]
+        self._states["train"] = checkpoint["carried"][process()[0]]
 
     def ran_away(self, loss: float) -> bool:
         """Whether a loss is not finite, or beyond all bounds."""

@@ -12,9 +12,11 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from . import records
+from .data import of_all_processes
 from .options import first_line
 from .saved import CHECKPOINTS
 
@@ -29,8 +31,9 @@ class Progress(L.Callback):
     states of random numbers, what the callbacks have seen, and how far the run's files had come. It does so between two
     training steps, and keeps the checkpoint before the last one, should that turn out not to be whole.
 
-    A run of several processes keeps none, and begins anew; so does one that steps a ReduceLROnPlateau after every
-    batch, for the loss that such a scheduler looks at belongs to no checkpoint of Lightning's.
+    Of several processes (DDP) each adds its own random states and carried states, and the first one writes. A run that
+    steps a ReduceLROnPlateau after every batch keeps none, and begins anew, for the loss that such a scheduler looks at
+    belongs to no checkpoint of Lightning's; so does one of a strategy that shares out the weights.
 
     Args:
         dirpath: the folder of the checkpoints, within the run's.
@@ -57,16 +60,25 @@ class Progress(L.Callback):
             self._random = None
         elif self._is_due(trainer):
             self._saving = True
-            records.write(self.path, lambda part: self._save(trainer, part))
+            if trainer.is_global_zero:
+                records.write(self.path, lambda part: self._save(trainer, part))
+            else:
+                trainer.save_checkpoint(self.path)  # its part of it: it writes nothing
             self._saving, self._last = False, time.monotonic()
 
     def _is_due(self, trainer: L.Trainer) -> bool:
-        if trainer.world_size > 1 or not trainer.global_step or time.monotonic() - self._last < self.every_seconds:
-            return False
-        if trainer.fit_loop.batch_idx % trainer.accumulate_grad_batches:
+        if not trainer.global_step or trainer.fit_loop.batch_idx % trainer.accumulate_grad_batches:
             return False  # gradients that wait for more are in no checkpoint
-        plateau = any(isinstance(c.scheduler, ReduceLROnPlateau) for c in trainer.lr_scheduler_configs)
-        return not (plateau and _has_validated(trainer))
+        if _has_validated(trainer) and any(
+            isinstance(c.scheduler, ReduceLROnPlateau) for c in trainer.lr_scheduler_configs
+        ):
+            return False
+        due = time.monotonic() - self._last >= self.every_seconds
+        if trainer.world_size == 1:
+            return due
+        # To agree is to wait for each other: only where the losses are looked at, too.
+        together = isinstance(trainer.strategy, DDPStrategy) and trainer._logger_connector.should_update_logs
+        return together and trainer.strategy.reduce_boolean_decision(due, all=False)
 
     def _save(self, trainer: L.Trainer, part: Path) -> None:
         trainer.save_checkpoint(part)
@@ -84,12 +96,13 @@ class Progress(L.Callback):
         checkpoint["progress"] = {
             "files": _sizes(trainer, self.path.parents[1]),
             "rows": _rows(trainer),
-            "random": _random_states(),
+            "random": of_all_processes(_random_states()),
             "seconds": self.earlier + time.monotonic() - self._begin,
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._random, self.earlier = checkpoint["progress"]["random"], checkpoint["progress"]["seconds"]
+        self._random = checkpoint["progress"]["random"][trainer.global_rank]
+        self.earlier = checkpoint["progress"]["seconds"]
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):  # which begins its file anew
                 logger.experiment.metrics = checkpoint["progress"]["rows"]
