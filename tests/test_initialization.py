@@ -1,3 +1,4 @@
+import contextlib
 import math
 
 import pytest
@@ -7,7 +8,7 @@ from torch import nn
 import carousel
 from carousel import cells
 from carousel.gradients import gates
-from carousel.initialization import Chrono, ForgetBias, Identity, Orthogonal
+from carousel.initialization import Chrono, ForgetBias, Glorot, Identity, Orthogonal
 
 
 def forget_bias(layer):
@@ -91,6 +92,13 @@ KEEPERS = {
     "full gate recurrence": (cells.LSTMVariantCell, {"full_gate_recurrence": True}),
     "layer norm": (cells.LSTMVariantCell, {"layer_norm": True}),
     "layer norm, no bias": (cells.LSTMVariantCell, {"layer_norm": True, "bias": False}),
+    "min gru": (cells.MinGRUCell, {}),
+    "min lstm": (cells.MinLSTMCell, {}),
+    "cho gru": (cells.ChoGRUCell, {}),
+    "ugrnn": (cells.UGRNNCell, {}),
+    "diagonal gru": (cells.DiagonalGRUCell, {}),
+    "diagonal lstm": (cells.DiagonalLSTMCell, {}),
+    "multiplicative lstm": (cells.MultiplicativeLSTMCell, {}),
 }
 
 
@@ -132,11 +140,25 @@ def test_chrono_spreads_the_timescales_of_every_cell_that_has_such_a_gate(name):
     torch.testing.assert_close(seen.timescales(), lifetime)
 
 
+EVERY = [name for name in cells.__all__ if name not in ("ABLATIONS", "Cell", "ModuleCell")]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_initializer_works_for_a_cell_or_is_refused(name):
+    for init in (Orthogonal(), Identity(), Glorot(), ForgetBias(2.0), Chrono(100)):
+        with contextlib.suppress(ValueError):
+            cell = getattr(cells, name)(4, 4, init=init)
+            biases = [getattr(cell, bias, None) for bias in ("bias_ih", "bias_hh")]
+            if isinstance(init, Identity | Glorot):
+                assert all(bias is None or not bias.any() for bias in biases)
+
+
 @pytest.mark.parametrize("init", [ForgetBias(), Chrono(10)], ids=["ForgetBias", "Chrono"])
 def test_without_a_gate_that_keeps_there_is_no_such_bias(init):
     for kind, options in (
         (cells.IndRNNCell, {}),
         (cells.LSTMVariantCell, {"without": ("forget_gate",)}),
+        (cells.HighwayCell, {"depth": 2}),
     ):
         with pytest.raises(ValueError, match="needs a cell with a gate that keeps the old state"):
             kind(2, 3, init=init, **options)

@@ -96,6 +96,43 @@ def test_zoneout_needs_a_rate_for_each_state():
         carousel.LSTM(2, 3, regularization=Regularization(zoneout=(0.1, 0.1, 0.1)))
 
 
+def recorded(kind, **options):
+    """The states after each of 30 steps in training, half of the units held back: by name, (T, B, H)."""
+    torch.manual_seed(0)
+    layer = carousel.Recurrent(kind, 4, 50, regularization=Regularization(zoneout=0.5), **options)
+    (seen,) = layer.inspect(torch.randn(30, 20, 4))
+    return seen
+
+
+def test_states_of_one_number_are_held_back_together():
+    seen = recorded(carousel.cells.LRUCell)
+    held = {name: seen[name][1:] == seen[name][:-1] for name in ("y", "re", "im")}
+    assert held["re"].float().mean() == pytest.approx(0.5, abs=0.01)
+    assert torch.equal(held["re"], held["im"])
+    assert not torch.equal(held["re"], held["y"])
+
+
+def test_what_others_are_measured_by_is_not_held_back():
+    clock = recorded(carousel.cells.PhasedLSTMCell)["t"]
+    assert torch.equal(clock[:, 0, 0], torch.arange(1.0, 31.0))
+    assert recorded(carousel.cells.RGLRUCell)["n"].eq(1).all()
+    seen = recorded(carousel.cells.SLSTMCell)
+    assert (seen["n"] >= 1).all()
+    assert (seen["h"][1:] == seen["h"][:-1]).float().mean() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rates", "line"),
+    [
+        ("LRUCell", (0, 0.1, 0.2), r"zoneout should be the same for re and im of LRUCell, got \(0, 0.1, 0.2\)"),
+        ("RGLRUCell", (0, 0.1), "RGLRUCell can't do without n: its zoneout should be 0, got 0.1"),
+    ],
+)
+def test_what_cannot_be_held_back_is_refused(kind, rates, line):
+    with pytest.raises(ValueError, match=line):
+        carousel.Recurrent(getattr(carousel.cells, kind), 2, 3, regularization=Regularization(zoneout=rates))
+
+
 def test_weight_dropout_needs_a_recurrent_weight():
     class Leaky(carousel.Cell):
         gates = ("a",)

@@ -15,7 +15,8 @@ from .cells.cell import Cell, signed
 @dataclass(frozen=True)
 class ForgetBias:
     """Set the bias of the gate that keeps the old state (f of an LSTM, z of torch's GRU) to `value`, or where one minus
-    a gate keeps it (an MGU, a Highway cell, an LSTM with coupled gates) that gate's to minus `value`.
+    a gate keeps it (an MGU, a Highway cell, an LSTM with coupled gates) that gate's to minus `value`; where the two
+    gates are divided by their sum (a minLSTM) the writing gate's too.
 
     Gers et al. 2000, section 4; Jozefowicz et al. 2015, section 2.2, recommend 1. At small activations the state
     then decays by sigmoid(value) per step.
@@ -29,6 +30,8 @@ class ForgetBias:
 
     def __call__(self, cell: Cell) -> None:
         _set_bias(cell, cell.keep_gate, self.value, "ForgetBias")
+        if cell.normalised:  # sigmoid(v) / (sigmoid(v) + sigmoid(-v)) is sigmoid(v)
+            _set_bias(cell, cell.write_gate, -self.value, "ForgetBias")
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,9 @@ class Glorot:
 
 
 def _zero_biases(cell: Cell) -> None:
-    if cell.bias:
-        nn.init.zeros_(cell.bias_ih)
-        nn.init.zeros_(cell.bias_hh)
+    for bias in (getattr(cell, name, None) for name in ("bias_ih", "bias_hh")):
+        if bias is not None:
+            nn.init.zeros_(bias)
 
 
 def _set_bias(cell: Cell, gate: str | None, value: float | Tensor, who: str) -> None:

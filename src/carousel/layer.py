@@ -114,7 +114,7 @@ class Recurrent(Base):
                 new = make(size, width, bias=bias, device=device, dtype=dtype, **options)
                 loops[suffix] = Loop(self._adopt(new, suffix))
             made = loops[f"_l{k}"].cell
-            self.regularization.zoneouts(len(made.states))
+            self.regularization.zoneouts(made)
             above = (1 + bidirectional) * made.output_size
             if residual and k > 0 and above != size:
                 raise ValueError(f"residual needs layers of one width, got {widths}")
@@ -278,7 +278,7 @@ class Recurrent(Base):
             x = packing.reverse(x, lengths)
             reset = None if reset is None else packing.reverse_reset(reset, lengths)
         state = _first_state(loop.cell, lent, x[0]) if state is None else state
-        share = noise.share(state, x.size(0), self.training)
+        share = noise.share(loop.cell, state, x.size(0), self.training)
         real = None if lengths is None else packing.active(lengths, x.size(0), x.dtype)  # (T, B, 1)
         if real is not None:
             share = [real if s is None else real * s for s in share]

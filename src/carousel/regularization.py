@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cells.cell import State
+from .cells.cell import Cell, State
 
 
 def _is_probability(value: Any) -> bool:
@@ -24,7 +24,9 @@ class Regularization:
         input: units of x_t, one mask for all steps (variational dropout: Gal & Ghahramani 2016, eq. 7).
         recurrent: units of h_{t-1} on their way into the gates, one mask for all steps (the same).
         zoneout: units that keep their state for a step, drawn anew for each step; in evaluation the state moves by
-            the mean (Krueger et al. 2017, eq. 4). One probability for all states, or one for each, as (0.05, 0.5).
+            the mean (Krueger et al. 2017, eq. 4). One probability for all states that the cell lets be held back, or
+            one for each, as (0.05, 0.5). States of one number (the parts of an LRU's) are held back together, and what
+            others are measured by (a clock, the scale of an sLSTM and what is to that scale) is not.
         weight: entries of the recurrent weights, `weight_hh`, one mask for all steps (DropConnect: Merity et al. 2018,
             section 2).
 
@@ -46,16 +48,26 @@ class Regularization:
             if not all(_is_probability(rate) for rate in several):
                 raise ValueError(f"{name} should be a probability in range [0, 1], got {rates}")
 
-    def zoneouts(self, states: int) -> tuple[float, ...]:
-        """The probability for each of a cell's states.
+    def zoneouts(self, cell: Cell) -> dict[tuple[str, ...], float]:
+        """The probability for each group of a cell's states that are held back together.
 
         Raises:
-            ValueError: there is not one for each.
+            ValueError: there is not one for each state, or not the same for all of a group, or one for a state that
+                cannot be held back.
         """
-        rates = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,) * states
-        if len(rates) != states:
-            raise ValueError(f"zoneout should be one number, or one for each of the cell's {states} states")
-        return rates
+        states, kind = cell.states, type(cell).__name__
+        groups = tuple((name,) for name in states) if cell.held is None else cell.held
+        if not isinstance(self.zoneout, tuple):
+            return dict.fromkeys(groups, self.zoneout)
+        if len(self.zoneout) != len(states):
+            raise ValueError(f"zoneout should be one number, or one for each of the cell's {len(states)} states")
+        rates = dict(zip(states, self.zoneout, strict=True))
+        for group in groups:
+            if len({rates[name] for name in group}) > 1:
+                raise ValueError(f"zoneout should be the same for {' and '.join(group)} of {kind}, got {self.zoneout}")
+        if free := [name for name in states if rates[name] and not any(name in group for group in groups)]:
+            raise ValueError(f"{kind} can't do without {free[0]}: its zoneout should be 0, got {rates[free[0]]}")
+        return {group: rates[group[0]] for group in groups}
 
     def drop_weight(self, lent: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         """A cell's tensors, those of its recurrent weight dropped.
@@ -77,13 +89,15 @@ class Regularization:
         """(B, H), or None if nothing is dropped."""
         return F.dropout(torch.ones_like(h), self.recurrent, training) if self.recurrent else None
 
-    def share(self, state: State, steps: int, training: bool) -> list[Tensor | None]:
+    def share(self, cell: Cell, state: State, steps: int, training: bool) -> list[Tensor | None]:
         """How far each state moves to its new value at each step: (T, B, H) in [0, 1], or None for all the way."""
-        rates = self.zoneouts(len(state))
-        shares = [
-            s.new_full((steps, *s.shape), 1 - rate) if rate else None for s, rate in zip(state, rates, strict=True)
-        ]
-        return [share if share is None or not training else torch.bernoulli(share) for share in shares]
+        found: dict[str, Tensor | None] = dict.fromkeys(cell.states)
+        for group, rate in self.zoneouts(cell).items():
+            if rate:
+                like = state[cell.states.index(group[0])]
+                share = like.new_full((steps, *like.shape), 1 - rate)
+                found |= dict.fromkeys(group, torch.bernoulli(share) if training else share)
+        return list(found.values())
 
 
 @dataclass(frozen=True)

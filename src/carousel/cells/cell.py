@@ -100,6 +100,10 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
     or one minus a gate ("1 - f" in an MGU)."""
     write_gate: str | None = None
     """What multiplies the new content, in the same way, where that is a gate of its own ("i" in an LSTM)."""
+    normalised: ClassVar[bool] = False
+    """Whether these two are divided by their sum."""
+    held: ClassVar[tuple[tuple[str, ...], ...] | None] = None
+    """The states that zoneout may hold back, those of a group together; None: all, each by itself."""
     gate_biases: tuple[str, ...] = ("bias_ih", "bias_hh")
     """The parameters (G*H,), those of them that there are, of which the sum is what a gate opens to at zero input and
     state."""

@@ -27,12 +27,12 @@ class HighwayCell(Cell):
     """
 
     gates = ("n", "t")
-    keep_gate = "1 - t"
 
     def __init__(self, *arguments: Any, depth: int = 1, **options: Any) -> None:
         if depth < 1:
             raise ValueError(f"depth should be at least 1, got {depth}")
         self.depth = depth
+        self.keep_gate = "1 - t" if depth == 1 else None  # of several layers no one gate keeps the state
         super().__init__(*arguments, **options)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

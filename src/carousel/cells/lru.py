@@ -29,6 +29,7 @@ class LRUCell(Cell):
 
     gates = ("re", "im", "d")
     states = ("y", "re", "im")
+    held = (("y",), ("re", "im"))
     has_hidden_map = False
 
     def __init__(

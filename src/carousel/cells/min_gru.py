@@ -81,6 +81,7 @@ class MinLSTMCell(MinCell):
 
     gates = ("f", "i", "n")
     keep_gate, write_gate = "f", "i"
+    normalised = True
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         (h,) = state

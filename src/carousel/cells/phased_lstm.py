@@ -20,7 +20,7 @@ class PhasedLSTMCell(TimedCell):
         h_t &= k_t \odot \tilde h_t + (1 - k_t) \odot h_{t-1}
 
     where :math:`\tilde c_t, \tilde h_t` are what an LSTM makes, h of its new cell state. While a unit is shut its error
-    stands still.
+    stands still; the timescales that `gradients.gates` gives are those of its open steps.
 
     Args:
         timed: whether the last feature of x is the time since the step before; otherwise it is 1. The clock starts at 0
@@ -35,6 +35,7 @@ class PhasedLSTMCell(TimedCell):
 
     gates = ("i", "f", "g", "o")
     states = ("h", "c", "t")
+    held = (("h",), ("c",))  # the clock goes on
     keep_gate, write_gate = "f", "i"
 
     def __init__(

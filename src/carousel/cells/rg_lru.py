@@ -34,6 +34,7 @@ class RGLRUCell(Cell):
     """
 
     states = ("h", "n")
+    held = (("h",),)
     has_hidden_map = False
 
     def __init__(self, input_size: int, hidden_size: int, *arguments: Any, **options: Any) -> None:

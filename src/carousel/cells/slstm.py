@@ -38,6 +38,7 @@ class SLSTMCell(Cell):
     gates = ("i", "f", "z", "o")
     states = ("h", "c", "n", "m")
     keep_gate, write_gate = "f", "i"
+    held = (("h",),)  # c and n are to the scale of m
 
     def __init__(
         self, input_size: int, hidden_size: int, *arguments: Any, heads: int = 1, depth: float = 0.0, **options: Any
