@@ -41,7 +41,7 @@ def share_of_chance(tables: Tables) -> pd.Series:
 ADDING, COPYING = ({"task": task} for task in ("adding", "copy_memory"))
 SET_UP = (
     "32 sequences a training step, of which the paper says nothing, and a momentum of 0.9, as in a public "
-    "reproduction; chosen on seed 0, which counts here too: without it chrono was done after 3700 steps."
+    "reproduction; chosen on seed 0, which does not count here: without it chrono was done after 3700 steps."
 )
 SHORT = (
     "Kept for 50 steps, in the sources for 500 and more, so this is no reproduction: kept for 100, without momentum, "
