@@ -14,7 +14,8 @@ LOSS = claim.column("test/loss")
 
 
 def claimed(rule, measure=LOSS, where=None):
-    return Claim("LSTM: loss", "0.1", "A. Nobody 1999", where or {"model": "lstm"}, measure, rule, "Other weather.")
+    where = {"model": "lstm"} if where is None else where
+    return Claim("LSTM: loss", "0.1", "A. Nobody 1999", where, measure, rule, "Other weather.")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,18 @@ def test_sequences_until_solved_are_never_of_a_run_that_is_not(tmp_path):
     found = claimed(claim.about(1600, 2), claim.sequences_until_solved).ours(collect(tmp_path))
     assert sorted(found) == [1600, math.inf]
     assert claim.spread(found[found > 1e9]) == "never (never to never)"
+
+
+def test_two_models_are_compared_seed_by_seed(tmp_path):
+    for seed, (first, second) in enumerate(((0.1, 0.2), (0.3, 0.1), (0.3, None))):
+        make_run(tmp_path, "lstm", 10, seed, val_loss=first)
+        if second:
+            make_run(tmp_path, "gru", 10, seed, val_loss=second)
+    tables = collect(tmp_path)
+    found = claimed(claim.at_most(1), claim.ratio("test/loss", "lstm", "gru"), where={}).ours(tables)
+    assert sorted(found) == pytest.approx([0.5, 3])
+    runs = tables.results.set_index("run")
+    assert set(runs.loc[found.index, "model"]) == {"lstm"}
 
 
 def test_a_probe_counts_after_training(tmp_path):

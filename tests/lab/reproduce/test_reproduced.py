@@ -27,6 +27,7 @@ SMALL += ["logger.tensorboard=null"]
 """So few steps that nothing is learnt."""
 TINY = {"reproduce/counting": ["callbacks.accepted.up_to=3"], "reproduce/capacity": ["eval_size=4000"]}
 TINY |= {"reproduce/warping": ["task.seq_len=60"]}
+TINY |= {"reproduce/rusch_2022": ["task.seq_len=60", "eval_size=128"]}
 
 
 def test_every_published_table_has_a_config_and_the_other_way_round():

@@ -14,6 +14,7 @@ from . import (
     japanese_vowels,
     parity,
     reber,
+    rusch_2022,
     s3,
     spoken_digits,
     timing,
@@ -35,5 +36,6 @@ REPRODUCED: dict[str, ModuleType] = {
         s3,
         chrono,
         capacity,
+        rusch_2022,
     )
 }

@@ -1,35 +1,28 @@
 """The validation loss of an LSTM whose forget gates start at a bias of 1, and as Chrono spreads them."""
 
-from collections.abc import Callable
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
 from ..records import BUDGET, Tables
 from ..style import looks
-from .claim import Claim, about, at_least, at_most, column, near
+from .claim import Claim, about, at_least, at_most, column, near, ratio
 
 PAPER = "Tallec & Ollivier 2018"
+
+
+MODELS = ("lstm_chrono", "lstm_forget1")
 
 
 def sooner(tables: Tables) -> pd.Series:
     """How many times the training steps of chrono a forget bias of 1 takes; who is not done counts with all it has."""
     runs = tables.results
     steps = runs["steps_to_solve"].astype(float).where(runs["solved"].astype(bool), runs[BUDGET])
-    return against(runs.assign(steps=steps), "steps", lambda chrono, one: one / chrono)
+    return 1 / ratio("steps", *MODELS)(tables._replace(results=runs.assign(steps=steps)))
 
 
-def share_of_loss(tables: Tables) -> pd.Series:
-    """The test loss of chrono over that of a forget bias of 1."""
-    return against(tables.results, "test/loss", lambda chrono, one: chrono / one)
-
-
-def against(runs: pd.DataFrame, name: str, ratio: Callable[[pd.Series, pd.Series], pd.Series]) -> pd.Series:
-    """Of each seed, by the run with chrono."""
-    chrono, one = (runs[runs["model"] == model].set_index("seed") for model in ("lstm_chrono", "lstm_forget1"))
-    found = ratio(chrono[name].astype(float), one[name].astype(float))
-    return pd.Series(found.to_numpy(), found.index.map(chrono["run"]), dtype=float)
+share_of_loss = ratio("test/loss", *MODELS)
+"""The test loss of chrono over that of a forget bias of 1."""
 
 
 def share_of_chance(tables: Tables) -> pd.Series:

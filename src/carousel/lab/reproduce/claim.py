@@ -81,6 +81,18 @@ def column(name: str) -> Measure:
     return lambda tables: tables.results.set_index("run")[name]
 
 
+def ratio(name: str, model: str, other: str) -> Measure:
+    """A column of the results of one model over that of another, of each seed, by the run of the first."""
+
+    def read(tables: Tables) -> pd.Series:
+        runs = tables.results
+        first, second = (runs[runs["model"] == which].set_index("seed") for which in (model, other))
+        found = first[name].astype(float) / second[name].astype(float)
+        return pd.Series(found.to_numpy(), found.index.map(first["run"]), dtype=float)
+
+    return read
+
+
 def scaled(classes: int) -> Measure:
     """The test accuracy on a scale from chance, 0, to 1."""
     return lambda tables: (column("test/accuracy")(tables) * classes - 1) / (classes - 1)

@@ -20,6 +20,7 @@ from .synthetic.adding_1997 import Adding1997
 from .synthetic.anbn import AnBn
 from .synthetic.arithmetic import Arithmetic
 from .synthetic.copy_memory import CopyMemory
+from .synthetic.fitzhugh_nagumo import FitzHughNagumo
 from .synthetic.latch import Latch
 from .synthetic.mackey_glass import MackeyGlass
 from .synthetic.multiplication import Multiplication
@@ -64,6 +65,7 @@ __all__ = [
     "CopyMemory",
     "Digits",
     "Electricity",
+    "FitzHughNagumo",
     "Forecast",
     "Generated",
     "JapaneseVowels",
