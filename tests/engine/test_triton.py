@@ -248,6 +248,32 @@ def test_half_precision(target, name, schedule, dtype):
         assert (mine - truth).norm() <= 3 * (loops - truth).norm() + 1e-3 * truth.norm()
 
 
+@pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
+def test_autocast(target, name, schedule):
+    """From and to the loop's types, float64 among them, and within in float32: a GRU's results, which nothing rounds,
+    are those of float32. The backward pass is within autocast, too."""
+    target.on_chip, target.widest = LIMITS[schedule]
+    layer, eager = pair(name, 3, 5)
+    x, kind = torch.randn(5, 3, 3, dtype=torch.float64), torch.float16
+
+    def run(one, dtype, enabled=True):
+        one = copy.deepcopy(one).to(torch.promote_types(dtype, torch.float32))
+        leaf = x.to(dtype).requires_grad_()
+        with torch.autocast(x.device.type, kind, enabled=enabled):
+            assert carousel.explain(one, leaf, reset=DRAWN)[0].engine == one.backend
+            y = tensors(one(leaf, reset=DRAWN))
+            loss = sum(t.double().cos().sum() for t in y)
+            return [*y, *torch.autograd.grad(loss, [leaf, *one.parameters()])]
+
+    exact = run(eager, torch.float64, enabled=False)
+    for dtype in (torch.float64, torch.float32, kind):
+        for mine, its, truth in zip(run(layer, dtype), run(eager, dtype), exact, strict=True):
+            assert mine.dtype == its.dtype
+            whole = dtype != kind and (name == "gru" or dtype == torch.float64)
+            bound = 2 * torch.finfo(dtype if whole else kind).eps * (32 if whole else 1)
+            assert (mine.double() - truth).norm() <= bound * truth.norm()
+
+
 @pytest.mark.parametrize("cell", [carousel.cells.SLSTMCell, carousel.cells.LRUCell, carousel.cells.FastGRNNCell])
 def test_heads_and_what_is_made_of_parameters(target, cell):
     """Blocks of a matrix, vectors of several widths, and what torch does once."""

@@ -46,11 +46,7 @@ class Triton(Target):
         return OPERATIONS
 
     def unfit(self, x: torch.Tensor) -> str:
-        if self.lacks:
-            return self.lacks
-        if x.is_cuda and torch.is_autocast_enabled("cuda"):
-            return "the Triton kernel is not for autocast on a GPU"
-        return super().unfit(x)
+        return self.lacks or super().unfit(x)
 
     def kernel(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...autocast import suspended
 from ..target import Kernel
 from .build import load
 from .emit import FLAGS, head
@@ -44,7 +45,7 @@ class Launched(Kernel):
 
     def call(self, which: str, x: Tensor, given: dict) -> None:
         device = torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
-        with torch.no_grad(), device:
+        with torch.no_grad(), suspended(x), device:  # a backward pass may be within autocast
             getattr(self, which)(x, _present(given))
 
     def always(self, given: dict[str, Any]) -> dict[str, Any]:
