@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from .build import load
 from .emit import FLAGS, head
 from .function import Function
 
+TIMED = ("x", "wx", "out", "d_out", "d_x", "d_wx", "d_uh", "seen", "multiplied", "d_made", *FLAGS)
+"""What there is for each step, besides `share` and `saved`."""
 TOLD = "with Triton, {}; it has been compiled and interpreted, and not run on a GPU yet"
 
 
@@ -60,6 +63,19 @@ class Launched(Kernel):
         pairs = zip(given["state"], given["d_last"], strict=True)
         return [torch.zeros_like(s) if d is None else d.clone() for s, d in pairs]
 
+    def on(self, values: dict[str, Any], steps: int) -> Iterator[dict[str, Any]]:
+        """What a launch for each step is given, forwards; the last states are those of each step in turn."""
+        for name in [name for name in values if name.startswith("state")]:
+            last = values[name.replace("state", "last")]
+            values[name] = last.copy_(values[name])
+        for t in range(steps):
+            yield _at(values, t, steps)
+
+    def back(self, values: dict[str, Any], steps: int) -> Iterator[dict[str, Any]]:
+        """The same, backwards."""
+        for t in reversed(range(steps)):
+            yield _at(values, t, steps) | ({"state0": values["out"][t - 1]} if t > 0 else {})
+
     def precision(self) -> str:
         """How products within a kernel are rounded: as torch's switch has it, TF32, or three times that, which makes a
         float32 of it; Triton's compiler has broken down over float32 itself. TF32 holds half precision."""
@@ -92,6 +108,13 @@ class Launched(Kernel):
         found = flags | {"PRECISION": self.precision()}
         function = self.functions[name][(programs,)]
         function(**pointers, T=steps, B=batch, **{flag: found[flag] for flag in self.flags[name]}, **self.options)
+
+
+def _at(values: dict[str, Any], t: int, steps: int) -> dict[str, Any]:
+    """A step's part of what has one for each."""
+    timed = (name for name in values if name in TIMED or name.startswith("share"))
+    parts = values | {name: values[name][t] for name in timed if values[name] is not None}
+    return parts | ({} if values.get("saved") is None else {"saved": values["saved"].view(steps, -1)[t]})
 
 
 def _present(given: dict[str, Any]) -> dict[str, Any]:
