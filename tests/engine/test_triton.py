@@ -17,6 +17,7 @@ import carousel
 from carousel import Detach, Regularization
 from carousel.engine.eager import Kinds
 from carousel.engine.fused import TARGETS
+from carousel.engine.fused.plans import plan
 from carousel.engine.fused.trace import trace
 from carousel.engine.fused.triton import Triton, build, emit, product
 from carousel.engine.registry import REGISTRY
@@ -328,6 +329,48 @@ def test_it_is_asked_for_by_name(target, monkeypatch):
     assert choice(backend="triton") == ("eager", "the kernel is for CUDA, not for cpu")
     with pytest.raises(RuntimeError, match="backend='triton' cannot run this: the kernel is for CUDA, not for cpu"):
         carousel.GRU(3, 4, backend="triton")(x)
+
+
+class Hopper:
+    """As much of a driver as Triton asks before it launches."""
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        return triton.backends.compiler.GPUTarget("cuda", 90, 32)
+
+
+def test_compiled_before_the_first_call(monkeypatch, tmp_path, caplog):
+    """What Triton refuses, or the chip has no room for, is found when the kernel is made, as on a CPU."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(triton.runtime.driver, "_active", Hopper())
+    target = Triton()
+    target.on_chip = 227 * 1024
+    monkeypatch.setitem(TARGETS, "triton", target)
+
+    def planned(cell):
+        REGISTRY.forget()
+        return plan(cell(3, 4), "triton", torch.bfloat16, Kinds(reset=True))
+
+    key, reason = planned(carousel.cells.MinGRUCell)
+    assert reason.startswith("with Triton, in one launch for all steps")
+    made = REGISTRY.kernels[key].kernel
+    assert all(len(made.functions[name].device_caches[0][0]) == 1 for name in made.pointers)
+    monkeypatch.setitem(emit.OPERATIONS, "sigmoid", "nonsense({0})")
+    refused = "Triton refuses the kernel: CompilationError: NameError('nonsense is not defined')"
+    assert [planned(carousel.cells.MinGRUCell) for _ in range(2)] == [("", refused)] * 2
+    target.on_chip = 1
+    key, reason = planned(carousel.RNNCell)
+    assert not key
+    assert re.fullmatch(r"the kernel takes \d+ bytes of a chip that has 1", reason)
+    assert caplog.messages == [f"carousel runs eagerly: {why}" for why in (refused, reason)]
+    REGISTRY.forget()
 
 
 def compiled(kernel, name: str, capability: int, precision: str, log):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...autocast import suspended
-from ..target import Kernel
+from ..target import BuildError, Kernel
 from .build import load
 from .emit import FLAGS, head
 from .function import Function
@@ -45,6 +45,32 @@ class Launched(Kernel):
         self.sources, self.functions = {"both": text}, load(text, interpreted)
         self.how, self.dtype = TOLD.format(how), dtype
         self.options = {"num_warps": 4, "enable_fp_fusion": True} | options
+
+    def compile(self, room: int) -> None:
+        """Have Triton compile every function for the current device, as they are launched in training.
+
+        Args:
+            room: bytes that a program may keep on its chip.
+
+        Raises:
+            BuildError: its compiler refuses, or the chip is too small for what it makes.
+        """
+        flags = {"SAVE": True, "D_OUT": True, "NORMS": False, "PRECISION": self.precision()}
+        for name, pointers in self.pointers.items():
+            known = {flag: flags[flag] for flag in self.flags[name]} | self.options
+            try:
+                made = self.functions[name].warmup(*map(self.type, pointers), T=2, B=2, grid=(1,), **known)
+            except Exception as error:  # whatever it stumbles over
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["it does not say why"]
+                line = next((line for line in lines if "error" in line), lines[-1])
+                raise BuildError(f"Triton refuses the kernel: {type(error).__name__}: {line[:200]}") from error
+            if made.metadata.shared > room:
+                raise BuildError(f"the kernel takes {made.metadata.shared} bytes of a chip that has {room}")
+
+    def type(self, pointer: str) -> torch.dtype:
+        """Of what is there."""
+        wide = torch.promote_types(self.dtype, torch.float32) if pointer == "d_own" else self.dtype
+        return torch.uint8 if pointer in FLAGS else wide
 
     def call(self, which: str, x: Tensor, given: dict) -> None:
         device = torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
