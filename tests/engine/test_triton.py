@@ -305,11 +305,15 @@ def test_how_wide_one_program_is(target, units, schedule):
 
 
 def test_transforms_and_compilers(target):
-    layer, eager = pair("min_gru", 3, 4)
+    layer, eager = pair("min_gru", 3, 4, 2, bidirectional=True)
     x = torch.randn(5, 3, 2, 3, dtype=torch.float64)
     with pytest.raises(RuntimeError, match=r"a transform of torch.func \(vmap"):
         vmap(lambda x: layer(x)[0])(x)
-    torch.testing.assert_close(torch.compile(layer, backend="aot_eager", fullgraph=True)(x[0]), eager(x[0]))
+    compiled, found = torch.compile(layer, backend="aot_eager", fullgraph=True), []
+    for one in (compiled, eager):
+        y = tensors(one(x[0]))
+        found.append([*y, *torch.autograd.grad(sum(t.cos().sum() for t in y), list(one.parameters()))])
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of what there is without a GPU")
