@@ -162,10 +162,15 @@ def test_the_catalogue(target, name):
     assert_same_with_gradients(layer, eager, x, states(layer, 1, 2), tolerance=1e-10)
 
 
+NAMES = {cell.__name__ for cell, _ in CATALOGUE.values()} | {"Cell", "ModuleCell", "ABLATIONS"}
+EVERY = CATALOGUE | {name: (getattr(carousel.cells, name), {}) for name in carousel.cells.__all__ if name not in NAMES}
+"""All cells there are."""
+
+
 def step_of(name, size=3, dtype=torch.float64, masks=False):
     """Of a cell of the catalogue, its states' sizes, and its masks: a reset and lengths, or none."""
-    cell, options = CATALOGUE[name]
-    cell = cell(4, size, **options, device="meta")
+    cell, options = EVERY[name]
+    cell = cell(size, size, **options, device="meta")
     kinds = Kinds(reset=True, share=(1,) * len(cell.states)) if masks else Kinds()
     return trace(cell, kinds, dtype, emit.OPERATIONS, projects=False), cell.state_sizes, kinds
 
@@ -414,7 +419,7 @@ COMPILED = [
     ("min_gru", 64, "pointwise", AMPERE, "float32"),
 ]
 if os.environ.get("COMPILE") == "all":  # which takes minutes
-    COMPILED = [(name, 64, None, gpu, "float32") for name in CATALOGUE for gpu in (HOPPER, AMPERE)]
+    COMPILED = list(itertools.product(EVERY, (64, 256), [None], (HOPPER, AMPERE), ["float32"]))
 
 
 SPILLED = {"on chip": 64, "streamed": 64, "several": 128}
@@ -439,5 +444,5 @@ def test_compiled_for_gpus(monkeypatch, tmp_path, capfd, name, units, schedule, 
             precision = {torch.float64: "ieee", torch.float32: "tf32x3"}.get(dtype, "tf32")
             shared, registers, spilled = compiled(kernel, function, capability, precision, capfd)
             assert shared <= room <= most
-            assert registers <= (64 if schedule == "pointwise" else 255)
+            assert registers <= (80 if schedule == "pointwise" else 255)
             assert spilled <= SPILLED.get(schedule, 0)
