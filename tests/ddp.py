@@ -4,6 +4,7 @@ stream with its state carried over; and a run that is cut off, against one that 
 import copy
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import lightning as L
@@ -19,6 +20,7 @@ from carousel.lab.model import SequenceModel
 from carousel.lab.module import SequenceModule, scores
 from carousel.lab.tasks import Classification, Stream
 
+TRITON = find_spec("triton") is not None
 SEQUENCES = torch.randn(16, 5, 2, generator=torch.Generator().manual_seed(1))
 
 
@@ -27,6 +29,7 @@ class EveryCell(L.LightningModule):
         super().__init__()
         torch.manual_seed(0)
         cells = {name: CATALOGUE[name] for name in FORMS}
+        cells |= {"triton": (carousel.GRUCell, {"backend": "triton"})} if TRITON else {}
         self.layers = nn.ModuleDict(
             {name: fill(carousel.Recurrent(c, 2, 3, bidirectional=True, **o)) for name, (c, o) in cells.items()}
         )

@@ -50,9 +50,9 @@ class Recurrent(Base):
         backend: "eager" for the loop composed with autograd, "fused" for one compiled kernel, "torch" for torch's own,
             where the cell is one that torch has. "auto" is the fastest of those that can run the call: torch's for
             short sequences, off the CPU, in half precision, under autocast and in exports. Under autocast results of
-            the first two have its type, as nn.LSTM's, or a GRU's the input's, as nn.GRU's. `carousel.explain` says
-            which it is, and why. cuDNN has no second derivatives; "eager" does. "triton" is the compiled kernel on a
-            GPU, where it has not been run yet: it is never taken unless asked for.
+            the others have its type too, as nn.LSTM's, or on a CPU a GRU's the input's, as nn.GRU's. `carousel.explain`
+            says which it is, and why. cuDNN has no second derivatives; "eager" does. "triton" is the compiled kernel on
+            a GPU, where it has not been run yet: it is never taken unless asked for.
         options: whatever else the cell takes, such as `init`.
 
     Raises:
@@ -249,7 +249,8 @@ class Recurrent(Base):
         def arrange(y: Tensor) -> Tensor:  # (T, B, H), laid out as the input
             return self._flip(y) if batched else y.squeeze(1)
 
-        if _autocasts(x) and x.dtype != torch.float64 and self._loops[0][1].function != "gru":  # as torch's
+        # As torch's: of a GRU, on a CPU, nothing is cast.
+        if engine.autocasts(x) and x.dtype != torch.float64 and not (x.is_cpu and self._loops[0][1].function == "gru"):
             x = x.to(torch.get_autocast_dtype(x.device.type))
             lasts = [tuple(s.to(x.dtype) for s in last) for last in lasts]
         output = packing.pack(x, input) if packed else arrange(x)
@@ -312,7 +313,7 @@ class Recurrent(Base):
     def _check_input(self, x: Tensor) -> None:
         """What torch.nn.LSTM refuses, in its words."""
         dtype = getattr(self, flat("weight_ih", "_l0"), x).dtype
-        if x.dtype != dtype and not _autocasts(x):
+        if x.dtype != dtype and not engine.autocasts(x):
             raise ValueError(
                 f"RNN input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
                 f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
@@ -363,11 +364,6 @@ def _arguments(input: Any, hx: Any, lengths: Any, reset: Tensor | None) -> tuple
     """A call's arguments as one would write it."""
     kwargs = {name: value for name, value in (("lengths", lengths), ("reset", reset)) if value is not None}
     return ((input,) if hx is None else (input, hx)), kwargs
-
-
-def _autocasts(x: Tensor) -> bool:
-    kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _first_state(cell: Cell, lent: dict[str, Tensor], x: Tensor) -> State:

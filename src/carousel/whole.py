@@ -50,7 +50,7 @@ def _run(layer: "Recurrent", stack: engine.Stack, input: Any, hx: Any, lengths: 
     if x.size(-1) != layer.input_size:
         return None
     for t in (weights[0], *state):
-        if t.dtype is not x.dtype and not torch.is_autocast_enabled(x.device.type):
+        if t.dtype is not x.dtype and not engine.autocasts(x):
             return None
     shapes = [(len(loops), batch, size) for size in sizes]
     if hx is None:

@@ -17,6 +17,7 @@ import carousel
 from carousel import Detach, Regularization
 from carousel.engine.eager import Kinds
 from carousel.engine.fused import TARGETS
+from carousel.engine.fused.plans import plan
 from carousel.engine.fused.trace import trace
 from carousel.engine.fused.triton import Triton, build, emit, product
 from carousel.engine.registry import REGISTRY
@@ -140,6 +141,7 @@ SCHEDULES = (
     ("gru", "streamed"),
     ("gru", "by steps"),
     ("lstm_projected", "several"),
+    ("lem", "by steps"),
 )
 LIMITS = {
     "pointwise": (None, 128),
@@ -160,10 +162,15 @@ def test_the_catalogue(target, name):
     assert_same_with_gradients(layer, eager, x, states(layer, 1, 2), tolerance=1e-10)
 
 
+NAMES = {cell.__name__ for cell, _ in CATALOGUE.values()} | {"Cell", "ModuleCell", "ABLATIONS"}
+EVERY = CATALOGUE | {name: (getattr(carousel.cells, name), {}) for name in carousel.cells.__all__ if name not in NAMES}
+"""All cells there are."""
+
+
 def step_of(name, size=3, dtype=torch.float64, masks=False):
     """Of a cell of the catalogue, its states' sizes, and its masks: a reset and lengths, or none."""
-    cell, options = CATALOGUE[name]
-    cell = cell(4, size, **options, device="meta")
+    cell, options = EVERY[name]
+    cell = cell(size, size, **options, device="meta")
     kinds = Kinds(reset=True, share=(1,) * len(cell.states)) if masks else Kinds()
     return trace(cell, kinds, dtype, emit.OPERATIONS, projects=False), cell.state_sizes, kinds
 
@@ -190,12 +197,13 @@ DRAWN = torch.rand(5, 3, generator=torch.Generator().manual_seed(0)) < 0.3
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
 def test_masks(target, name, schedule, masks):
     target.on_chip, target.widest = LIMITS[schedule]
-    call = {"lengths": [5, 1, 3]} | ({} if masks == "lengths" else {"reset": DRAWN})
+    call = {"lengths": [5, 1, 3]} | ({} if masks == "lengths" else {"reset": DRAWN.to(torch.get_default_device())})
     options = {"regularization": Regularization(**NOISE)} if masks == "all" else {}
     options |= {"detach": Detach(gates=0.4, carousel=0.5)} if masks == "detached" and name != "indrnn" else {}
-    layer, eager = pair(name, 3, 4, 2, bidirectional=True, **options)
+    layer, eager = pair(name, 3, 4, 2 if masks == "all" else 1, bidirectional=True, **options)
     x = torch.randn(5, 3, 3, dtype=torch.float64)
-    assert_same_with_gradients(Seeded(layer, **call), Seeded(eager, **call), x, states(layer, 4, 3), tolerance=1e-10)
+    hx = states(layer, 2 * layer.num_layers, 3)
+    assert_same_with_gradients(Seeded(layer, **call), Seeded(eager, **call), x, hx, tolerance=1e-10)
 
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
@@ -248,10 +256,46 @@ def test_half_precision(target, name, schedule, dtype):
         assert (mine - truth).norm() <= 3 * (loops - truth).norm() + 1e-3 * truth.norm()
 
 
-@pytest.mark.parametrize("cell", [carousel.cells.SLSTMCell, carousel.cells.LRUCell, carousel.cells.FastGRNNCell])
-def test_heads_and_what_is_made_of_parameters(target, cell):
-    """Blocks of a matrix, vectors of several widths, and what torch does once."""
-    options = {"heads": 2} if cell is carousel.cells.SLSTMCell else {}
+@pytest.mark.parametrize(("name", "schedule"), SCHEDULES[:-1])
+def test_autocast(target, name, schedule):
+    """From and to the loop's types, float64 among them, and within in float32: a GRU's results, which on a CPU
+    nothing rounds, are those of float32. The backward pass is within autocast, too."""
+    target.on_chip, target.widest = LIMITS[schedule]
+    layer, eager = pair(name, 3, 5)
+    x, kind = torch.randn(5, 3, 3, dtype=torch.float64), torch.float16
+    reset = DRAWN.to(x.device)
+
+    def run(one, dtype, enabled=True):
+        one = copy.deepcopy(one).to(torch.promote_types(dtype, torch.float32))
+        leaf = x.to(dtype).requires_grad_()
+        with torch.autocast(x.device.type, kind, enabled=enabled):
+            assert carousel.explain(one, leaf, reset=reset)[0].engine == one.backend
+            y = tensors(one(leaf, reset=reset))
+            loss = sum(t.double().cos().sum() for t in y)
+            return [*y, *torch.autograd.grad(loss, [leaf, *one.parameters()])]
+
+    exact = run(eager, torch.float64, enabled=False)
+    for dtype in (torch.float64, torch.float32, kind):
+        for mine, its, truth in zip(run(layer, dtype), run(eager, dtype), exact, strict=True):
+            assert mine.dtype == its.dtype
+            whole = dtype == torch.float64 or (dtype != kind and name == "gru" and x.is_cpu)
+            bound = 2 * torch.finfo(dtype if whole else kind).eps * (32 if whole else 1)
+            assert (mine.double() - truth).norm() <= bound * truth.norm()
+
+
+@pytest.mark.parametrize("schedule", ["several", "by steps"])
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        (carousel.cells.SLSTMCell, {"heads": 2}),
+        (carousel.cells.LRUCell, {}),
+        (carousel.cells.FastGRNNCell, {}),
+        (carousel.cells.LSTMVariantCell, {"layer_norm": True}),
+    ],
+)
+def test_several_products(target, cell, options, schedule):
+    """Blocks of a matrix, vectors of several widths, sums over them, and what torch does once."""
+    target.on_chip, target.widest = LIMITS[schedule]
     layer = fill(carousel.Recurrent(cell, 3, 4, dtype=torch.float64, backend="triton", **options))
     eager = copy.deepcopy(layer)
     eager.backend = "eager"
@@ -259,19 +303,23 @@ def test_heads_and_what_is_made_of_parameters(target, cell):
     assert_same_with_gradients(layer, eager, x, states(layer, 1, 2), tolerance=1e-10)
 
 
-def test_what_is_too_wide(target):
-    layer = carousel.Recurrent(carousel.cells.LEMCell, 3, 129, backend="triton")
+@pytest.mark.parametrize(("units", "schedule"), [(128, "several"), (129, "by steps")])
+def test_how_wide_one_program_is(target, units, schedule):
+    layer = carousel.Recurrent(carousel.cells.LEMCell, 3, units, backend="triton")
     (choice,) = carousel.explain(layer, torch.randn(3, 2, 3))
-    told = "LEMCell: the Triton kernel has room for 128 units of a step with several products"
-    assert choice == ("eager", told)
+    assert ENGINES[schedule] in choice.reason
 
 
 def test_transforms_and_compilers(target):
-    layer, eager = pair("min_gru", 3, 4)
+    layer, eager = pair("min_gru", 3, 4, 2, bidirectional=True)
     x = torch.randn(5, 3, 2, 3, dtype=torch.float64)
     with pytest.raises(RuntimeError, match=r"a transform of torch.func \(vmap"):
         vmap(lambda x: layer(x)[0])(x)
-    torch.testing.assert_close(torch.compile(layer, backend="aot_eager", fullgraph=True)(x[0]), eager(x[0]))
+    compiled, found = torch.compile(layer, backend="aot_eager", fullgraph=True), []
+    for one in (compiled, eager):
+        y = tensors(one(x[0]))
+        found.append([*y, *torch.autograd.grad(sum(t.cos().sum() for t in y), list(one.parameters()))])
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of what there is without a GPU")
@@ -291,6 +339,48 @@ def test_it_is_asked_for_by_name(target, monkeypatch):
     assert choice(backend="triton") == ("eager", "the kernel is for CUDA, not for cpu")
     with pytest.raises(RuntimeError, match="backend='triton' cannot run this: the kernel is for CUDA, not for cpu"):
         carousel.GRU(3, 4, backend="triton")(x)
+
+
+class Hopper:
+    """As much of a driver as Triton asks before it launches."""
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        return triton.backends.compiler.GPUTarget("cuda", 90, 32)
+
+
+def test_compiled_before_the_first_call(monkeypatch, tmp_path, caplog):
+    """What Triton refuses, or the chip has no room for, is found when the kernel is made, as on a CPU."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(triton.runtime.driver, "_active", Hopper())
+    target = Triton()
+    target.on_chip = 227 * 1024
+    monkeypatch.setitem(TARGETS, "triton", target)
+
+    def planned(cell):
+        REGISTRY.forget()
+        return plan(cell(3, 4), "triton", torch.bfloat16, Kinds(reset=True))
+
+    key, reason = planned(carousel.cells.MinGRUCell)
+    assert reason.startswith("with Triton, in one launch for all steps")
+    made = REGISTRY.kernels[key].kernel
+    assert all(len(made.functions[name].device_caches[0][0]) == 1 for name in made.pointers)
+    monkeypatch.setitem(emit.OPERATIONS, "sigmoid", "nonsense({0})")
+    refused = "Triton refuses the kernel: CompilationError: NameError('nonsense is not defined')"
+    assert [planned(carousel.cells.MinGRUCell) for _ in range(2)] == [("", refused)] * 2
+    target.on_chip = 1
+    key, reason = planned(carousel.RNNCell)
+    assert not key
+    assert re.fullmatch(r"the kernel takes \d+ bytes of a chip that has 1", reason)
+    assert caplog.messages == [f"carousel runs eagerly: {why}" for why in (refused, reason)]
+    REGISTRY.forget()
 
 
 def compiled(kernel, name: str, capability: int, precision: str, log):
@@ -325,10 +415,15 @@ COMPILED = [
     ("mgu", 64, "on chip", AMPERE, "bfloat16"),
     ("cho_gru", 100, "several", AMPERE, "float32"),
     ("lstm_layer_norm", 32, "several", HOPPER, "float32"),
+    ("lem", 1024, "by steps", HOPPER, "float32"),
     ("min_gru", 64, "pointwise", AMPERE, "float32"),
 ]
 if os.environ.get("COMPILE") == "all":  # which takes minutes
-    COMPILED = [(name, 64, None, gpu, "float32") for name in CATALOGUE for gpu in (HOPPER, AMPERE)]
+    COMPILED = list(itertools.product(EVERY, (64, 256), [None], (HOPPER, AMPERE), ["float32"]))
+
+
+SPILLED = {"on chip": 64, "streamed": 64, "several": 128}
+"""Bytes at most, of a thread; none where a program does one step, or has no product."""
 
 
 @pytest.mark.parametrize(("name", "units", "schedule", "gpu", "dtype"), COMPILED)
@@ -349,5 +444,5 @@ def test_compiled_for_gpus(monkeypatch, tmp_path, capfd, name, units, schedule, 
             precision = {torch.float64: "ieee", torch.float32: "tf32x3"}.get(dtype, "tf32")
             shared, registers, spilled = compiled(kernel, function, capability, precision, capfd)
             assert shared <= room <= most
-            assert registers <= (64 if schedule in ("pointwise", "by steps") else 255)
-            assert spilled <= (128 if schedule == "several" else 64)
+            assert registers <= (80 if schedule == "pointwise" else 255)
+            assert spilled <= SPILLED.get(schedule, 0)

@@ -4,11 +4,12 @@ import io
 
 import pandas as pd
 import pytest
+import torch
 from omegaconf import read_write
 from rich.console import Console
 
 import carousel
-from carousel.lab import bench, bench_cells, bench_guide, bench_short
+from carousel.lab import bench, bench_cells, bench_gpu, bench_guide, bench_short
 
 
 def test_measures_are_counted_in_training_steps(monkeypatch):
@@ -46,6 +47,22 @@ def test_short_sequences_are_beside_torchs_and_a_cell_of_ones_own_beside_its_loo
     assert table.us.gt(0).all()
     assert table.speed.gt(0).all()
     assert bench_short.show(table).row_count == 14
+
+
+def test_triton_is_beside_what_can_be_measured(monkeypatch):
+    for name, values in (("STEPS", (3,)), ("BATCHES", (2,)), ("WIDTHS", (4,))):
+        monkeypatch.setattr(bench_gpu, name, values)
+    monkeypatch.setattr(torch, "compile", lambda cell: cell)
+    monkeypatch.setitem(bench_gpu.CONTESTANTS, "triton", lambda kind, x: kind(x.size(2), x.size(2), backend="eager"))
+    console = Console(record=True, quiet=False, file=io.StringIO(), width=200)
+    table = bench_gpu.measure(2, "cpu", console)
+    assert list(table.cell.unique()) == list(bench_gpu.CELLS)
+    assert list(table.work[:2]) == ["inference", "training"]
+    assert (table[["triton", "nn.LSTM", "compiled"]] > 0).all(axis=None)
+    assert table.graphed.isna().all()
+    assert table.how.eq("backend='eager'").all()
+    assert console.export_text().count("graphed not measured") == len(bench_gpu.CELLS)
+    assert bench_gpu.show(table).row_count == len(table)
 
 
 def test_cells_are_beside_their_loop_and_a_rival_that_is_missing_is_named(monkeypatch):

@@ -14,7 +14,8 @@ from ..cells.cell import Cell, State, lend
 from ..cells.module import view_of
 from . import record as recorded
 from . import torch_kernels
-from .choice import BACKENDS, Choice, choices, choose, listener, whole, widened
+from .autocast import autocasts, suspended, widened
+from .choice import BACKENDS, Choice, choices, choose, listener, whole
 from .eager import Loop, Masks, Norms, rows, step
 from .registry import REGISTRY
 from .torch_kernels import Stack, exporting, stack
@@ -26,6 +27,7 @@ __all__ = [
     "Masks",
     "Norms",
     "Stack",
+    "autocasts",
     "choices",
     "explain",
     "exporting",
@@ -84,10 +86,10 @@ def _run_kernel(
 ) -> tuple[Tensor, State]:
     """In float32 where autocast is on, from and to the type of x."""
     kernel = REGISTRY.kernels[key]
-    if not torch.is_autocast_enabled("cpu"):
+    if not autocasts(x):
         return kernel.run(loop.cell, x, state, tensors, masks, norms)
     masks = masks._replace(recurrent=widened(masks.recurrent), share=tuple(map(widened, masks.share)))
-    with torch.autocast("cpu", enabled=False):
+    with suspended(x):
         out, last = kernel.run(loop.cell, widened(x), tuple(map(widened, state)), tensors, masks, norms)
     return out.to(x.dtype), tuple(s.to(x.dtype) for s in last)
 
@@ -138,5 +140,5 @@ def recurrence(
 def _check_types(x: Tensor, state: State) -> None:
     """What torch.nn's layers refuse; by itself the loop would promote some of it. Autocast mixes floating types."""
     for k, s in enumerate(state):
-        if s.dtype != x.dtype and not (s.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+        if s.dtype != x.dtype and not (s.is_floating_point() and autocasts(x)):
             raise RuntimeError(f"input and hx[{k}] must have the same dtype, but got {x.dtype} and {s.dtype}")

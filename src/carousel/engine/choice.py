@@ -18,6 +18,7 @@ from torch.autograd import forward_ad
 from ..cells.cell import State
 from . import fused, short, torch_kernels
 from . import record as recorded
+from .autocast import autocasts, widened
 from .eager import Kinds, Loop, Masks, Norms
 from .registry import REGISTRY
 from .torch_kernels import exporting
@@ -70,7 +71,7 @@ def choose(
     if backend == "torch":
         missing = _not_torchs(*given)
         return Choice("eager", missing) if missing else Choice("torch", "backend='torch'"), ""
-    autocast = x.is_cpu and torch.is_autocast_enabled("cpu")
+    autocast = autocasts(x)
     if autocast and backend == "auto" and not _not_torchs(*given):
         return Choice("torch", f"torch's own kernel: {_AUTOCAST}"), ""
     theirs = by_speed and loop.function and not loop.cell.proj_size and not _not_torchs(*given)
@@ -142,7 +143,7 @@ def whole(
             return False
     if not _PLAIN.issuperset(map(type, (x, *tensors))) and not torch.compiler.is_exporting():
         return False
-    if reason := _not_fused(x) or (torch.is_autocast_enabled("cpu") and _AUTOCAST):
+    if reason := _not_fused(x) or (autocasts(x) and _AUTOCAST):
         if torch_kernels.unfit(function, x):
             return False
         reason = f"torch's own kernel: {reason}"
@@ -179,7 +180,7 @@ def _obstacle(loop: Loop, everything: tuple[Tensor, ...], masks: Masks, record: 
     compiling = torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting()
     if record and (
         compiling
-        or torch.is_autocast_enabled("cpu")
+        or autocasts(everything[0])
         or torch._C._len_torch_dispatch_stack()
         or peek_interpreter_stack() is not None  # pyright: ignore[reportUnnecessaryComparison]
     ):
@@ -226,11 +227,6 @@ def _fused(
     if key and (misfit := REGISTRY.kernels[key].misfit(x, state, tensors)):
         return "", misfit
     return key, reason
-
-
-def widened(t: Any) -> Any:
-    """As the kernel computes it where autocast is on."""
-    return t.float() if t is not None and t.dtype in (torch.bfloat16, torch.float16) else t
 
 
 def _constant(function: Any) -> Any:

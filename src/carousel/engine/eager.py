@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..cells.cell import Cell, State
 from . import torch_kernels
+from .autocast import suspended
 from .registry import REGISTRY
 
 
@@ -154,7 +155,7 @@ def derivative(
     """What autograd makes of the gradients that arrive at a function's results: those of what it was given, as needed.
     Where gradients are enabled, it can be differentiated in turn."""
     further = torch.is_grad_enabled()
-    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+    with torch.enable_grad(), suspended(given[0]):
         # By aliases, for they may depend on each other: what comes back through one must not count for the other.
         given = [t.view_as(t) for t in given]
         pairs = [(y, d) for y, d in zip(function(*given), arriving, strict=True) if d is not None and y.requires_grad]

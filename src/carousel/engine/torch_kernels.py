@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cells.cell import Cell, State
+from .autocast import autocasts
 
 if TYPE_CHECKING:
     from .eager import Loop, Masks
@@ -70,7 +71,7 @@ def lacks(loop: "Loop", tensors: dict[str, Tensor], x: Tensor, state: State, mas
     }
     if missing := [what for what, wanted in asked.items() if wanted]:
         return f"torch's kernels have no {missing[0]}"
-    if not torch.is_autocast_enabled(x.device.type):
+    if not autocasts(x):
         for t in (*state, *tensors.values()):
             if t.dtype != x.dtype:
                 return f"torch's kernels take tensors of one type, not {x.dtype} and {t.dtype}"

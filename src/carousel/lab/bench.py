@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +24,8 @@ from carousel import gradients
 from carousel.cells import MGUCell
 from carousel.gradients import theory
 
-from . import bench_cells, bench_guide, bench_short
+from . import bench_cells, bench_gpu, bench_guide, bench_short
+from .bench_gpu import seconds
 from .bench_short import forward, training_step
 from .records import write
 from .style import STYLES
@@ -104,16 +104,6 @@ def measure_measures(repeats: int) -> pd.DataFrame:
                 times[name].append(t)
     table = pd.DataFrame({"ms": {name: 1e3 * statistics.median(taken) for name, taken in times.items()}})
     return table.assign(training_steps=table.ms / table.ms["a training step"]).rename_axis("measure").reset_index()
-
-
-def seconds(work: Callable[[], object], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    begin = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
 
 
 def matmul_peak(device: str) -> float:
@@ -274,6 +264,9 @@ def _other(args: argparse.Namespace, console: Console) -> tuple[pd.DataFrame, Ta
     if args.guide:
         table = bench_guide.measure(args.repeats, console)
         return table, bench_guide.show(table)
+    if args.gpu:
+        table = bench_gpu.measure(args.repeats, "cuda", console)
+        return table, bench_gpu.show(table)
     return None
 
 
@@ -291,11 +284,14 @@ def main() -> None:
     )
     parser.add_argument("--guide", action="store_true", help="time the cells of experiment=guide on its tasks instead")
     parser.add_argument("--short", action="store_true", help="time sequences of 1 to 25 steps instead")
+    parser.add_argument("--gpu", action="store_true", help="time Triton's kernels on a GPU instead")
     args = parser.parse_args()
     if min(args.threads) < 1 or args.repeats < 1:
         parser.error("--threads and --repeats must be at least 1")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: there is no GPU here; allowed: cpu")
+    if args.gpu and not torch.cuda.is_available():
+        parser.error("--gpu: there is no GPU here")
     console = Console()
     if other := _other(args, console):
         table, grid = other

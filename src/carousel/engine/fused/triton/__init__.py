@@ -1,4 +1,4 @@
-"""GPUs as a target, by Triton: a step's expressions as functions of Triton's, which it compiles on the first call."""
+"""GPUs as a target, by Triton: a step's expressions as functions of Triton's, which it compiles."""
 
 from __future__ import annotations
 
@@ -46,11 +46,7 @@ class Triton(Target):
         return OPERATIONS
 
     def unfit(self, x: torch.Tensor) -> str:
-        if self.lacks:
-            return self.lacks
-        if x.is_cuda and torch.is_autocast_enabled("cuda"):
-            return "the Triton kernel is not for autocast on a GPU"
-        return super().unfit(x)
+        return self.lacks or super().unfit(x)
 
     def kernel(
         self,
@@ -65,13 +61,16 @@ class Triton(Target):
         from .phased import PhasedKernel
         from .single import SingleKernel
 
-        capabilities = (
-            [] if self.interpreted else map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))
-        )
+        devices = range(0 if self.interpreted else torch.cuda.device_count())
+        capabilities = [torch.cuda.get_device_capability(k) for k in devices]
         if torch.version.hip or min(capabilities, default=(8, 0)) < (8, 0):
             raise Unsupported("the Triton kernel is for CUDA, and GPUs of compute capability 8.0 or more")
         if isinstance(step, Step):
             if step.projected is not None:
                 raise Unsupported("the Triton kernel takes a projection as a product among several")
-            return SingleKernel(self, step, dtype, hidden_size, share, keep)
-        return PhasedKernel(self, step, dtype, sizes, share, keep)
+            made = SingleKernel(self, step, dtype, hidden_size, share, keep)
+        else:
+            made = PhasedKernel(self, step, dtype, sizes, share, keep)
+        if capabilities:  # else nothing can be launched either
+            made.compile(self.room())
+        return made

@@ -9,7 +9,7 @@ from typing import Any
 
 @cache
 def load(source: str, interpreted: bool) -> dict[str, Any]:
-    """What a source defines, for the compiler or the interpreter. Triton, which compiles on the first call, and keeps
+    """What a source defines, for the compiler or the interpreter. Triton, which compiles later, and keeps
     what it has compiled by its source, reads the lines again where Python keeps those of files."""
     triton: Any = import_module("triton")  # not this folder, as a reader of types would have it
     name = f"<carousel {hashlib.sha256(source.encode()).hexdigest()[:16]}>"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..target import Kernel
+from ...autocast import suspended
+from ..target import BuildError, Kernel
 from .build import load
 from .emit import FLAGS, head
 from .function import Function
 
+TIMED = ("x", "wx", "out", "d_out", "d_x", "d_wx", "d_uh", "seen", "multiplied", "d_made", *FLAGS)
+"""What there is for each step, besides `share` and `saved`."""
 TOLD = "with Triton, {}; it has been compiled and interpreted, and not run on a GPU yet"
 
 
@@ -42,9 +46,35 @@ class Launched(Kernel):
         self.how, self.dtype = TOLD.format(how), dtype
         self.options = {"num_warps": 4, "enable_fp_fusion": True} | options
 
+    def compile(self, room: int) -> None:
+        """Have Triton compile every function for the current device, as they are launched in training.
+
+        Args:
+            room: bytes that a program may keep on its chip.
+
+        Raises:
+            BuildError: its compiler refuses, or the chip is too small for what it makes.
+        """
+        flags = {"SAVE": True, "D_OUT": True, "NORMS": False, "PRECISION": self.precision()}
+        for name, pointers in self.pointers.items():
+            known = {flag: flags[flag] for flag in self.flags[name]} | self.options
+            try:
+                made = self.functions[name].warmup(*map(self.type, pointers), T=2, B=2, grid=(1,), **known)
+            except Exception as error:  # whatever it stumbles over
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["it does not say why"]
+                line = next((line for line in lines if "error" in line), lines[-1])
+                raise BuildError(f"Triton refuses the kernel: {type(error).__name__}: {line[:200]}") from error
+            if made.metadata.shared > room:
+                raise BuildError(f"the kernel takes {made.metadata.shared} bytes of a chip that has {room}")
+
+    def type(self, pointer: str) -> torch.dtype:
+        """Of what is there."""
+        wide = torch.promote_types(self.dtype, torch.float32) if pointer == "d_own" else self.dtype
+        return torch.uint8 if pointer in FLAGS else wide
+
     def call(self, which: str, x: Tensor, given: dict) -> None:
         device = torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
-        with torch.no_grad(), device:
+        with torch.no_grad(), suspended(x), device:  # a backward pass may be within autocast
             getattr(self, which)(x, _present(given))
 
     def always(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -58,6 +88,19 @@ class Launched(Kernel):
         """The gradients of the last states, to be written over by those of the first."""
         pairs = zip(given["state"], given["d_last"], strict=True)
         return [torch.zeros_like(s) if d is None else d.clone() for s, d in pairs]
+
+    def on(self, values: dict[str, Any], steps: int) -> Iterator[dict[str, Any]]:
+        """What a launch for each step is given, forwards; the last states are those of each step in turn."""
+        for name in [name for name in values if name.startswith("state")]:
+            last = values[name.replace("state", "last")]
+            values[name] = last.copy_(values[name])
+        for t in range(steps):
+            yield _at(values, t, steps)
+
+    def back(self, values: dict[str, Any], steps: int) -> Iterator[dict[str, Any]]:
+        """The same, backwards."""
+        for t in reversed(range(steps)):
+            yield _at(values, t, steps) | ({"state0": values["out"][t - 1]} if t > 0 else {})
 
     def precision(self) -> str:
         """How products within a kernel are rounded: as torch's switch has it, TF32, or three times that, which makes a
@@ -91,6 +134,13 @@ class Launched(Kernel):
         found = flags | {"PRECISION": self.precision()}
         function = self.functions[name][(programs,)]
         function(**pointers, T=steps, B=batch, **{flag: found[flag] for flag in self.flags[name]}, **self.options)
+
+
+def _at(values: dict[str, Any], t: int, steps: int) -> dict[str, Any]:
+    """A step's part of what has one for each."""
+    timed = (name for name in values if name in TIMED or name.startswith("share"))
+    parts = values | {name: values[name][t] for name in timed if values[name] is not None}
+    return parts | ({} if values.get("saved") is None else {"saved": values["saved"].view(steps, -1)[t]})
 
 
 def _present(given: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A step of several products, run by Triton in one launch for all steps."""
+"""A step of several products, run by Triton: in one launch for all steps, or in some for each."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..graph import ACROSS, Phases, Unsupported
+from ..graph import ACROSS, Phases
 from ..storage import choose
 from .emit import cost
-from .function import ROWS
+from .function import ROWS, padded
 from .launched import Launched
 from .phases import PhasesSource
 
@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 
 ACROSS_COST = 1e6
 """Of a product or a sum, in additions: it is never done again."""
-HOW = "in one launch for all steps, in which each program reads the matrices again for each of its products"
+TILE = 512
+"""Numbers of a vector that a program has, if torch multiplies between launches."""
+SCHEDULES = {
+    "several": "in one launch for all steps, in which each program reads the matrices again for each of its products",
+    "by steps": "in a launch for each part of a step, and torch's products in between, for its vectors are too wide",
+}
 
 
 class PhasedKernel(Launched):
     """Such a step for this target.
 
     Raises:
-        Unsupported: it has vectors too wide for one program, or reduces what `PhasesSource` does not.
+        Unsupported: it reduces what `PhasesSource` does not.
     """
-
-    schedule = "several"
 
     def __init__(
         self,
@@ -44,12 +47,15 @@ class PhasedKernel(Launched):
         multiplied = [n for o in step.outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
         adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
         self.saved = choose(step.graph, step.new, adjoint, _at_hand, _cost) if keep is None else keep
-        self.step, self.source = step, PhasesSource(step, dtype, sizes, share, self.saved, keep is None)
-        self.kept, most = self.source.kept.total, target.widest * 4 // max(4, dtype.itemsize)
-        if self.source.widest > most:
-            raise Unsupported(f"the Triton kernel has room for {most} units of a step with several products")
-        options = {"num_warps": 8 if self.source.widest > 16 else 4, "maxnreg": 255}
-        super().__init__(self.source.functions, target.interpreted, HOW, dtype, options)
+        given = (step, dtype, sizes, share, self.saved, keep is None)
+        self.step, self.source, self.schedule = step, PhasesSource(*given), "several"
+        warps, width = 8 if self.source.widest > 16 else 4, padded(self.source.widest)
+        if self.source.widest * max(4, dtype.itemsize) > target.widest * 4:
+            self.source, self.schedule = PhasesSource(*given, rows=max(1, min(ROWS, TILE // width))), "by steps"
+            warps = min(16, max(4, width * 4 // TILE))
+        self.kept = self.source.kept.total
+        options = {"num_warps": warps, "maxnreg": 255}
+        super().__init__(self.source.functions, target.interpreted, SCHEDULES[self.schedule], dtype, options)
 
     def unpack(self, kept: Tensor) -> list[Tensor]:
         return self.source.kept.split(kept)
@@ -57,7 +63,11 @@ class PhasedKernel(Launched):
     def forward(self, x: Tensor, given: dict[str, Any]) -> None:
         values = self.read(x, given) | {f"last{k}": last for k, last in enumerate(given["last"])}
         values |= {"out": given["out"], "saved": given.get("saved")}
-        self.run("forward", x, values, {"SAVE": "saved" in given})
+        if self.schedule == "several":
+            self.run("forward", x, values, x.size(0), {"SAVE": "saved" in given})
+        else:
+            for now in self.on(values, x.size(0)):
+                self.turns("forward", x, now, {"SAVE": "saved" in given})
 
     def backward(self, x: Tensor, given: dict[str, Any]) -> None:
         source, places = self.source, x.shape[:2]
@@ -67,11 +77,16 @@ class PhasedKernel(Launched):
         d_x = given.get("d_x")
         values["d_x"] = x.new_empty(x.shape) if d_x is None else d_x
         values["multiplied"] = multiplied = x.new_empty(*places, source.multiplied.total)
-        values["d_own"] = d_own = x.new_empty(
+        values["d_own"] = d_own = x.new_zeros(
             x.size(1), source.own.total, dtype=torch.promote_types(x.dtype, torch.float32)
         )
         values["d_made"] = d_made = x.new_empty(*places, source.sizes.total if "norms" in given else 0)
-        self.run("backward", x, values, {"D_OUT": "d_out" in given, "NORMS": "norms" in given})
+        flags = {"D_OUT": "d_out" in given, "NORMS": "norms" in given}
+        if self.schedule == "several":
+            self.run("backward", x, values, x.size(0), flags)
+        else:
+            for now in self.back(values, x.size(0)):
+                self.turns("backward", x, now, flags)
         for found, d in zip(given["d_state"], carried, strict=True):
             if found is not None:
                 found.copy_(d)
@@ -100,13 +115,24 @@ class PhasedKernel(Launched):
 
     def read(self, x: Tensor, given: dict[str, Any]) -> dict[str, Any]:
         values = self.always(given) | {f"w{k}": w for k, w in enumerate(given["weights"])}
-        values["scratch"] = x.new_empty(2, x.size(1), self.source.scratch)
+        wide = max([2 * self.source.scratch, *(between.columns.total for between in self.source.between.values())])
+        values["scratch"] = x.new_empty(x.size(1) * wide)
         return values | {"x": x.contiguous()}
 
-    def run(self, name: str, x: Tensor, values: dict[str, Any], flags: dict[str, bool]) -> None:
-        source = self.source
-        most = max(2 * source.scratch, source.inputs.total, source.kept.total, source.multiplied.total)
-        self.launch(name, -(-x.size(1) // ROWS), x, values, x.size(0), flags, most)
+    def turns(self, which: str, x: Tensor, now: dict[str, Any], flags: dict[str, bool]) -> None:
+        """A step of a pass, by turns with torch."""
+        between = self.source.between[which]
+        scratch = now["scratch"][: x.size(1) * between.columns.total].view(x.size(1), between.columns.total)
+        weights = {name: now[f"w{k}"] for k, name in enumerate(self.step.names)}
+        for k in range(len(between.turns)):
+            self.run(f"{which}{k}", x, now, 1, flags)
+            between.multiply(k, scratch, weights)
+        self.run(which, x, now, 1, flags)
+
+    def run(self, name: str, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool]) -> None:
+        source, batch = self.source, x.size(1)
+        most = max(values["scratch"].numel() // batch, source.inputs.total, source.kept.total, source.multiplied.total)
+        self.launch(name, -(-batch // source.rows), x, values, steps, flags, most)
 
 
 def _cost(op: str) -> float:

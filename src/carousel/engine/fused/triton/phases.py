@@ -1,31 +1,23 @@
-"""A step of several products, with sums over units among them, as functions of Triton: all in one program.
+"""A step of several products, with sums over units among them, as functions of Triton.
 
-A program does all steps of some sequences, and has each vector as a tile of its own width. A vector that is multiplied
-goes by way of the memory, as in `Streamed`; and so do gradients of matrices, which torch makes of what is stored.
+A program has each vector of its sequences as a tile of its own width. A vector that is multiplied goes by way of the
+memory, and so do gradients of matrices, which torch makes of what is stored. There are two forms: a program does all
+steps, and multiplies as `Streamed` does; or torch multiplies, between the functions of which a step consists then,
+"forward0", "forward1", ... and "forward". What these need in common and is no product, each of them makes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from ..graph import ACROSS, Phases, Unsupported
+from .between import Between, Columns, factors
 from .emit import FLAGS, expression, is_truth
 from .function import BACKWARD, FORWARD, ROWS, Function, padded, real
 from .product import DEPTH
-
-
-class Columns:
-    """Where vectors stand that are one after the other, for each sequence."""
-
-    def __init__(self, widths: Iterable[int]) -> None:
-        self.widths = tuple(widths)
-        self.places = tuple(sum(self.widths[:k]) for k in range(len(self.widths)))
-        self.total = sum(self.widths)
-
-    def split(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        return list(tensor.split(self.widths, -1))
 
 
 class PhasesSource:
@@ -38,6 +30,7 @@ class PhasesSource:
         share: of each state, as in `Kinds`.
         saved: the nodes that the forward pass keeps.
         backward: whether there is such a pass.
+        rows: sequences of a program, if torch multiplies between launches; None if a program does all steps.
 
     Raises:
         Unsupported: it moves units, or reduces parts of a vector, or one with another function than a sum.
@@ -51,6 +44,7 @@ class PhasesSource:
         share: Sequence[int],
         saved: tuple[int, ...],
         backward: bool,
+        rows: int | None = None,
     ) -> None:
         self.step, self.share, self.saved = step, share, saved
         self.real = real(dtype)
@@ -64,14 +58,25 @@ class PhasesSource:
         self.multiplied = Columns(units for _, units in self.pairs)
         self.scratch, self.widest = 0, 0
         """Numbers that a step of a sequence leaves in memory, and the widest vector, of both passes."""
-        functions = [self.forward()]
-        functions += [self.backward()] if backward else []
+        self.rows = rows or ROWS
+        graph, made = step.graph, [*step.new, *saved]
+        gradients = [*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *(n for n, _ in self.pairs)]
+        self.between = {"forward": Between(graph, made, ())} if rows else {}
+        if backward and rows:
+            self.between["backward"] = Between(graph, gradients, saved)
+        functions = []
+        for which in ("forward", "backward") if backward else ("forward",):
+            turns = len(self.between[which].turns) if self.between else 0
+            functions += [getattr(self, which)(k) for k in (*range(turns), None)]
         self.functions = {function.name: function for function in functions}
 
-    def forward(self) -> Function:
-        step, w = self.step, Writer(self, Function("forward", self.real, FORWARD), "t")
+    def forward(self, turn: int | None) -> Function:
+        """The pass, or what of it comes before a turn of torch's."""
+        step, w = self.step, self.writer("forward", turn, FORWARD, "t")
         states = range(len(self.sizes.widths))
         begin = [w.load(f"state{k}", f"state{k}", "b", n, 0, n) for k, n in enumerate(self.sizes.widths)]
+        if turn is not None:
+            return w.prepare(turn, begin, "for t in range(T):")
         w.compute([*step.new, *self.saved])
         for k, (n, size) in enumerate(zip(step.new, self.sizes.widths, strict=True)):
             w.lines.append(f"new{k} = tl.where({w.valid(size)}, {w.names[n]}, 0.0)")
@@ -85,11 +90,10 @@ class PhasesSource:
         w.lines += self.advance(w.f, sizes, "+=")
         return w.finish(begin, "for t in range(T):", end)
 
-    def backward(self) -> Function:
-        step, w = self.step, Writer(self, Function("backward", self.real, BACKWARD), "back")
+    def backward(self, turn: int | None) -> Function:
+        step, w = self.step, self.writer("backward", turn, BACKWARD, "back")
         widths = self.sizes.widths
         begin = [w.load(f"d{k}", f"carried{k}", "b", n, 0, n) for k, n in enumerate(widths)]
-        begin += [f"sum{k} = tl.full([{ROWS}, {w.tile(n)}], 0.0, {self.real})" for k, n in enumerate(self.own.widths)]
         for k, n in enumerate(self.saved):
             w.lines.append(w.load(f"kept{k}", "saved", "b", self.kept.total, self.kept.places[k], self.kept.widths[k]))
             w.lines += [f"kept{k} = kept{k} != 0.0"] if is_truth(step.graph, n) else []
@@ -107,6 +111,10 @@ class PhasesSource:
             "    d_new0 = d0 + d_out",
             *(f"d_new{k} = d{k}" for k in range(1, len(widths))),
         ]
+        if turn is not None:
+            return w.prepare(turn, begin, "for back in range(T):")
+        sums = list(zip(self.own.places, self.own.widths, strict=True))
+        begin += [w.load(f"sum{k}", "d_own", "b", self.own.total, *place) for k, place in enumerate(sums)]
         w.compute([*step.d_state, *step.d_wx, *step.d_own, *(n for n, _ in self.pairs)])
         w.lines += w.stores("d_x", self.inputs, step.d_wx)
         w.lines += w.stores("multiplied", self.multiplied, [n for n, _ in self.pairs])
@@ -121,9 +129,12 @@ class PhasesSource:
         begin += ["last = tl.cast(T - 1, tl.int64)", *self.advance(w.f, sizes, "+= last *")]
         w.lines += self.advance(w.f, sizes, "-=")
         end = [w.store(f"carried{k}", n, 0, n, f"d{k}") for k, n in enumerate(widths)]
-        sums = zip(self.own.places, self.own.widths, strict=True)
-        end += [w.store("d_own", self.own.total, at, units, f"sum{k}") for k, (at, units) in enumerate(sums)]
+        end += [w.store("d_own", self.own.total, *place, f"sum{k}") for k, place in enumerate(sums)]
         return w.finish(begin, "for back in range(T):", end)
+
+    def writer(self, which: str, turn: int | None, flags: tuple[str, ...], counter: str) -> Writer:
+        name = which if turn is None else f"{which}{turn}"
+        return Writer(self, Function(name, self.real, flags), counter, self.between.get(which))
 
     def advance(self, f: Function, sizes: dict[str, int], how: str) -> list[str]:
         sizes = sizes | dict.fromkeys(FLAGS, 1)
@@ -133,10 +144,11 @@ class PhasesSource:
 
 
 class Writer:
-    """Writes one function: what a step computes, in `lines`."""
+    """Writes one function: what a step computes, in `lines`. The steps are counted by `counter`; the products are those
+    `between` functions, if there are any."""
 
-    def __init__(self, source: PhasesSource, f: Function, turn: str) -> None:
-        self.source, self.graph, self.f, self.turn = source, source.step.graph, f, turn
+    def __init__(self, source: PhasesSource, f: Function, counter: str, between: Between | None) -> None:
+        self.source, self.graph, self.f, self.counter, self.between = source, source.step.graph, f, counter, between
         self.names: dict[int, str] = {}
         self.lines: list[str] = []
         self.stored: dict[tuple[int, int], str] = {}
@@ -171,12 +183,23 @@ class Writer:
             found += [self.store(pointer, columns.total, place, width, value)] if width else []
         return found
 
+    def prepare(self, turn: int, begin: list[str], loop: str) -> Function:
+        """The function that makes what torch multiplies in a turn."""
+        between: Any = self.between
+        self.compute([n for n, _ in between.factors[turn]])
+        for n, units in between.factors[turn]:
+            place = between.at[n, units]
+            self.lines.append(self.store("scratch", between.columns.total, place, units, self.names[n]))
+        return self.finish(begin, loop, [])
+
     def compute(self, roots: Sequence[int]) -> None:
+        if self.between:
+            self.fetch(roots, self.between)
         for n in self.graph.reach(roots, self.names):
             op, args = self.graph.nodes[n]
             self.names[n] = self.leaf(args) if op == "leaf" else f"v{n}"
             if op == "product":
-                self.product(n, *args)
+                self.product(n, args[1])
             elif op == "sum" and args[1] == 1:
                 (operand,), width = args[0], self.graph.widths[args[0][0]]
                 summed = f"tl.where({self.valid(width)}, {self.names[operand]}, 0.0)"
@@ -185,6 +208,15 @@ class Writer:
                 raise Unsupported(f"the Triton kernel has no {op} of parts of a vector")
             elif op != "leaf":
                 self.lines.append(f"v{n} = {expression(self.graph, n, self.names, self.source.real)}")
+
+    def fetch(self, roots: Sequence[int], between: Between) -> None:
+        """Read the products of torch's that are needed."""
+        there = {n: place for n, place in between.products.items() if n not in self.names}
+        met = self.graph.reach(roots, {*self.names, *there})
+        needed = {*roots, *(m for n in met for m in self.graph.operands(n))}
+        for n in sorted(needed & there.keys()):
+            self.lines.append(self.load(f"v{n}", "scratch", "b", between.columns.total, *there[n]))
+            self.names[n] = f"v{n}"
 
     def leaf(self, args: tuple) -> str:
         kind, *which = args
@@ -211,21 +243,21 @@ class Writer:
         """The pointer to a parameter."""
         return f"w{self.source.step.names.index(name)}"
 
-    def product(self, n: int, operands: tuple[int, ...], what: tuple) -> None:
+    def product(self, n: int, what: tuple) -> None:
         """A sum of products of matrices, block by block where there are heads, and vectors."""
         heads, rows, matrices = what
-        width = heads * rows
-        widths = [heads * matrix[5] for matrix in matrices]
-        new = dict.fromkeys(p for p in zip(operands, widths, strict=True) if p not in self.stored)
+        width, pairs = heads * rows, factors(self.graph, n)
+        new = dict.fromkeys(pair for pair in pairs if pair not in self.stored)
         for m, size in new:
-            where = f"{self.f.pointer('scratch')} + B * ({2 * self.scratch} + ({self.turn} % 2) * {size}) + b * {size}"
+            turn = f"B * ({2 * self.scratch} + ({self.counter} % 2) * {size})"
+            where = f"{self.f.pointer('scratch')} + {turn} + b * {size}"
             self.stored[m, size] = where
             self.scratch += size
             self.lines.append(f"tl.store({where} + {self.unit(size)}, {self.names[m]}, mask={self.valid(size)})")
         self.lines += ["tl.debug_barrier()"] if new else []
-        self.lines.append(f"v{n} = tl.full([{ROWS}, {self.tile(width)}], 0.0, {self.source.real})")
+        self.lines.append(f"v{n} = tl.full([{self.source.rows}, {self.tile(width)}], 0.0, {self.source.real})")
         how, unit = f"input_precision=PRECISION, out_dtype={self.source.real}", self.unit(width)
-        for m, size, (name, offset, row, column, apart, columns) in zip(operands, widths, matrices, strict=True):
+        for (m, size), (name, offset, row, column, apart, columns) in zip(pairs, matrices, strict=True):
             at = f"{self.f.pointer(self.weight(name))} + {offset} + "
             inside = f"(row < {size}) & ({unit} < {width})"
             if heads == 1:
@@ -243,11 +275,14 @@ class Writer:
             ]
 
     def finish(self, begin: list[str], loop: str, end: list[str]) -> Function:
-        lines = [f"b = (tl.program_id(0) * {ROWS} + tl.arange(0, {ROWS}))[:, None]"]
+        rows = self.source.rows
+        lines = [f"b = (tl.program_id(0) * {rows} + tl.arange(0, {rows}))[:, None]"]
         for width in sorted(self.widths):
             lines.append(f"u{width} = tl.arange(0, {self.tile(width)})[None, :]")
             lines.append(f"in{width} = (b < B) & (u{width} < {width})")
-        self.f.lines = [*lines, *begin, loop, *(f"    {line}" for line in self.lines), *end]
+        lines += [*begin, loop, *(f"    {line}" for line in self.lines)]
+        lines += ["tl.debug_barrier()"] if self.between else []  # what has been read is written over
+        self.f.lines = [*lines, *end]
         self.source.scratch = max(self.source.scratch, self.scratch)
         self.source.widest = max(self.source.widest, *self.widths)
         return self.f

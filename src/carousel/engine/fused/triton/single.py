@@ -108,10 +108,7 @@ class SingleKernel(Launched):
     def steps_back(self, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool]) -> None:
         """The backward pass step by step."""
         alone = self.step.graph.nodes[self.step.d_seen] == Node("leaf", ("d_seen",))
-        for t in reversed(range(steps)):
-            now = self.at(values, t, steps)
-            if t > 0:
-                now["state0"] = values["out"][t - 1]
+        for now in self.back(values, steps):
             self.run("backward", x, now, 1, flags)
             if alone:
                 values["carried0"].addmm_(now["d_uh"], values["w_h"])
@@ -121,12 +118,8 @@ class SingleKernel(Launched):
     def steps_on(self, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool], bias: Any) -> None:
         """The forward pass step by step."""
         alone = self.step.graph.nodes[self.step.seen] == Node("leaf", ("state", 0))
-        for k in range(len(self.step.new)):
-            values[f"last{k}"].copy_(values[f"state{k}"])
-            values[f"state{k}"] = values[f"last{k}"]
-        seen = values["state0"] if alone else torch.empty_like(values["state0"])
-        for t in range(steps):
-            now = self.at(values, t, steps)
+        seen = values["last0"] if alone else torch.empty_like(values["last0"])
+        for now in self.on(values, steps):
             if not alone:
                 self.run("look", x, now | {"seen": seen}, 1, {})
             now["uh"] = F.linear(seen, values["w_h"], bias)
@@ -139,17 +132,6 @@ class SingleKernel(Launched):
         if values["b_h"] is None and self.step.d_uh:
             values["b_h"] = given["w_h"].new_zeros(len(self.step.d_uh) * self.units)
         return values
-
-    def at(self, values: dict[str, Any], t: int, steps: int) -> dict[str, Any]:
-        """A step's part of what has one for each."""
-        parts = dict(values)
-        shares = (f"share{k}" for k in range(len(self.step.new)))
-        for name in ("wx", "out", "d_out", "d_wx", "d_uh", "seen", "d_made", *FLAGS, *shares):
-            if values.get(name) is not None:
-                parts[name] = values[name][t]
-        if values.get("saved") is not None:
-            parts["saved"] = values["saved"].view(steps, -1)[t]
-        return parts
 
     def run(self, name: str, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool]) -> None:
         rows = self.schedule in ("on chip", "streamed")
