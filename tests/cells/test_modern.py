@@ -323,6 +323,85 @@ def test_the_slstm_starts_as_in_its_authors_code():
     assert float(cells.SLSTMCell(400, 400).weight_ih.detach().std()) == pytest.approx(math.sqrt(2 / 2000), rel=0.02)
 
 
+def drawn(cell):
+    """The first values, by name."""
+    return {name: parameter.detach() for name, parameter in cell.named_parameters()}
+
+
+def assert_uniform(values, bound):
+    assert float(values.abs().max()) == pytest.approx(bound, rel=0.01)
+    assert float(values.abs().max()) <= bound
+    assert float(values.std()) == pytest.approx(bound / math.sqrt(3), rel=0.05)
+
+
+def test_the_fast_grnn_starts_as_in_its_authors_code():
+    torch.manual_seed(0)
+    first = drawn(cells.FastGRNNCell(60, 80, rank=40))
+    for name in ("weight_ih", "weight_hh", "weight_rh"):
+        assert float(first[name].std()) == pytest.approx(0.1, rel=0.05)
+    assert (first["bias_ih"] == 1).all()
+    assert (first["zeta"], first["nu"]) == (1, -4)
+
+
+def test_the_cornn_starts_as_one_linear_map():
+    torch.manual_seed(0)
+    first = drawn(cells.CoRNNCell(40, 60))
+    for values in (first["weight_ih"], first["weight_hh"], first["weight_zh"]):
+        assert_uniform(values, 1 / math.sqrt(40 + 2 * 60))
+    assert float(first["bias_ih"].abs().max()) <= 1 / math.sqrt(40 + 2 * 60)
+
+
+@pytest.mark.parametrize(("kind", "gate"), [(cells.DiagonalGRUCell, "z"), (cells.DiagonalLSTMCell, "f")])
+def test_the_diagonal_cells_start_as_in_their_authors_code(kind, gate):
+    torch.manual_seed(0)
+    cell = kind(30, 2000)
+    first = drawn(cell)
+    assert_uniform(first.pop("weight_ih"), math.sqrt(6 / 2030))
+    fall = first.pop("bias_ih")
+    torch.testing.assert_close(fall[cell.rows(gate)], torch.linspace(0, -1, 2000))
+    assert fall.count_nonzero() == 1999
+    assert not first.pop("bias_hh").any()
+    for values in first.values():
+        assert float(values.std()) == pytest.approx(2 / math.sqrt(5 * 2000), rel=0.05)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_the_cfc_starts_as_in_its_authors_code(timed):
+    torch.manual_seed(0)
+    first = drawn(cells.CfCCell(40 + timed, 60, timed=timed))
+    for name in ("weight_ih", "weight_hh"):
+        assert_uniform(first[name], math.sqrt(6 / (40 + 60 + 60)))
+    assert float(first["bias_ih"].abs().max()) == pytest.approx(0.1, rel=0.05)
+    assert float(first["bias_ih"].abs().max()) <= 0.1
+    assert not first["bias_hh"].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_multiplicative_lstm_starts_as_in_its_authors_code(dtype):
+    torch.manual_seed(0)
+    cell = cells.MultiplicativeLSTMCell(6, 8, dtype=dtype)
+    first = drawn(cell)
+    for matrix in (*first["weight_ih"].split(32), first["weight_hh"], first["weight_mh"]):
+        product = matrix.double().T @ matrix.double()
+        close = {"rtol": 0, "atol": 1e-12 if dtype == torch.float64 else 0.02}
+        torch.testing.assert_close(product, torch.eye(len(product)).double(), **close)
+    assert (first["bias_ih"][cell.rows("f")] == 3).all()
+    assert first["bias_ih"].count_nonzero() == 8
+    assert not first["bias_hh"].any()
+
+
+def test_the_highway_cell_starts_as_in_its_authors_code():
+    torch.manual_seed(0)
+    first = drawn(cells.HighwayCell(40, 60, depth=3))
+    for name in ("weight_ih", "weight_hh", "weight_ss"):
+        assert_uniform(first[name], 0.04)
+    for name in ("bias_ih", "bias_ss"):
+        n, t = first[name].chunk(2, -1)
+        assert 0.03 < float(n.abs().max()) <= 0.04
+        assert (t == -2).all()
+    assert not first["bias_hh"].any()
+
+
 def test_the_rg_lru_starts_on_its_ring():
     cell = cells.RGLRUCell(2000, 2000)
     radius = (-torch.nn.functional.softplus(cell.decay.detach())).exp()

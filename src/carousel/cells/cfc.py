@@ -1,5 +1,6 @@
 """Closed-form continuous-time network."""
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,8 +21,9 @@ class CfCCell(TimedCell):
         timed: whether the last feature of x is :math:`\Delta_t`, the time since the step before; otherwise it is 1.
         gated: if not, :math:`h_t = f_t + s_t \odot g_t`.
 
-    Parameters start as Glorot & Bengio's, biases as zero. State: h, (B, H). Other arguments, shapes and errors: see
-    `Cell`; with `timed`, `weight_ih` has a column less than x has features.
+    As in the authors' code (ncps) the matrices of each gate start as Glorot & Bengio's of [x, h], and biases as
+    nn.Linear's, all of it in `bias_ih`. State: h, (B, H). Other arguments, shapes and errors: see `Cell`; with `timed`,
+    `weight_ih` has a column less than x has features.
     """
 
     gates = ("f", "g", "a", "b")
@@ -31,11 +33,12 @@ class CfCCell(TimedCell):
         super().__init__(*arguments, **options)
 
     def draw(self, name: str, parameter: Tensor) -> None:
-        if name.startswith("bias"):
+        if name == "bias_hh":
             nn.init.zeros_(parameter)
             return
-        for gate in self.gates:
-            nn.init.xavier_uniform_(parameter[self.rows(gate)])
+        fan_in = max(self.input_size - self.timed + self.hidden_size, 1)
+        bound = 1 / math.sqrt(fan_in) if name == "bias_ih" else math.sqrt(6 / (fan_in + self.hidden_size))
+        nn.init.uniform_(parameter, -bound, bound)
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         wx, elapsed = self.apart(wx)

@@ -16,7 +16,8 @@ class ChoGRUCell(Cell):
         n_t &= \tanh(W_n x_t + b_{Wn} + U_n (r_t \odot h_{t-1}) + b_{Un}) \\
         h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}
 
-    Parameters and their shapes are those of `GRUCell`, whose weights load; it computes something else with them.
+    Parameters, their shapes and their start are those of `GRUCell`, whose weights load; it computes something else with
+    them.
 
     State: h, (B, H). Arguments, shapes and errors: see `Cell`.
     """

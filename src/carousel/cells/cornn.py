@@ -1,9 +1,10 @@
 """Coupled oscillators."""
 
+import math
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .cell import Cell, State
 
@@ -21,8 +22,9 @@ class CoRNNCell(Cell):
         gamma: the square of the oscillators' frequency.
         epsilon: their damping. The defaults of the three are the authors' for sequential MNIST.
 
-    Shapes: `weight_hh` is W and `weight_zh` the other one, each (H, H); there is one bias, `bias_ih`. State: y, z, each
-    (B, H). Other arguments and errors: see `Cell`.
+    Shapes: `weight_hh` is W and `weight_zh` the other one, each (H, H); there is one bias, `bias_ih`. All start
+    as those of one nn.Linear of x, y and z, as in the authors' code. State: y, z, each (B, H). Other arguments and
+    errors: see `Cell`.
     """
 
     gates = ("a",)
@@ -37,6 +39,10 @@ class CoRNNCell(Cell):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = super().shapes() | {"weight_zh": (self.hidden_size, self.hidden_size)}
         return {name: shape for name, shape in shapes.items() if name != "bias_hh"}
+
+    def draw(self, name: str, parameter: Tensor) -> None:
+        bound = 1 / math.sqrt(max(self.input_size + 2 * self.hidden_size, 1))
+        nn.init.uniform_(parameter, -bound, bound)
 
     def hidden_map(self, h: Tensor) -> Tensor:
         return F.linear(h, self.weight_hh)

@@ -20,8 +20,9 @@ class FastGRNNCell(Cell):
         rank: if not 0, :math:`U = U_1 U_2^\top` with so many columns each.
 
     Shapes: `weight_ih` (H, I), `weight_hh` (H, H), or with a rank `weight_hh` (H, r), U_1, and `weight_rh` (r, H), U_2;
-    `bias_ih` (2H,); `zeta` and `nu` (1,), which go through a sigmoid and start as 1 and -4. State: h, (B, H). Other
-    arguments and errors: see `Cell`.
+    `bias_ih` (2H,); `zeta` and `nu` (1,), which go through a sigmoid. As in the authors' code matrices start as
+    N(0, 0.01), whatever their size, biases and zeta as 1, and nu as -4. State: h, (B, H). Other arguments and errors:
+    see `Cell`.
 
     Raises:
         ValueError: `rank` is negative, or not below the hidden size.
@@ -43,10 +44,10 @@ class FastGRNNCell(Cell):
         return {name: shape for name, shape in shapes.items() if name != "bias_hh"}
 
     def draw(self, name: str, parameter: Tensor) -> None:
-        if name in ("zeta", "nu"):
-            nn.init.constant_(parameter, 1.0 if name == "zeta" else -4.0)
+        if "weight" in name:
+            nn.init.normal_(parameter, std=0.1)
         else:
-            super().draw(name, parameter)
+            nn.init.constant_(parameter, -4.0 if name == "nu" else 1.0)
 
     def input_map(self, x: Tensor) -> Tensor:
         wx = F.linear(x, self.weight_ih)

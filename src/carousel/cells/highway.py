@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .cell import Cell, State
 
@@ -19,8 +19,10 @@ class HighwayCell(Cell):
     Args:
         depth: L, the layers.
 
-    Shapes: beyond the first layer `weight_ss` (L - 1, 2H, H) and `bias_ss` (L - 1, 2H). State: h, (B, H). Other
-    arguments, shapes and errors: see `Cell`. The gates are the first layer's.
+    Shapes: beyond the first layer `weight_ss` (L - 1, 2H, H) and `bias_ss` (L - 1, 2H). Parameters start
+    as U(-0.04, 0.04), whatever their size, but t's biases as -2, as in the authors' code, and `bias_hh` as zero, since
+    there it is one with `bias_ih`. State: h, (B, H). Other arguments, shapes and errors: see `Cell`. The gates are the
+    first layer's.
 
     Raises:
         ValueError: `depth` is under 1.
@@ -39,6 +41,14 @@ class HighwayCell(Cell):
         more, H, shapes = self.depth - 1, self.hidden_size, super().shapes()
         shapes |= {"weight_ss": (more, 2 * H, H)} if more else {}
         return shapes | ({"bias_ss": (more, 2 * H)} if more and self.bias else {})
+
+    def draw(self, name: str, parameter: Tensor) -> None:
+        if name == "bias_hh":
+            nn.init.zeros_(parameter)
+            return
+        nn.init.uniform_(parameter, -0.04, 0.04)
+        if name.startswith("bias"):
+            nn.init.constant_(parameter[..., self.rows("t")], -2.0)
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         (h,) = state

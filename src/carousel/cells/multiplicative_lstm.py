@@ -1,7 +1,8 @@
 """The LSTM whose recurrent matrix depends on the input."""
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .cell import Cell, State
 
@@ -15,7 +16,8 @@ class MultiplicativeLSTMCell(Cell):
         c_t &= f_t \odot c_{t-1} + i_t \odot g_t, \qquad h_t = o_t \odot \tanh(c_t)
 
     Shapes: `weight_ih` (5H, I), m last, `weight_mh` (H, H) is U_m, `weight_hh` (4H, H) and `bias_hh` (4H,) act on m.
-    State: h, c, each (B, H). Arguments and errors: see `Cell`.
+    The four matrices, that of m in `weight_ih` apart from the rest of it, start as orthogonal ones, biases as zero but
+    f's as 3, as in the authors' code. State: h, c, each (B, H). Arguments and errors: see `Cell`.
     """
 
     gates = ("i", "f", "g", "o", "m")
@@ -26,6 +28,18 @@ class MultiplicativeLSTMCell(Cell):
         H, shapes = self.hidden_size, super().shapes()
         shapes |= {"weight_hh": (4 * H, H), "weight_mh": (H, H)}
         return shapes | ({"bias_hh": (4 * H,)} if self.bias else {})
+
+    def draw(self, name: str, parameter: Tensor) -> None:
+        if name.startswith("bias"):
+            nn.init.zeros_(parameter)
+            if name == "bias_ih":
+                nn.init.constant_(parameter[self.rows("f")], 3.0)
+        elif name.startswith("weight"):
+            for matrix in parameter.detach().split(4 * self.hidden_size):
+                drawn = torch.empty_like(matrix, dtype=torch.promote_types(matrix.dtype, torch.float32))
+                matrix.copy_(nn.init.orthogonal_(drawn))  # which it cannot do in half precision
+        else:
+            super().draw(name, parameter)
 
     def hidden_map(self, h: Tensor) -> Tensor:
         return F.linear(h, self.weight_mh)
