@@ -343,10 +343,23 @@ class Written(Sorted):
     def __init__(self, input_size, hidden_size):
         super().__init__(input_size, hidden_size)
         self.register_buffer("decay", torch.full((hidden_size, hidden_size), 0.9))
+        self.register_buffer("share", torch.full((hidden_size,), 0.9))
 
     def forward(self, x, h):
         self.decay = self.decay * 0.9
         return self.of_x(x) + h @ self.decay
+
+
+class Counted(Sorted):
+    def forward(self, x, h):
+        self.calls = 1
+        return self.of_x(x) + h
+
+
+class InPlace(Written):
+    def forward(self, x, h):
+        self.share.mul_(0.9)
+        return self.of_x(x) + h * self.share
 
 
 class Dropped(Sorted):
@@ -360,6 +373,14 @@ def test_what_has_to_be_done_in_each_step_is_left_to_the_loop(kind, why):
     (choice,) = carousel.explain(carousel.Recurrent(kind, 6, 6, states=1), torch.randn(3, 2, 6))
     assert choice.engine == "eager"
     assert why in choice.reason
+
+
+@needs_compiler
+@pytest.mark.parametrize(("kind", "name"), [(Written, "decay"), (Counted, "calls"), (InPlace, "share")])
+def test_where_a_step_writes_to_its_module_is_said(kind, name):
+    (choice,) = carousel.explain(carousel.Recurrent(kind, 6, 6, states=1), torch.randn(3, 2, 6))
+    line = kind.forward.__code__.co_firstlineno + 1
+    assert choice.reason.endswith(f"{name} (test_foreign.py:{line})")
 
 
 @needs_compiler

@@ -1,9 +1,12 @@
 """What a cell's code reads besides its tensors. A kernel holds for these values alone."""
 
+import dis
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache, partial
 from inspect import getattr_static
+from itertools import pairwise
+from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -29,15 +32,34 @@ def read(cell: Cell) -> list[tuple[str, object]]:
     functions that these call stand for: class attributes, globals, closures, default arguments. What is reached in
     other ways (`globals()`, `eval`, files, a name put together at run time) is not found.
     """
+    found = [(name, get()) for owner, functions in _roots(cell) for name, get in _reads(owner, functions)]
+    for path, module in cell.named_modules() if cell._modules else (("", cell),):
+        found += [(f"{path}.{k}" if path else k, v) for k, v in module.__dict__.items() if k not in _IDLE]
+    return found
+
+
+def line_that_writes(cell: Cell, name: str) -> str:
+    """ " (file:line)" of a step's code that sets an attribute of this name or writes to it in place, or ""."""
+    seen: set[FunctionType] = set()
+    for owner, functions in _roots(cell):
+        for function in functions:
+            list(_of_function(function, owner, seen))
+    for code in sorted((f.__code__ for f in seen), key=lambda code: (code.co_filename, code.co_firstlineno)):
+        for now, then in pairwise(dis.get_instructions(code)):
+            in_place = str(then.argval).endswith("_") and not str(then.argval).endswith("__")
+            if now.argval == name and (now.opname == "STORE_ATTR" or in_place) and now.positions:
+                return f" ({Path(code.co_filename).name}:{now.positions.lineno})"
+    return ""
+
+
+def _roots(cell: Cell) -> list[tuple[type, tuple]]:
+    """The classes whose code a step runs, and their functions that it begins with."""
     kind, methods = type(cell), ["update", "input_map", "hidden_map"]
     methods += [name for name in ("step", "project", "forward") if getattr(kind, name) is not getattr(Cell, name)]
     roots = [(kind, tuple(_function(getattr(cell, name)) for name in methods))]
     for part in cell.modules() if cell._modules else ():
         roots += [(type(part), (type(part).forward,))] * (part is not cell)
-    found = [(name, get()) for owner, functions in roots for name, get in _reads(owner, functions)]
-    for path, module in cell.named_modules() if cell._modules else (("", cell),):
-        found += [(f"{path}.{k}" if path else k, v) for k, v in module.__dict__.items() if k not in _IDLE]
-    return found
+    return roots
 
 
 def is_fixed(value: object) -> bool:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ...cells.cell import Cell
 from .graph import Unsupported
+from .reads import line_that_writes
 
 
 def refuse_writes(cell: Cell, lent: Cell, own: dict[str, Any], labels: dict[str, Tensor]) -> None:
@@ -17,4 +18,5 @@ def refuse_writes(cell: Cell, lent: Cell, own: dict[str, Any], labels: dict[str,
         kept, inner = module.__dict__, ("_parameters", "_buffers", "_modules")
         written += [name for name, v in view.__dict__.items() if name not in inner and kept.get(name, view) is not v]
     if written:
-        raise Unsupported(f"it writes to {written[0]}")
+        line = line_that_writes(cell, written[0].rpartition(".")[2])
+        raise Unsupported(f"it writes to {written[0]}{line}")
