@@ -241,6 +241,22 @@ def test_transforms_and_hooks_are_the_loops():
 
 
 @needs_compiler
+def test_a_compiled_graph_is_broken_for_them_and_whole_without():
+    layer, _ = pair("lstm", **F64)
+    x, state_ = torch.randn(6, 2, 3, **F64), state(layer, 2, **F64)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="aot_eager")
+    assert_same_with_gradients(compiled, layer, x, state_)
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
+    layer.backend = "auto"
+    torch._dynamo.reset()
+    whole = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(whole(x, state_), layer(x, state_), rtol=1e-10, atol=1e-12)
+
+
+@needs_compiler
 @pytest.mark.short
 @pytest.mark.parametrize("options", ["one", "stack", "projected"])
 def test_short_sequences_are_torchs_and_long_ones_ours(options):
