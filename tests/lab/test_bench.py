@@ -79,8 +79,16 @@ def test_cells_are_beside_their_loop_and_a_rival_that_is_missing_is_named(monkey
     assert console.export_text().strip() == "a rival: not measured, no such package"
     assert list(table.pair) == ["UGRNNCell"] * 2
     assert list(table.work) == ["inference", "training"]
-    assert (table[["ms", "rival_ms", "speed", "of_bare_product"]] > 0).all(axis=None)
+    assert (table[["ms", "rival_ms", "speed", "of_bare_product", "of_nn_lstm"]] > 0).all(axis=None)
     assert bench_cells.show(table, "").row_count == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("LSTMCell", 8 * 128**2), ("ChoGRUCell", 6 * 128**2), ("SLSTMCell", 5 * 128**2), ("MinGRUCell", 2 * 128**2)],
+)
+def test_multiply_adds_are_counted_by_the_matrices(name, count):
+    assert bench_cells.multiply_adds(bench_cells.of_cells()[name][0](128)) == count
 
 
 def test_the_cells_of_the_guide_are_beside_its_lstm(monkeypatch):

@@ -20,11 +20,12 @@ from .bench_short import WORKS, forward, seconds, training_step
 SHAPE = (32, 100, 128)
 """B, T, and H, which is the number of features as well."""
 OPTIONS: dict[type[cells.Cell], dict[str, int]] = {
+    cells.LSTMVariantCell: {"layer_norm": True},
     cells.HighwayCell: {"depth": 2},
     cells.SLSTMCell: {"heads": 4},
     cells.FastGRNNCell: {"rank": 32},
 }
-"""Those that give a cell more than one product."""
+"""Those that give a cell more than one product, or sums over its units."""
 CATALOGUE = [getattr(cells, name) for name in cells.__all__ if name not in ("ABLATIONS", "Cell", "ModuleCell")]
 
 
@@ -153,11 +154,17 @@ def of_cells() -> dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn
         options: dict[str, Any] = OPTIONS.get(kind, {})
         return lambda h: carousel.Recurrent(kind, h, h, backend=backend, **options)
 
-    return {kind.__name__: (layer(kind, "auto"), layer(kind, "eager")) for kind in CATALOGUE}
+    return {kind.__name__: (layer(kind, "fused"), layer(kind, "eager")) for kind in CATALOGUE}
+
+
+def multiply_adds(layer: nn.Module) -> int:
+    """Those of a step of one sequence in a forward pass: each number of a matrix takes part once."""
+    return sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
 
 
 def measure(pairs: dict, threads: int, repeats: int, console) -> pd.DataFrame:
-    """A row for each pair and work: times, the rival's over ours, and ours over that of the bare product W x."""
+    """A row for each pair and work: times, the rival's over ours, ours over that of the bare product W x, and the speed
+    beside nn.LSTM's of this size, per multiply-add."""
     torch.set_num_threads(threads)
     batch, steps, units = SHAPE
     torch.manual_seed(0)
@@ -169,7 +176,8 @@ def measure(pairs: dict, threads: int, repeats: int, console) -> pd.DataFrame:
         except (ImportError, RuntimeError) as error:
             console.print(f"{name}: not measured, {error}")
             continue
-        floor = nn.Linear(units, next(iter(ours.parameters())).size(0), bias=False)
+        floor, torchs = nn.Linear(units, next(iter(ours.parameters())).size(0), bias=False), nn.LSTM(units, units)
+        share = multiply_adds(ours) / multiply_adds(torchs)
         for kind, work in WORKS.items():
             with torch.set_grad_enabled(work is training_step):
                 engine = carousel.explain(ours, x)[0].engine
@@ -182,20 +190,21 @@ def measure(pairs: dict, threads: int, repeats: int, console) -> pd.DataFrame:
             turns = []
             for _ in range(repeats + 1):
                 taken = [seconds(work, ours, x, weights), seconds(its_work, rival, x, weights)]
-                taken.append(seconds(forward, floor, x, weights))
+                taken += [seconds(forward, floor, x, weights), seconds(work, torchs, x, weights)]
                 turns.append(taken)
-            mine, its, bare = (statistics.median(t) for t in zip(*turns[1:], strict=True))
+            mine, its, bare, _ = (statistics.median(t) for t in zip(*turns[1:], strict=True))
             speed = statistics.median(t[1] / t[0] for t in turns[1:])
-            rows.append((threads, name, kind, engine, 1e3 * mine, 1e3 * its, speed, mine / bare))
-    columns = ["threads", "pair", "work", "engine", "ms", "rival_ms", "speed", "of_bare_product"]
+            of_lstm = share * statistics.median(t[3] / t[0] for t in turns[1:])
+            rows.append((threads, name, kind, engine, 1e3 * mine, 1e3 * its, speed, mine / bare, of_lstm))
+    columns = ["threads", "pair", "work", "engine", "ms", "rival_ms", "speed", "of_bare_product", "of_nn_lstm"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def show(rows: pd.DataFrame, title: str) -> Table:
     grid = Table(title=title)
-    for heading in ("threads", "pair", "work", "engine", "ms", "rival's ms", "speed", "times of W x"):
+    for heading in ("threads", "pair", "work", "engine", "ms", "rival's ms", "speed", "times of W x", "of nn.LSTM"):
         grid.add_column(heading, justify="left" if heading in ("pair", "work", "engine") else "right")
     for row in rows.itertuples(index=False):
-        times = (f"{row.ms:.2f}", f"{row.rival_ms:.2f}", f"{row.speed:.2f}", f"{row.of_bare_product:.2f}")
-        grid.add_row(str(row.threads), row.pair, row.work, row.engine, *times)
+        times = (row.ms, row.rival_ms, row.speed, row.of_bare_product, row.of_nn_lstm)
+        grid.add_row(str(row.threads), row.pair, row.work, row.engine, *(f"{t:.2f}" for t in times))
     return grid
