@@ -1,10 +1,12 @@
 """The pairs of ours and torch's, and every cell there is."""
 
+import contextlib
 import shutil
 import warnings
 
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch import nn
 
 import carousel
@@ -50,6 +52,30 @@ FORMS = ("rnn", "lstm", "lstm_projected", "gru", "indrnn", "lstm_layer_norm", "c
 """Of these one of each form, for what has to do with the form of a step and not with its equations."""
 
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no compiler")
+
+
+CALLS = st.fixed_dictionaries(
+    dict.fromkeys(("bidirectional", "zoneout", "lengths", "reset"), st.booleans()) | {"threads": st.integers(1, 3)}
+)
+"""What a call of a layer may ask for, drawn at random."""
+
+
+def asked_for(call: dict, steps: int, batch: int) -> tuple[dict, dict]:
+    """The layer's options and the call's, for a draw of `CALLS`."""
+    noise = carousel.Regularization(zoneout=0.3 * call["zoneout"])
+    given = {"lengths": torch.randint(1, steps + 1, (batch,)).tolist(), "reset": torch.rand(steps, batch) < 0.3}
+    options = {"bidirectional": call["bidirectional"], "regularization": noise}
+    return options, {name: value for name, value in given.items() if call[name]}
+
+
+@contextlib.contextmanager
+def on_threads(count: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fill(module: nn.Module) -> nn.Module:

@@ -47,15 +47,19 @@ def cho_gru(p, x, h):
     return (z * h + (1 - z) * n,)
 
 
+def candidate(p, n):
+    return n if p.cell.candidate == "identity" else np.where(n < 0, sigmoid(n), n + 0.5)
+
+
 def min_gru(p, x, h):
     z, n = split(p.wx(x), 2)
-    return (h + sigmoid(z) * (np.where(n < 0, sigmoid(n), n + 0.5) - h),)
+    return (h + sigmoid(z) * (candidate(p, n) - h),)
 
 
 def min_lstm(p, x, h):
     f, i, n = split(p.wx(x), 3)
     f, i = sigmoid(f), sigmoid(i)
-    return (f / (f + i) * h + i / (f + i) * n,)
+    return (f / (f + i) * h + i / (f + i) * candidate(p, n),)
 
 
 def sru(p, x, h, c):
@@ -191,16 +195,23 @@ MODERN = {
 }
 
 
+FURTHER = {
+    "min_gru, identity": (cells.MinGRUCell, {"candidate": "identity"}, min_gru),
+    "min_lstm, positive": (cells.MinLSTMCell, {"candidate": "positive"}, min_lstm),
+}
+"""Options whose steps are of a form that one above has."""
+
+
 def test_every_cell_has_its_equations():
     """Here, or, as one of the older ones, in test_cells or test_variants."""
     every = {getattr(cells, name) for name in cells.__all__ if name not in ("ABLATIONS", "Cell", "ModuleCell")}
     assert every == {kind for kind, *_ in (*MODERN.values(), *CATALOGUE.values())}
 
 
-@pytest.mark.parametrize("name", MODERN)
+@pytest.mark.parametrize("name", MODERN | FURTHER)
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_sequence_is_what_the_equations_say(name, bias):
-    kind, options, equations = MODERN[name]
+    kind, options, equations = (MODERN | FURTHER)[name]
     torch.manual_seed(0)
     layer = fill(carousel.Recurrent(kind, INPUTS, UNITS, bias=True, backend="eager", **options))
     if not bias:  # as if all of them were zero

@@ -11,7 +11,18 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from twins import CATALOGUE, FORMS, Seeded, assert_same_with_gradients, fill, run_with_gradients, tensors
+from twins import (
+    CALLS,
+    CATALOGUE,
+    FORMS,
+    Seeded,
+    asked_for,
+    assert_same_with_gradients,
+    fill,
+    on_threads,
+    run_with_gradients,
+    tensors,
+)
 
 import carousel
 from carousel import Detach, Regularization
@@ -166,22 +177,18 @@ def test_autocast_leaves_float64_alone(backend):
 
 @pytest.mark.optimized
 @pytest.mark.parametrize("batch", [2, 5])  # some threads may be left without a sequence
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("team", [1, 2, 3])
 @pytest.mark.parametrize("name", ["lstm_projected", "gru"])
-def test_however_the_work_is_split(monkeypatch, name, team, threads, batch):
+def test_however_the_work_is_split(monkeypatch, name, team, count, batch):
     cell, options = CATALOGUE[name]
     fused, eager = pair(cell, 6, 50, dtype=torch.float64, **options)
     x = torch.randn(300 // batch, batch, 6, dtype=torch.float64)
-    before = torch.get_num_threads()
     monkeypatch.setattr(TARGETS["cpu"], "team", team)
-    torch.set_num_threads(threads)
-    try:
+    with on_threads(count):
         assert_same_with_gradients(fused, eager, x, states(fused, 1, batch), tolerance=1e-9)
         monkeypatch.setattr(TARGETS["cpu"], "openmp", False)
         assert_same_with_gradients(fused, eager, x, states(fused, 1, batch), tolerance=1e-9)
-    finally:
-        torch.set_num_threads(before)
 
 
 UNARY = {
@@ -242,13 +249,19 @@ programs = st.lists(operations, min_size=4, max_size=16)
 
 
 @pytest.mark.optimized
-@settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])  # to shrink is to compile anew
-@given(program=programs, gates=st.integers(1, 6), count=st.integers(1, 3), hidden=st.integers(1, 20))
-def test_generated_cells(program, gates, count, hidden):
-    options = {"program": tuple(program), "gates": gates, "states": count}
+@settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])  # to shrink is to compile anew
+@given(program=programs, gates=st.integers(1, 6), count=st.integers(1, 3), hidden=st.integers(1, 20), call=CALLS)
+def test_generated_cells(program, gates, count, hidden, call):
+    torch.manual_seed(0)
+    steps, batch = 5, 70  # for which threads are worth it
+    options, given = asked_for(call, steps, batch)
+    options |= {"program": tuple(program), "gates": gates, "states": count}
     fused, eager = pair(Generated, 3, hidden, dtype=torch.float64, **options)
-    x = torch.randn(5, 3, 3, dtype=torch.float64)
-    assert_same_with_gradients(fused, eager, x, states(fused, 1, 3), tolerance=1e-9)
+    x = torch.randn(steps, batch, 3, dtype=torch.float64)
+    ours, loop = (Seeded(layer, **given) for layer in (fused, eager))
+    with on_threads(call["threads"]):
+        hx = states(fused, 1 + call["bidirectional"], batch)
+        assert_same_with_gradients(ours, loop, x, hx, tolerance=1e-9)
 
 
 @pytest.mark.parametrize("kind", [*UNARY, *BINARY])

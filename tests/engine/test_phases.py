@@ -1,6 +1,7 @@
 """Steps with any number of products, and with sums over the units: the kernel computes what the loop computes."""
 
 import copy
+import re
 from itertools import product
 
 import pytest
@@ -8,12 +9,24 @@ import torch
 import torch.nn.functional as F
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from twins import Seeded, assert_same_with_gradients, fill, needs_compiler, run_with_gradients
+from twins import (
+    CALLS,
+    Seeded,
+    asked_for,
+    assert_same_with_gradients,
+    fill,
+    needs_compiler,
+    on_threads,
+    run_with_gradients,
+)
 
 import carousel
 from carousel import Regularization
-from carousel.cells import HighwayCell, LSTMVariantCell
+from carousel.cells import HighwayCell, LSTMVariantCell, SLSTMCell
+from carousel.engine.eager import Kinds
 from carousel.engine.fused import TARGETS
+from carousel.engine.fused.plans import plan
+from carousel.engine.registry import REGISTRY
 
 pytestmark = needs_compiler
 F64 = {"dtype": torch.float64}
@@ -209,6 +222,15 @@ def test_masks_and_both_directions(name):
     assert_same_with_gradients(Seeded(fused, **call), Seeded(eager, **call), x, states(fused, 3), tolerance=1e-9)
 
 
+def test_heads_do_the_work_of_heads_only():
+    units, heads = 8, 4
+    key, _ = plan(SLSTMCell(3, units, heads=heads), "cpu", torch.float64, Kinds())
+    dense = 4 * units * units
+    for which, products in (("forward", 1), ("backward", 2)):  # back to h, and to the matrices
+        (work,) = re.findall(r"constexpr long WORK = (\d+);", REGISTRY.kernels[key].kernel.sources[which])
+        assert int(work) * heads == products * dense
+
+
 @pytest.mark.parametrize(
     "detach", [carousel.Detach(gates=1), carousel.Detach(carousel=1), carousel.Detach(gates=0.5, carousel=0.4)]
 )
@@ -265,42 +287,47 @@ REDUCTIONS = (
 )
 
 
+KINDS = ("unary", "binary", "product", "low rank", "heads", "own", "sum", "sum of a head")
+
+
 @st.composite
 def programs(draw):
     """How each value is made of those before it, and which become the states."""
     steps = []
     for k in range(draw(st.integers(4, 9))):
-        kind = draw(st.sampled_from(("unary", "binary", "product", "heads", "sum", "sum of a head")))
+        kind = draw(st.sampled_from(KINDS))
         last = 4 + k  # of the input's values and the first state's at least one each
         steps.append((kind, draw(st.integers(0, 9)), draw(st.integers(0, last)), draw(st.integers(0, last))))
     return steps, draw(st.integers(1, 4))
 
 
 def generated(program, count) -> type[carousel.Cell]:
-    matrices = sum(kind in ("product", "heads") for kind, *_ in program)
-
     class Generated(carousel.Cell):
         gates = ("a", "b")
         states = tuple("hcnm"[:count])
 
         def shapes(self):
             H = self.hidden_size
-            blocks = {f"v{k}": (2, H // 2, H // 2) for k in range(matrices)}
-            return super().shapes() | {f"w{k}": (H, H) for k in range(matrices)} | blocks
+            of = {"product": (H, H), "low rank": (2, H, 2), "heads": (2, H // 2, H // 2), "own": (H,)}
+            return super().shapes() | {f"w{k}": of[kind] for k, (kind, *_) in enumerate(program) if kind in of}
 
         def update(self, wx, uh, state):
-            values, used = [*wx.chunk(2, -1), *uh.chunk(2, -1), *state], 0
-            for kind, which, i, j in program:
+            values = [*wx.chunk(2, -1), *uh.chunk(2, -1), *state]
+            for number, (kind, which, i, j) in enumerate(program):
                 a, b = (values[k % len(values)] for k in (i, j))
+                w = getattr(self, f"w{number}", None)
                 if kind == "unary":
                     made = UNARY[which % len(UNARY)](a)
                 elif kind == "binary":
                     made = BINARY[which % len(BINARY)](a, b)
                 elif kind == "product":
-                    made, used = F.linear(a, getattr(self, f"w{used}")).tanh(), used + 1
+                    made = F.linear(a, w).tanh()
+                elif kind == "low rank":
+                    made = F.linear(a @ w[0], w[1])
                 elif kind == "heads":
-                    heads = torch.einsum("bhd,hde->bhe", a.view(-1, 2, a.size(-1) // 2), getattr(self, f"v{used}"))
-                    made, used = heads.reshape(a.shape).tanh(), used + 1
+                    made = torch.einsum("bhd,hde->bhe", a.view(-1, 2, a.size(-1) // 2), w).reshape(a.shape).tanh()
+                elif kind == "own":
+                    made = a * w
                 elif kind == "sum":
                     made = REDUCTIONS[which % len(REDUCTIONS)](a)
                 else:
@@ -314,8 +341,27 @@ def generated(program, count) -> type[carousel.Cell]:
 
 @pytest.mark.optimized
 @settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
-@given(programs(), st.sampled_from([6, 10, 16]), st.integers(0, 99))
-def test_generated_cells(program, hidden, seed):
+@given(programs(), st.sampled_from([6, 10, 16]), CALLS, st.integers(0, 99))
+def test_generated_cells(program, hidden, call, seed):
     torch.manual_seed(seed)
-    fused, eager = pair(generated(*program), 3, hidden, **F64)
-    assert_same_with_gradients(fused, eager, torch.randn(6, 3, 3, **F64), states(fused, 3), tolerance=1e-9)
+    steps, batch = 6, 70  # for which threads are worth it
+    options, given = asked_for(call, steps, batch)
+    fused, eager = pair(generated(*program), 3, hidden, **options, **F64)
+    with on_threads(call["threads"]):
+        x = torch.randn(steps, batch, 3, **F64)
+        ours, loop = (Seeded(layer, **given) for layer in (fused, eager))
+        assert_same_with_gradients(ours, loop, x, states(fused, batch), tolerance=1e-9)
+
+
+def test_second_derivatives_of_a_generated_cell():
+    kinds = ("product", "low rank", "heads", "own", "sum", "sum of a head", "binary")
+    layer = fill(carousel.Recurrent(generated([(kind, 1, 2 + k, 4) for k, kind in enumerate(kinds)], 2), 2, 4, **F64))
+    names = [name for name, _ in layer.named_parameters()]
+    call = {"lengths": [3, 2], "reset": torch.tensor([[0, 0], [1, 0], [0, 0]]).bool()}
+
+    def run(x, *weights):
+        return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (x,), call)[0]
+
+    given = [torch.randn(3, 2, 2, **F64), *(p.detach().clone() for p in layer.parameters())]
+    with torch.enable_grad():
+        assert torch.autograd.gradgradcheck(run, [t.requires_grad_() for t in given], fast_mode=True)
