@@ -1,4 +1,9 @@
-"""What the engine keeps from call to call, for all layers and threads: all of it that changes is in here."""
+"""What the engine learns from call to call, for all layers and threads, is in here.
+
+Elsewhere there are but memos of what stays as it is while a process runs (what a class's code reads, in reads.py; the
+compiler, in cpu/build.py; what a source defines, in triton/build.py), and in `fused.TARGETS` how a CPU's kernels split
+their work, which a fork alone changes, and tests.
+"""
 
 import itertools
 import logging
