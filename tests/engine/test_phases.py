@@ -222,6 +222,18 @@ def test_masks_and_both_directions(name):
     assert_same_with_gradients(Seeded(fused, **call), Seeded(eager, **call), x, states(fused, 3), tolerance=1e-9)
 
 
+@pytest.mark.parametrize("cell", [carousel.GRUCell, Cho])
+def test_a_source_begins_with_what_its_constants_say(cell):
+    key, _ = plan(cell(5, 18), "cpu", torch.float64, Kinds())
+    for source in REGISTRY.kernels[key].kernel.sources.values():
+        legend, rest = source[: source.index("\n};")], source[source.index("#include") :]
+        lines = [line for line in legend.splitlines() if line.startswith(("constexpr", "  "))]
+        assert all(re.search(r";  // .", line) for line in lines)
+        known = re.findall(r"constexpr \w+ (\w+)", legend)
+        assert {"WIDTH", "STATES", "OWN", "SAVED", "CHUNK"} < set(known)
+        assert not re.search(rf"constexpr \w+ ({'|'.join(known)})\b", rest)
+
+
 def test_heads_do_the_work_of_heads_only():
     units, heads = 8, 4
     key, _ = plan(SLSTMCell(3, units, heads=heads), "cpu", torch.float64, Kinds())

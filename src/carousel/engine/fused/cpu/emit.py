@@ -3,7 +3,7 @@
 To teach it an operation, add a line to `OPERATIONS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 
 import torch
@@ -77,6 +77,8 @@ TRUTHS = {
     *(f"{kind}_{op}" for kind in ("logical", "bitwise") for op in ("and", "or", "xor", "not")),
 }
 """Of these, the ones that make truth values."""
+Constants = dict[str, tuple[int | bool | Sequence[int], str]]
+"""By name the value, and what it says."""
 FLAGS = ("reset", "detach_gates", "detach_carousel")
 """The masks that are truth values, one for each step of a sequence."""
 CHUNK = 128
@@ -102,19 +104,19 @@ def is_truth(graph: Graph, number: int) -> bool:
     return op in TRUTHS or (op == "leaf" and args[0] in FLAGS)
 
 
-def header(dtype: torch.dtype, lanes: int) -> str:
+def header(dtype: torch.dtype, lanes: int, constants: Constants, arguments: str) -> str:
+    """What a source begins with: the legend of what it is for and is called with, and vectors."""
     real = "double" if dtype == torch.float64 else "float"
-    return f"using real = {real};\nconstexpr int WIDTH = {lanes};\n{template('vector')}\n{template('elementary')}"
-
-
-def constants(numbers: dict[str, int], flags: dict[str, bool], arrays: dict[str, list[int]]) -> str:
-    return "\n".join(
-        [
-            *(f"constexpr long {name} = {value};" for name, value in numbers.items()),
-            *(f"constexpr bool {name} = {str(value).lower()};" for name, value in flags.items()),
-            *(f"constexpr int {name}[] = {{{', '.join(map(str, values))}}};" for name, values in arrays.items()),
-        ]
-    )
+    lines = ["// What this kernel is for, and what it is called with.", f"using real = {real};"]
+    lines += [f"constexpr int WIDTH = {lanes};  // elements of a vector: units stand in blocks of so many"]
+    for name, (value, words) in constants.items():
+        kind, shown = "long", str(value)
+        if isinstance(value, bool):
+            kind, shown = "bool", str(value).lower()
+        elif isinstance(value, Sequence):
+            kind, name, shown = "int", f"{name}[]", f"{{{', '.join(map(str, value))}}}"
+        lines.append(f"constexpr {kind} {name} = {shown};  // {words}")
+    return "\n".join([*lines, arguments, template("vector"), template("elementary")])
 
 
 def statement(graph: Graph, number: int, name: Callable[[int], str]) -> str:

@@ -7,10 +7,8 @@
 // up. The gradients of weights are added up over some steps at a time (a chunk), of which a ring keeps what they are made
 // of.
 //
-// Needs, from the emitted part: PARAMETERS, STATES and SIZE of each, SHARE, INPUTS (the features that a step reads), OWN,
-// PACKED, OUTER (numbers in the packed vectors and matrices, and in the gradients of these), ROW, RING, SAVED (of a row),
-// WORK (multiply-adds in a step); the tables COPIES, PIECES and OUTERS; and the functions step_forward, step_backward and
-// add_outers.
+// Needs, from the emitted part, the constants above, the tables COPIES, PIECES and OUTERS, and the functions step_forward,
+// step_backward and add_outers.
 
 constexpr long GROUP = 64;      // sequences
 constexpr long FEW = 16;        // chunks whose products are added up in `real`

@@ -12,7 +12,7 @@ from ..arguments import phased
 from ..graph import ACROSS, Phases
 from ..storage import choose
 from .compiled import Compiled
-from .emit import CHUNK, constants, cost, header, machine, template
+from .emit import CHUNK, Constants, cost, header, machine, template
 from .phases import Memory, Output, Pass, Place, put
 from .signature import Signature
 
@@ -76,7 +76,6 @@ class PhasedKernel(Compiled):
             outputs.append(Output(n, place.width, f"if (r.kept) {put(place)}"))
         forward.run(outputs)
 
-        places = {"SIZE": sizes, "STATE_AT": state_at, "SHARE": share}
         copies = [
             (self.names.index(name), block * n, n, at) for (name, block, n), at in zip(step.own, own_at, strict=True)
         ]
@@ -86,17 +85,28 @@ class PhasedKernel(Compiled):
 
         def source(which: Pass, name: str) -> str:
             before, after = template("phased").split("// [the steps]\n")
-            numbers = {
-                **{"PARAMETERS": len(self.names), "STATES": len(sizes), "INPUTS": features, "SAVED": self.kept},
-                **{"OWN": self.own.size, "PACKED": which.packed, "OUTER": which.outer_size, "ROW": which.memory.stride},
-                **{"RING": which.ring.stride, "CARRIED": self.states.stride, "WORK": which.work},
-                **{"REGISTERS": registers, "CHUNK": CHUNK, "SHARED": int(_overlap(which.outer_pieces))},
+            constants: Constants = {
+                "PARAMETERS": (len(self.names), "that take part"),
+                "INPUTS": (features, "numbers of the input that a step reads"),
+                "STATES": (len(sizes), "of the cell"),
+                "SIZE": (sizes, "units of each"),
+                "STATE_AT": (state_at, "where each stands in a row of all of them"),
+                "SHARE": (share, "of each, how it is held back: 0 not, 1 all units alike, 2 each by itself"),
+                "CARRIED": (self.states.stride, "numbers in a row of the states"),
+                "SAVED": (self.kept, "numbers of each step that the adjoint needs"),
+                "OWN": (self.own.size, "numbers in the packed vectors"),
+                "PACKED": (which.packed, "and in the packed matrices"),
+                "OUTER": (which.outer_size, "and in the gradients of these"),
+                "SHARED": (int(_overlap(which.outer_pieces)), "whether two of these are of the same numbers"),
+                "ROW": (which.memory.stride, "numbers that pass from phase to phase"),
+                "RING": (which.ring.stride, "numbers of a step that the gradients of weights are made of"),
+                "WORK": (which.work, "multiply-adds in a step of a sequence"),
+                "REGISTERS": (registers, "for vectors, of this CPU"),
+                "CHUNK": (CHUNK, "places, each a step of a sequence, whose gradients are added up at a time"),
             }
             return "\n".join(
                 [
-                    header(dtype, self.lanes),
-                    signatures[name].source,
-                    constants(numbers, {}, places),
+                    header(dtype, self.lanes, constants, signatures[name].source),
                     template("common"),
                     template("outer"),
                     "struct Copy;\nstruct Piece;\n#define BACKWARDS\n" if name == "backward" else "",

@@ -6,10 +6,7 @@
 // from a small buffer on the stack. Products with x, and the gradients of the weights, are done for some steps at a
 // time (a chunk), while what they read is in the cache.
 //
-// Needs, from the emitted part: GX and GU, the blocks of W x and U h; D gradients of these per unit, of which the
-// first DU are U h's and those from D_X on are W x's, block g of them at X_AT[g] and U_AT[g]; STATES, OWN, SAVED;
-// FORWARD and BACKWARD, blocks of units in a tile; REGISTERS; what the cell uses, as booleans; and the functions on a
-// `Unit`.
+// Needs, from the emitted part, the constants above and the functions on a `Unit`.
 
 struct Unit {  // what the elementwise functions read: one block of units of one sequence
   vec wx[GX + 1], uh[GU + 1], state[STATES], own[OWN + 1], share[STATES], recurrent, d_new[STATES], d_seen, out, d_out;

@@ -13,7 +13,7 @@ from ..arguments import Argument, single
 from ..graph import Graph, Step
 from ..storage import choose
 from .compiled import Compiled
-from .emit import CHUNK, FLAGS, constants, cost, header, is_truth, machine, statement, template
+from .emit import CHUNK, FLAGS, Constants, cost, header, is_truth, machine, statement, template
 from .signature import Signature
 
 if TYPE_CHECKING:
@@ -70,46 +70,43 @@ class SingleKernel(Compiled):
         self.width = -(-hidden_size // pad) * pad
         self.kept = self.width * len(self.saved)
         uses = {graph.nodes[n].args[0] for n in graph.reach([step.seen]) if graph.nodes[n].op == "leaf"}
-        numbers = {
-            "GX": len(step.d_wx),
-            "GU": len(step.d_uh),
-            "D": len(gradients),
-            "DU": len(set(step.d_uh)),
-            "D_X": len(gradients) - len(set(step.d_wx)),
-            "STATES": len(step.new),
-            "OWN": len(step.own),
-            "SAVED": len(self.saved),
-            "FORWARD": forward,
-            "BACKWARD": backward,
-            "PAD": lcm(forward, backward),
-            "REGISTERS": registers,
-            "CHUNK": CHUNK,
-        }
         kinds = {node.args[0] for node in graph.nodes if node.op == "leaf"}
-        flags = {
-            **{name.upper(): name in kinds for name in FLAGS},
-            "RECURRENT": "recurrent" in kinds,
-            "SEEN": bool(uses - {"state"}) and bool(step.d_uh),
-            "PROJECTED": projected,
-        }
-        arrays = {
-            "X_AT": [gradients.index(d) for d in step.d_wx],
-            "U_AT": [gradients.index(d) for d in step.d_uh] or [0],
-            "SHARE": share,
+        constants: Constants = {
+            "GX": (len(step.d_wx), "blocks of H rows in W x"),
+            "GU": (len(step.d_uh), "and in U h"),
+            "D": (len(gradients), "gradients of these for each unit, equal ones once"),
+            "DU": (len(set(step.d_uh)), "of them U h's, the first ones"),
+            "D_X": (len(gradients) - len(set(step.d_wx)), "from which on they are W x's"),
+            "X_AT": ([gradients.index(d) for d in step.d_wx], "which is that of each block of W x"),
+            "U_AT": ([gradients.index(d) for d in step.d_uh] or [0], "and of U h"),
+            "STATES": (len(step.new), "of the cell; the first is h"),
+            "SHARE": (share, "of each state, how it is held back: 0 not, 1 all units alike, 2 each by itself"),
+            "OWN": (len(step.own), "further parameters of H numbers"),
+            "SAVED": (len(self.saved), "numbers of each unit and step that the adjoint needs"),
+            **{name.upper(): (name in kinds, f"whether there is a mask {name}") for name in (*FLAGS, "recurrent")},
+            "SEEN": (bool(uses - {"state"}) and bool(step.d_uh), "whether U h sees something else than the old h"),
+            "PROJECTED": (projected, "whether h is projected to P numbers"),
+            "FORWARD": (forward, "blocks of units in a tile of a product, forwards"),
+            "BACKWARD": (backward, "and backwards"),
+            "PAD": (lcm(forward, backward), "a multiple of which the blocks of units are"),
+            "REGISTERS": (registers, "for vectors, of this CPU"),
+            "CHUNK": (CHUNK, "places, each a step of a sequence, of which W x is done at a time"),
         }
         signatures = {which: Signature([*SIZES, *tensors]) for which, tensors in single(len(sizes)).items()}
         text = {name: template(name) for name in ("common", "single", "outer", *signatures)}
         before, after = text["single"].split("// [the cell]\n")
         shared = "\n".join(
             [
-                constants(numbers, flags, arrays),
                 text["common"],
                 before,
                 *_functions(step, gradients, made, self.saved),
                 after,
             ]
         )
-        heads = {name: f"{header(dtype, lanes)}\n{s.source}\n{shared}" for name, s in signatures.items()}
+        heads = {
+            name: f"{header(dtype, lanes, constants, signature.source)}\n{shared}"
+            for name, signature in signatures.items()
+        }
         sources = {"forward": f"{heads['forward']}\n{text['forward']}"}
         if keep is None:
             sources["backward"] = f"{heads['backward']}\n{text['outer']}\n{text['backward']}"
