@@ -57,7 +57,7 @@ OPTIONS: dict[str, Any] = {
     "head.dropout": Dropout,
     "head.tied": bool,
     "tested": Literal["last", "best"],
-    "threads": Size,
+    "threads": Annotated[int, Range(1, 1024)],
     # What signatures leave open.
     "model.dtype": Literal["float32", "float64", "bfloat16", "float16"] | None,
     "model.nonlinearity": Literal["tanh", "relu"],
