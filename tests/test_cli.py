@@ -283,19 +283,32 @@ def test_ctrl_c_keeps_what_is_finished_and_the_sweep_can_be_taken_up_again(tmp_p
     assert len(kept) == len(first)
 
 
-def moments(sweep, number):
-    """Wait so often until a run has come some way, and yield its record: random moments, the same in each test."""
-    chosen = random.Random(0)
-    for _ in range(number):
-        before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/checkpoints/progress.ckpt")}
+def comes_further(sweep, process):
+    """Wait until a run has come some way, or all have ended."""
 
-        def further(before=before):
-            now = sweep.glob("*/checkpoints/progress.ckpt")
-            return [path for path in now if path.stat().st_mtime_ns > before.get(path, 0)]
+    def written():
+        return {path: path.stat().st_mtime_ns for path in sweep.glob("*/checkpoints/progress.ckpt")}
 
-        wait_until(further)
-        time.sleep(0.3 * chosen.random())
-        yield next(r for r in records(sweep).values() if r["status"] == "running")
+    before = written()
+    wait_until(lambda: written().items() - before.items() or process.poll() is not None)
+
+
+def children(pid):
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended
+        return []
+
+
+def server(process):
+    """What a sweep forks its workers from, as a list."""
+    return [child for child in children(process.pid) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def kill_workers(process):
+    for worker in (worker for pid in server(process) for worker in children(pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
 
 
 def scalars(folder):
@@ -303,32 +316,8 @@ def scalars(folder):
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_been(tmp_path):
-    arguments = [
-        "-m",
-        "task=japanese_vowels",
-        "model.hidden_size=4",
-        "seed=0,1",
-        f"trainer.max_steps=20,{700 * KILLS}",
-    ]
-    arguments += ["trainer.val_check_interval=20", "callbacks.progress.every_seconds=0.1", "hydra.sweep.dir=sweep"]
-    killed, whole = (tmp_path / name / "sweep" for name in ("killed", "whole"))
-    killed.parent.mkdir()
-    whole.parent.mkdir()
-    for _ in range(KILLS):
-        process = start(killed.parent, *arguments)
-        for record in moments(killed, 1):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(record["pid"], signal.SIGKILL)
-        for _ in moments(killed, 1):
-            process.kill()
-        process.communicate(timeout=300)
-    done = [killed / name for name, r in records(killed).items() if r["status"] == "finished"]
-    before = {p: p.stat().st_mtime_ns for folder in done for p in folder.rglob("*")}
-    assert call(killed.parent, "train.py", *arguments).returncode == 0
-    assert {p: p.stat().st_mtime_ns for folder in done for p in folder.rglob("*")} == before
-    assert call(whole.parent, "train.py", *arguments).returncode == 0
-
+def assert_same(killed, whole):
+    """That two sweeps have come to the same, times aside."""
     texts = [(sweep / "report.md").read_text().splitlines() for sweep in (killed, whole)]
     without = [[line for line in text if "of computing" not in line] for text in texts]
     assert without[0] == without[1]
@@ -341,6 +330,44 @@ def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_
     assert files[0] == files[1]
     for name in records(whole):
         assert scalars(killed / name) == scalars(whole / name)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to find processes in")
+def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_been(tmp_path):
+    arguments = ["-m", "task=japanese_vowels", "model.hidden_size=4", "seed=0,1", "trainer.max_steps=20,700"]
+    arguments += ["trainer.val_check_interval=20", "callbacks.progress.every_seconds=0.1", "hydra.sweep.dir=sweep"]
+    killed, whole = (tmp_path / name / "sweep" for name in ("killed", "whole"))
+    killed.parent.mkdir()
+    whole.parent.mkdir()
+    begin = time.monotonic()
+    process = start(whole.parent, *arguments)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    seconds = time.monotonic() - begin
+
+    chosen = random.Random(0)
+    for number in range(KILLS):
+        begin = time.monotonic()
+        process = start(killed.parent, *arguments)
+        moments = sorted(seconds * chosen.random() for _ in range(2))
+        for moment, kill in zip(moments, (kill_workers, subprocess.Popen.kill), strict=True):
+            if number % 2:  # at any time: as the command starts, in its runs, as it reports
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(begin + moment - time.monotonic(), 0))
+            else:  # for certain in a run
+                comes_further(killed, process)
+                time.sleep(0.3 * chosen.random())
+            kill(process)
+        _, err = process.communicate(timeout=300)
+        assert "Traceback" not in err
+        if process.returncode == 0:  # it had come to its end
+            assert_same(killed, whole)
+            shutil.rmtree(killed)
+    done = [killed / name for name, r in records(killed).items() if r["status"] == "finished"]
+    before = {p: p.stat().st_mtime_ns for folder in done for p in folder.rglob("*")}
+    assert call(killed.parent, "train.py", *arguments).returncode == 0
+    assert {p: p.stat().st_mtime_ns for folder in done for p in folder.rglob("*")} == before
+    assert_same(killed, whole)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
