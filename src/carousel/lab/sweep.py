@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import time
 import warnings
 import zlib
 from collections import Counter
@@ -156,10 +157,17 @@ def _has_result(job: DictConfig, say: Callable[[str], None]) -> bool:
     return ended
 
 
-def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
-    """Record how a run ended whose process could not do so itself; not of one that another process is at work on."""
-    if folders.is_busy(folder):
-        return
+def give_up(job: DictConfig, folder: Path, status: str, error: str, until: float | None = None) -> None:
+    """Record how a run ended whose process could not do so itself; not of one that another process is at work on.
+
+    Args:
+        until: when, by `time.monotonic`, a process that is to end has ended; by default in three seconds.
+    """
+    until = time.monotonic() + 3 if until is None else until
+    while folders.is_busy(folder):
+        if time.monotonic() >= until:
+            return
+        time.sleep(0.1)
     HydraConfig.instance().set_config(job)
     try:
         (folder / records.NOW).unlink(missing_ok=True)
