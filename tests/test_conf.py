@@ -222,8 +222,11 @@ def test_logger_and_callbacks_may_be_left_out(tmp_path, override):
 
 def test_without_mlflow_one_line_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", False)
-    with pytest.raises(app.OptionError, match=r'^error: logger.mlflow: needs MLflow: pip install "torch-carousel\[ml'):
+    line = r'^error: logger.mlflow: needs MLflow: pip install "torch-carousel\[ml'
+    with pytest.raises(app.OptionError, match=line):
         app.build(load(tmp_path, "logger=mlflow"))
+    with pytest.raises(app.OptionError, match=line):
+        sweep.prepare(jobs(tmp_path, "seed=0", "seed=1 logger=mlflow"))
 
 
 @pytest.mark.parametrize("model", ["nn_lstm", "gru"])

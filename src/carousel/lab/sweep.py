@@ -87,7 +87,7 @@ def prepare(jobs: list[DictConfig] | Jobs, say: Callable[[str], None] = lambda l
     there = _there(Path(jobs[0].hydra.sweep.dir))
     first: dict[int, str] = {}  # by configuration: where it is
     distinct: dict[int, str] = {}  # by the job's number
-    built: set[int] = set()
+    built: set[int | str] = set()  # configurations but for their seeds, and loggers, which most of them share
     files: list[str] = []
     for k, job in enumerate(jobs):
         HydraConfig.instance().set_config(job)
@@ -97,9 +97,10 @@ def prepare(jobs: list[DictConfig] | Jobs, say: Callable[[str], None] = lambda l
         if identity not in first:
             first[identity] = distinct[k] = known[0] if known and subdir not in known else subdir
             but_seeds = _identity({key: v for key, v in config.items() if key not in ("seed", "data_seed")})
-            if but_seeds not in built:
-                build(job, loggers=False)
-                built.add(but_seeds)
+            loggers = str(job.get("logger"))
+            if not {but_seeds, loggers} <= built:
+                build(job, loggers=loggers not in built)
+                built |= {but_seeds, loggers}
             callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
             paths = {node.get(option) for node in callbacks for option in ("path", "dirpath")}
             files += map(str, filter(None, paths))
