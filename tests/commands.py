@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+PLACES = [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, PLACES))}
 NURSERY = """
 import json, os, runpy, signal, sys
 import carousel.lab.cli  # once for all: it takes longer than most commands
