@@ -196,6 +196,11 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         (["-m", "hydra.sweeper.grids=[{model:foo}]"], "error: model=foo does not exist"),
         (["-m", "hydra.sweeper.grids=[{model:rnn},{task.seq_len:'10,1'}]"], "error: task.seq_len must be an integer"),
         (["model=lsmt"], "error: model=lsmt does not exist (did you mean lstm?); allowed: cfc, "),
+        (["experiment=s3"], "error: experiment=s3 does not exist (did you mean reproduce/s3?); allowed: data, flow_is"),
+        (
+            ["experiment=reproduce/s4"],
+            "error: experiment=reproduce/s4 does not exist; allowed: reproduce/capacity, ",
+        ),
         (["modle=lstm"], "error: modle: no such option (did you mean model?); allowed here: batch_size, "),
         (["model.bidirectional=true"], "error: model.bidirectional is not set here yet: +model.bidirectional sets it"),
         (["~calbacks"], "error: Could not delete from config. 'calbacks' does not exist (did you mean callbacks?)"),
@@ -248,8 +253,12 @@ def test_the_help_names_what_there_is(tmp_path):
         options = [argument.split(",")[0] for argument in arguments if argument != "-m"]
         done = call(tmp_path, "train.py", *options, "--cfg", "job")
         assert done.returncode == 0, done.stderr
-    groups = {line.split(":")[0] for line in lines if re.match(r"[a-z]+: ", line)}
-    assert groups == {path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"}
+    groups = {line.split(":")[0]: line.split(": ")[1].split(", ") for line in lines if re.match(r"[a-z/]+: ", line)}
+    there = [path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"]
+    assert {group: set(names) for group, names in groups.items()} == {
+        path.name: {file.relative_to(path).with_suffix("").as_posix() for file in path.rglob("*.yaml")}
+        for path in there
+    }
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,7 @@
 """The command line: Hydra's configuration in, runs and a report out."""
 
 import argparse
+import difflib
 import errno
 import os
 import re
@@ -11,12 +12,14 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
 import hydra._internal.utils
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rich.console import Console
 
@@ -77,13 +80,7 @@ def explain(error: Exception) -> str | None:
     """The one line for an error that is the user's to mend; None for any other."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        near = nearest(name, error.options)
-        allowed = f"{group}={name} does not exist{near}; allowed: {', '.join(sorted(error.options))}"
-        extra = name.partition("_")[0] if group == "hydra/launcher" else None
-        return (
-            f'{allowed}; pip install "torch-carousel[{extra}]"' if extra in ("joblib", "ray", "submitit") else allowed
-        )
+        return _no_choice(str(error.missing_cfg_file), error.options)
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         return _no_such(str(cause.full_key or cause.key), cause.parent_node)
     if isinstance(cause, OmegaConfBaseException):
@@ -105,6 +102,34 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return None
+
+
+def _no_choice(path: str, options: Sequence[str]) -> str:
+    """Of a file that is not there; the `options` are those of its group that stand in no folder."""
+    group, _, name = path.rpartition("/") if path.startswith("hydra/") else path.partition("/")
+    top = app.conf_dir() / group
+    known = dict.fromkeys([*options, *(p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.yaml"))])
+    ends = {one.rpartition("/")[2]: one for one in known}
+    near = difflib.get_close_matches(name.rpartition("/")[2], ends, 1)
+    hint = f" (did you mean {ends[near[0]]}?)" if near else ""
+    beside = [one for one in known if one.rpartition("/")[0] == name.rpartition("/")[0]] or known
+    allowed = f"{group}={name} does not exist{hint}; allowed: {', '.join(sorted(beside))}"
+    extra = name.partition("_")[0] if group == "hydra/launcher" else None
+    return f'{allowed}; pip install "torch-carousel[{extra}]"' if extra in ("joblib", "ray", "submitit") else allowed
+
+
+def groups() -> str:
+    """What there is to choose from, a line a group; what stands in a folder of one, after its name."""
+    loader = GlobalHydra.instance().config_loader()
+
+    def choices(group: str) -> list[str]:
+        below = [f"{folder}/{name}" for folder in loader.list_groups(group) for name in choices(f"{group}/{folder}")]
+        return [*loader.get_group_options(group), *below]
+
+    return "\n".join(f"{group}: {', '.join(choices(group))}" for group in loader.list_groups("") if group != "hydra")
+
+
+OmegaConf.register_new_resolver("groups", groups, replace=True)  # for --help
 
 
 def _no_such(key: str, parent: DictConfig) -> str:
