@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from commands import ENVIRONMENT, ROOT, call, command, typed
+from commands import ENVIRONMENT, HANGS, ROOT, call, command, typed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TINY = [
@@ -49,8 +49,8 @@ def _end_what_a_failed_test_left():
         STARTED.pop().kill()
 
 
-def wait_until(condition, seconds=300):
-    deadline = time.monotonic() + seconds
+def wait_until(condition):
+    deadline = time.monotonic() + HANGS
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert condition()
@@ -278,7 +278,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_sweep_can_be_taken_up_again(tmp_p
     process = start(tmp_path, *long)
     wait_until(lambda: sorted(r["status"] for r in records(sweep).values()) == ["finished", "running"])
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 130, err
     assert "2 of 4 runs not begun\nreport:" in out
     assert "Traceback" not in err
@@ -354,7 +354,7 @@ def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_
     whole.parent.mkdir()
     begin = time.monotonic()
     process = start(whole.parent, *arguments)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode == 0, err
     seconds = time.monotonic() - begin
 
@@ -371,7 +371,7 @@ def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_
                 comes_further(killed, process)
                 time.sleep(0.3 * chosen.random())
             kill(victims(process)) if victims else process.kill()
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=HANGS)
         assert "Traceback" not in err
         if process.returncode == 0:  # it had come to its end
             assert_same(killed, whole)
@@ -410,7 +410,7 @@ def test_ctrl_c_on_one_run_leaves_its_record(tmp_path, number, presses):
     for _ in range(presses):
         process.send_signal(number)
         time.sleep(0.02)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=HANGS)
     assert "Traceback" not in err
     assert process.returncode == 130
     assert "report:" in out
@@ -431,7 +431,7 @@ def test_workers_end_with_the_sweep_and_a_folder_in_use_is_left_alone(tmp_path):
     assert done.stderr == "error: hydra.sweep.dir: another process is writing to sweep; choose another folder\n"
     workers = [record["pid"] for record in records(sweep).values()]
     process.kill()
-    process.communicate(timeout=300)
+    process.communicate(timeout=HANGS)
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
