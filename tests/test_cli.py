@@ -221,7 +221,14 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
             ["optimizer=sgd", "+optimizer.lr=5"],
             "error: Could not append to config. An item is already at 'optimizer.lr'",
         ),
-        (["seed=1,2"], "error: Ambiguous value for argument 'seed=1,2'"),
+        (["seed=1,2"], "error: Ambiguous value for argument 'seed=1,2'; for a sweep: -m\n"),
+        (
+            ["-m", "optimizer.lr=interval(1,2)"],
+            "error: BasicSweeper does not support sweep type : INTERVAL_SWEEP; to search an interval: hydra/sweeper=op",
+        ),
+        (["scheduler=none"], "error: scheduler=none does not exist (did you mean null?); allowed: cosine, one_cycle, "),
+        (["--hlep"], "error: --hlep: no such flag (did you mean --help?)\n"),
+        (["seed=1", "-x"], "error: -x: no such flag\n"),
     ],
 )
 def test_bad_input_is_one_line_and_no_run(tmp_path, arguments, line):

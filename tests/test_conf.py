@@ -126,6 +126,11 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("trainer.accelerator=tpu", "trainer.accelerator=tpu is not here; allowed: auto, cpu"),
         ("~optimizer", "~optimizer: there is no run without"),
         ("~seed data_seed=1", "~seed: there is no run without"),
+        ("~trainer.max_steps", "error: ~trainer.max_steps: there is no run without"),
+        (
+            "batch_size=100000000000",
+            "batch_size must be an integer of at least 1 and under 2147483648, got 100000000000",
+        ),
         ("batch_size=0", "error: batch_size must be an integer of at least 1, got 0"),
         ("train_size=0", "error: train_size must be an integer of at least 1 or null, got 0"),
         ("train_size=1e3", "train_size must be an integer of at least 1 or null, got 1000.0"),

@@ -122,6 +122,12 @@ class Allowed(NamedTuple):
     def _in_range(self, x: float) -> bool:
         return self.range.has(x) and (type(x) is float or self.range.most < math.inf or abs(x) < HUGE)
 
+    def told_of(self, value: Any) -> "Allowed":
+        """With the bound of whole numbers in its words, if that is what a value breaks."""
+        if type(value) is int and value >= HUGE and self.range.most == math.inf:
+            return self._replace(range=self.range._replace(most=HUGE, below=True))
+        return self
+
     def __str__(self) -> str:
         number = "a number" if float in self.kinds else "an integer" if int in self.kinds else ""
         words = [str(choice) for choice in self.choices] + [f"{number}{self.range}"] * bool(number)
