@@ -318,6 +318,21 @@ def test_a_sweep_taken_up_again_keeps_results_of_its_own_configuration_alone(tmp
     assert "set aside" in said[0]
 
 
+def test_a_checkpoint_that_does_not_serve_is_told_when_the_sweep_begins(tmp_path):
+    made = jobs(tmp_path, "seed=0")
+    config = app.configuration(made[0], tmp_path / "0")
+    write_record(tmp_path / "0", BARE | {"status": "interrupted", "config": config})
+    broken = tmp_path / "0" / "checkpoints" / "progress.ckpt"
+    broken.parent.mkdir()
+    broken.write_text("cut off")
+    said = []
+    assert len(sweep.prepare(made, said.append)) == 1
+    assert len(said) == 1
+    assert said[0].startswith("set aside: ")
+    assert "0/checkpoints/progress.ckpt.unreadable does not serve to go on from: " in said[0]
+    assert not broken.exists()
+
+
 def test_results_of_another_cell_of_the_same_name_are_not_taken_for_the_same(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "cells_of_my_own.py"

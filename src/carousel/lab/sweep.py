@@ -155,6 +155,9 @@ def _has_result(job: DictConfig, say: Callable[[str], None]) -> bool:
             )
     if ended:
         progress.forget(folder)  # its process may have been killed before it came to this
+    else:
+        for line in progress.check(folder)[2]:  # here, for the run's own warnings go to its folder
+            say(f"set aside: {line}")
     return ended
 
 
