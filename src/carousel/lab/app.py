@@ -222,8 +222,9 @@ def run(cfg: DictConfig) -> float:
     begun, written = None, {}
     if trainer.is_global_zero:  # of several processes, one keeps the books
         if keeper and progress.under_way(folder):
-            folders.check_configuration(folder, record["config"], name)
+            before = folders.check_configuration(folder, record["config"], name)
             begun, written = progress.take_up(folder)
+            record["earlier"] = folders.attempts(before) if begun else []
         folders.clear(folder, kept=written if begun else None)
         records.write_record(folder, record)
         report_on = Path(hydra_cfg.sweep.dir) if sweep else folder
