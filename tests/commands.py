@@ -9,14 +9,17 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-NURSERY = """
+PLACES = [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, PLACES))}
+HANGS = 1800
+"""Seconds after which a process is taken to hang; no busy machine makes a test's take so long."""
+NURSERY = f"""
 import json, os, runpy, signal, sys
 import carousel.lab.cli  # once for all: it takes longer than most commands
 for line in sys.stdin:
     cwd, files, sys.argv = json.loads(line)
     if not os.fork():
-        signal.alarm(300)
+        signal.alarm({HANGS})
         os.chdir(cwd)
         for number, path in enumerate(files):
             os.dup2(os.open(path, os.O_RDWR), number)
@@ -34,7 +37,7 @@ def command(script, *arguments) -> list[str]:
 def typed(cwd, script, *arguments) -> subprocess.CompletedProcess:
     """What becomes of a command."""
     line = command(script, *arguments)
-    done = subprocess.run(line, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(line, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=HANGS)
     return _without_notice(done)
 
 

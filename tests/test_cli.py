@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from commands import ENVIRONMENT, ROOT, call, command, typed
+from commands import ENVIRONMENT, HANGS, ROOT, call, command, typed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TINY = [
@@ -49,8 +49,8 @@ def _end_what_a_failed_test_left():
         STARTED.pop().kill()
 
 
-def wait_until(condition, seconds=300):
-    deadline = time.monotonic() + seconds
+def wait_until(condition):
+    deadline = time.monotonic() + HANGS
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert condition()
@@ -196,6 +196,11 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         (["-m", "hydra.sweeper.grids=[{model:foo}]"], "error: model=foo does not exist"),
         (["-m", "hydra.sweeper.grids=[{model:rnn},{task.seq_len:'10,1'}]"], "error: task.seq_len must be an integer"),
         (["model=lsmt"], "error: model=lsmt does not exist (did you mean lstm?); allowed: cfc, "),
+        (["experiment=s3"], "error: experiment=s3 does not exist (did you mean reproduce/s3?); allowed: data, flow_is"),
+        (
+            ["experiment=reproduce/s4"],
+            "error: experiment=reproduce/s4 does not exist; allowed: reproduce/capacity, ",
+        ),
         (["modle=lstm"], "error: modle: no such option (did you mean model?); allowed here: batch_size, "),
         (["model.bidirectional=true"], "error: model.bidirectional is not set here yet: +model.bidirectional sets it"),
         (["~calbacks"], "error: Could not delete from config. 'calbacks' does not exist (did you mean callbacks?)"),
@@ -216,7 +221,14 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
             ["optimizer=sgd", "+optimizer.lr=5"],
             "error: Could not append to config. An item is already at 'optimizer.lr'",
         ),
-        (["seed=1,2"], "error: Ambiguous value for argument 'seed=1,2'"),
+        (["seed=1,2"], "error: Ambiguous value for argument 'seed=1,2'; for a sweep: -m\n"),
+        (
+            ["-m", "optimizer.lr=interval(1,2)"],
+            "error: BasicSweeper does not support sweep type : INTERVAL_SWEEP; to search an interval: hydra/sweeper=op",
+        ),
+        (["scheduler=none"], "error: scheduler=none does not exist (did you mean null?); allowed: cosine, one_cycle, "),
+        (["--hlep"], "error: --hlep: no such flag (did you mean --help?)\n"),
+        (["seed=1", "-x"], "error: -x: no such flag\n"),
     ],
 )
 def test_bad_input_is_one_line_and_no_run(tmp_path, arguments, line):
@@ -248,8 +260,12 @@ def test_the_help_names_what_there_is(tmp_path):
         options = [argument.split(",")[0] for argument in arguments if argument != "-m"]
         done = call(tmp_path, "train.py", *options, "--cfg", "job")
         assert done.returncode == 0, done.stderr
-    groups = {line.split(":")[0] for line in lines if re.match(r"[a-z]+: ", line)}
-    assert groups == {path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"}
+    groups = {line.split(":")[0]: line.split(": ")[1].split(", ") for line in lines if re.match(r"[a-z/]+: ", line)}
+    there = [path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"]
+    assert {group: set(names) for group, names in groups.items()} == {
+        path.name: {file.relative_to(path).with_suffix("").as_posix() for file in path.rglob("*.yaml")}
+        for path in there
+    }
     assert not list(tmp_path.iterdir())
 
 
@@ -269,7 +285,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_sweep_can_be_taken_up_again(tmp_p
     process = start(tmp_path, *long)
     wait_until(lambda: sorted(r["status"] for r in records(sweep).values()) == ["finished", "running"])
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 130, err
     assert "2 of 4 runs not begun\nreport:" in out
     assert "Traceback" not in err
@@ -283,19 +299,36 @@ def test_ctrl_c_keeps_what_is_finished_and_the_sweep_can_be_taken_up_again(tmp_p
     assert len(kept) == len(first)
 
 
-def moments(sweep, number):
-    """Wait so often until a run has come some way, and yield its record: random moments, the same in each test."""
-    chosen = random.Random(0)
-    for _ in range(number):
-        before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/checkpoints/progress.ckpt")}
+def comes_further(sweep, process):
+    """Wait until a run has come some way, or all have ended."""
 
-        def further(before=before):
-            now = sweep.glob("*/checkpoints/progress.ckpt")
-            return [path for path in now if path.stat().st_mtime_ns > before.get(path, 0)]
+    def written():
+        return {path: path.stat().st_mtime_ns for path in sweep.glob("*/checkpoints/progress.ckpt")}
 
-        wait_until(further)
-        time.sleep(0.3 * chosen.random())
-        yield next(r for r in records(sweep).values() if r["status"] == "running")
+    before = written()
+    wait_until(lambda: written().items() - before.items() or process.poll() is not None)
+
+
+def children(pid):
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended
+        return []
+
+
+def server(process):
+    """What a sweep forks its workers from, as a list."""
+    return [child for child in children(process.pid) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def workers(process):
+    return [worker for pid in server(process) for worker in children(pid)]
+
+
+def kill(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def scalars(folder):
@@ -303,32 +336,8 @@ def scalars(folder):
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_been(tmp_path):
-    arguments = [
-        "-m",
-        "task=japanese_vowels",
-        "model.hidden_size=4",
-        "seed=0,1",
-        f"trainer.max_steps=20,{700 * KILLS}",
-    ]
-    arguments += ["trainer.val_check_interval=20", "callbacks.progress.every_seconds=0.1", "hydra.sweep.dir=sweep"]
-    killed, whole = (tmp_path / name / "sweep" for name in ("killed", "whole"))
-    killed.parent.mkdir()
-    whole.parent.mkdir()
-    for _ in range(KILLS):
-        process = start(killed.parent, *arguments)
-        for record in moments(killed, 1):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(record["pid"], signal.SIGKILL)
-        for _ in moments(killed, 1):
-            process.kill()
-        process.communicate(timeout=300)
-    done = [killed / name for name, r in records(killed).items() if r["status"] == "finished"]
-    before = {p: p.stat().st_mtime_ns for folder in done for p in folder.rglob("*")}
-    assert call(killed.parent, "train.py", *arguments).returncode == 0
-    assert {p: p.stat().st_mtime_ns for folder in done for p in folder.rglob("*")} == before
-    assert call(whole.parent, "train.py", *arguments).returncode == 0
-
+def assert_same(killed, whole):
+    """That two sweeps have come to the same, times aside."""
     texts = [(sweep / "report.md").read_text().splitlines() for sweep in (killed, whole)]
     without = [[line for line in text if "of computing" not in line] for text in texts]
     assert without[0] == without[1]
@@ -341,6 +350,45 @@ def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_
     assert files[0] == files[1]
     for name in records(whole):
         assert scalars(killed / name) == scalars(whole / name)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to find processes in")
+def test_a_sweep_that_is_killed_and_whose_workers_are_goes_on_as_if_nothing_had_been(tmp_path):
+    arguments = ["-m", "task=japanese_vowels", "model.hidden_size=4", "seed=0,1", "trainer.max_steps=20,700"]
+    arguments += ["trainer.val_check_interval=20", "callbacks.progress.every_seconds=0.1", "hydra.sweep.dir=sweep"]
+    killed, whole = (tmp_path / name / "sweep" for name in ("killed", "whole"))
+    killed.parent.mkdir()
+    whole.parent.mkdir()
+    begin = time.monotonic()
+    process = start(whole.parent, *arguments)
+    _, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 0, err
+    seconds = time.monotonic() - begin
+
+    chosen = random.Random(0)
+    for number in range(KILLS):
+        begin = time.monotonic()
+        process = start(killed.parent, *arguments)
+        moments = sorted(seconds * chosen.random() for _ in range(2))
+        for moment, victims in zip(moments, (chosen.choice((workers, server)), None), strict=True):
+            if number % 2:  # at any time: as the command starts, in its runs, as it reports
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(begin + moment - time.monotonic(), 0))
+            else:  # for certain in a run
+                comes_further(killed, process)
+                time.sleep(0.3 * chosen.random())
+            kill(victims(process)) if victims else process.kill()
+        _, err = process.communicate(timeout=HANGS)
+        assert "Traceback" not in err
+        if process.returncode == 0:  # it had come to its end
+            assert_same(killed, whole)
+            shutil.rmtree(killed)
+    done = [killed / name for name, r in records(killed).items() if r["status"] == "finished"]
+    results = [p for folder in done for p in folder.rglob("*") if p.is_file() and not p.name.startswith("progress")]
+    before = [p.stat().st_mtime_ns for p in results]
+    assert call(killed.parent, "train.py", *arguments).returncode == 0
+    assert [p.stat().st_mtime_ns for p in results] == before
+    assert_same(killed, whole)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -369,7 +417,7 @@ def test_ctrl_c_on_one_run_leaves_its_record(tmp_path, number, presses):
     for _ in range(presses):
         process.send_signal(number)
         time.sleep(0.02)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=HANGS)
     assert "Traceback" not in err
     assert process.returncode == 130
     assert "report:" in out
@@ -390,7 +438,7 @@ def test_workers_end_with_the_sweep_and_a_folder_in_use_is_left_alone(tmp_path):
     assert done.stderr == "error: hydra.sweep.dir: another process is writing to sweep; choose another folder\n"
     workers = [record["pid"] for record in records(sweep).values()]
     process.kill()
-    process.communicate(timeout=300)
+    process.communicate(timeout=HANGS)
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 

@@ -113,7 +113,8 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
             "model.cell.path: Error loading 'nowhere.Cell': ModuleNotFoundError",
         ),
         ("seed=true", "seed must be an integer of at least 0 and under 4294967296, got true"),
-        ("threads=0", "threads must be an integer of at least 1, got 0"),
+        ("threads=0", "threads must be an integer of at least 1 and at most 1024, got 0"),
+        ("threads=100000", "threads must be an integer of at least 1 and at most 1024, got 100000"),
         ("trainer.max_steps=abc", "trainer.max_steps must be an integer of at least 0, got 'abc'"),
         ("model=custom model.cell.path=torch.Tensor", "model.cell should be a subclass of carousel.Cell, or"),
         (
@@ -125,6 +126,11 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("trainer.accelerator=tpu", "trainer.accelerator=tpu is not here; allowed: auto, cpu"),
         ("~optimizer", "~optimizer: there is no run without"),
         ("~seed data_seed=1", "~seed: there is no run without"),
+        ("~trainer.max_steps", "error: ~trainer.max_steps: there is no run without"),
+        (
+            "batch_size=100000000000",
+            "batch_size must be an integer of at least 1 and under 2147483648, got 100000000000",
+        ),
         ("batch_size=0", "error: batch_size must be an integer of at least 1, got 0"),
         ("train_size=0", "error: train_size must be an integer of at least 1 or null, got 0"),
         ("train_size=1e3", "train_size must be an integer of at least 1 or null, got 1000.0"),
@@ -135,8 +141,8 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ),
         ("trainer.max_steps=-7", "trainer.max_steps must be an integer of at least 0, got -7"),
         ("seed=99999999999", "seed must be an integer of at least 0 and under 4294967296, got 99999999999"),
-        ("threads=null", "threads must be an integer of at least 1, got null"),
-        ("threads=2.0", "threads must be an integer of at least 1, got 2.0"),
+        ("threads=null", "threads must be an integer of at least 1 and at most 1024, got null"),
+        ("threads=2.0", "threads must be an integer of at least 1 and at most 1024, got 2.0"),
         ("+lr=5", "lr: no such option; allowed here: model, task"),
         ("+scheduler={_target_:x}", "scheduler._target_: Error loading 'x': ModuleNotFoundError"),
         ("+ckpt_path=x", "ckpt_path: no such option"),
@@ -183,6 +189,16 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("trainer._target_=builtins.dict", "trainer must be a lightning Trainer"),
         ("+model.dtype=float63", "model.dtype must be float32, float64, bfloat16, float16 or null, got 'float63'"),
         ("callbacks.gradient_flow.path=/dev/null", "callbacks.gradient_flow.path: /dev/null is there already"),
+        ("callbacks.gradient_flow.path=/proc/zzz/flow.csv", "gradient_flow.path: /proc/zzz/flow.csv: No such file"),
+        (f"callbacks.examples.dirpath={'long' * 64}", "longlong: File name too long"),
+        (f"callbacks.examples.dirpath={__file__}/x", "test_conf.py/x: Not a directory"),
+        ("logger.tensorboard.save_dir=/proc/zzz", "logger.tensorboard.save_dir: /proc/zzz: No such file or directory"),
+        (
+            "logger.tensorboard.version=/../../x",
+            "logger.tensorboard.version must lead to no other folder, got /../../x",
+        ),
+        ("logger.csv.name=a/../../x", "logger.csv.name must lead to no other folder, got a/../../x"),
+        ("callbacks.checkpoints.filename=../best", "callbacks.checkpoints.filename must lead to no other folder, got"),
         ("+trainer.strategy=ddp_spawn", "trainer.strategy=spawn keeps its measures in processes that end"),
         ("+trainer.num_nodes=2 trainer.accelerator=cpu", "trainer.num_nodes must be 1, got 2"),
         ("model=custom model.cell.path=broken.Typo", "broken.py:"),
@@ -221,8 +237,11 @@ def test_logger_and_callbacks_may_be_left_out(tmp_path, override):
 
 def test_without_mlflow_one_line_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", False)
-    with pytest.raises(app.OptionError, match=r'^error: logger.mlflow: needs MLflow: pip install "torch-carousel\[ml'):
+    line = r'^error: logger.mlflow: needs MLflow: pip install "torch-carousel\[ml'
+    with pytest.raises(app.OptionError, match=line):
         app.build(load(tmp_path, "logger=mlflow"))
+    with pytest.raises(app.OptionError, match=line):
+        sweep.prepare(jobs(tmp_path, "seed=0", "seed=1 logger=mlflow"))
 
 
 @pytest.mark.parametrize("model", ["nn_lstm", "gru"])
@@ -297,6 +316,21 @@ def test_a_sweep_taken_up_again_keeps_results_of_its_own_configuration_alone(tmp
     (tmp_path / "0" / "result.json").write_text('{"stat')
     assert len(sweep.prepare(made, said.append)) == 1
     assert "set aside" in said[0]
+
+
+def test_a_checkpoint_that_does_not_serve_is_told_when_the_sweep_begins(tmp_path):
+    made = jobs(tmp_path, "seed=0")
+    config = app.configuration(made[0], tmp_path / "0")
+    write_record(tmp_path / "0", BARE | {"status": "interrupted", "config": config})
+    broken = tmp_path / "0" / "checkpoints" / "progress.ckpt"
+    broken.parent.mkdir()
+    broken.write_text("cut off")
+    said = []
+    assert len(sweep.prepare(made, said.append)) == 1
+    assert len(said) == 1
+    assert said[0].startswith("set aside: ")
+    assert "0/checkpoints/progress.ckpt.unreadable does not serve to go on from: " in said[0]
+    assert not broken.exists()
 
 
 def test_results_of_another_cell_of_the_same_name_are_not_taken_for_the_same(tmp_path, monkeypatch):

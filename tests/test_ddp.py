@@ -4,6 +4,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from commands import HANGS
 from twins import FORMS
 
 SCRIPT = Path(__file__).parent / "ddp.py"
@@ -17,7 +18,7 @@ def test_two_processes_train_every_cell_and_a_stream_as_one_does(tmp_path):
         [sys.executable, str(SCRIPT), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=HANGS,
         env=environment,
         check=False,
     )

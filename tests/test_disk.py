@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from commands import ENVIRONMENT, command
+from commands import ENVIRONMENT, HANGS, command
 
 OPTIONS = "-m seed=0,1 task.seq_len=10 model.hidden_size=4 eval_size=20 trainer.val_check_interval=6 "
 OPTIONS += "trainer.max_steps=12 hydra.sweep.dir=sweep hydra.launcher.n_jobs=1"
@@ -38,7 +38,7 @@ def statuses(sweep):
 def test_what_is_finished_stays_and_the_rest_is_done_when_there_is_room_again(tmp_path):
     (tmp_path / "disk").mkdir()
     script = SCRIPT.format(room=ROOM, train=shlex.join(command("train.py", *OPTIONS.split())))
-    subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, env=ENVIRONMENT, timeout=300, check=True)
+    subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, env=ENVIRONMENT, timeout=HANGS, check=True)
     assert (tmp_path / "codes").read_text().split() == ["1", "1", "0"]
     said = [(tmp_path / f"{k}.{end}").read_text() for k in (1, 2, 3) for end in ("out", "err")]
     assert not any("Traceback" in text for text in said)

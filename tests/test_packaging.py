@@ -86,3 +86,9 @@ def test_how_to_cite_it():
     assert (cited["version"], cited["license"], cited["authors"]) == tuple(
         project[name] for name in ("version", "license", "authors")
     )
+
+
+def test_every_python_from_the_first_to_the_last_is_named():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    minors = [int(line.rpartition(".")[2]) for line in project["classifiers"]]
+    assert minors == list(range(int(project["requires-python"].removeprefix(">=3.")), max(minors) + 1))

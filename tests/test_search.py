@@ -9,7 +9,7 @@ import sys
 
 import optuna
 import pytest
-from commands import call
+from commands import HANGS, call
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from made_up import BARE
 from omegaconf import OmegaConf
@@ -84,7 +84,7 @@ def test_a_search_that_is_killed_goes_on_as_if_nothing_had_been(whole, tmp_path)
     process = start(tmp_path, *ASKED)
     wait_until(lambda: len(list(sweep.glob("*/output.log"))) > 2)  # in the second batch
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=300)
+    process.communicate(timeout=HANGS)
     done = call(tmp_path, "train.py", *ASKED)
     assert done.returncode == 0, done.stderr
     assert trials(sweep) == trials(whole / "sweep")

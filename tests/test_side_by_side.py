@@ -4,6 +4,7 @@ import io
 import json
 import math
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from omegaconf import OmegaConf, open_dict, read_write
 from rich.console import Console
 from sweeps import Elsewhere, SideBySide
 
-from carousel.lab import app, live, sweep
+from carousel.lab import app, folders, live, sweep
 from carousel.lab.records import not_begun, read_record, write_record
 from hydra_plugins._processes import Runner
 
@@ -91,6 +92,31 @@ def test_a_run_that_hangs_is_ended_and_the_next_one_begins(launcher, tmp_path, m
     lines = "run 1 of 2: failed  seed=0\nrun 2 of 2: finished  seed=1\n"
     assert capfd.readouterr().err == ("" if terminal else lines)
     assert ("2 of 2 runs ended (1 failed, 1 finished)" in screen.getvalue()) is terminal
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionRefusedError])
+def test_a_run_is_started_though_the_server_has_just_been_killed(launcher, tmp_path, monkeypatch, error):
+    connect, errors = forkserver.connect_to_new_process, [error]
+
+    def connect_or_not(fds):
+        if errors:
+            raise errors.pop()
+        return connect(fds)
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", connect_or_not)
+    launcher.task = hangs_or_ends
+    (tmp_path / "record.json").write_text(json.dumps(BARE))
+    launcher._run([launcher._compose(["seed=1"], 1)])
+    assert not errors
+    assert read_record(tmp_path / "seed=1")["status"] == "finished"
+
+
+def test_of_a_run_whose_process_is_not_quite_gone_the_end_is_recorded(launcher, tmp_path, monkeypatch):
+    answers = [False, True, True]
+    monkeypatch.setattr(folders, "is_busy", lambda folder: answers.pop())
+    write_record(tmp_path / "seed=0", BARE | {"status": "running"})
+    sweep.give_up(launcher._compose(["seed=0"], 0), tmp_path / "seed=0", "failed", "killed")
+    assert read_record(tmp_path / "seed=0")["status"] == "failed"
 
 
 def test_a_run_that_another_launcher_has_brought_has_its_time_limit_too(launcher, tmp_path):

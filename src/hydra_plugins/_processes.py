@@ -51,8 +51,14 @@ class Runner:
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         processes: Any = multiprocessing.get_context(method)
         processes.set_forkserver_preload([self.module])
-        process = processes.Process(target=_work, args=(self, job), daemon=True)
-        process.start()
+        for is_last in (False, True):
+            process = processes.Process(target=_work, args=(self, job), daemon=True)
+            try:
+                process.start()
+                break
+            except (EOFError, ConnectionError):  # the server was killed just now; there will be another
+                if is_last:
+                    raise
         return process
 
     def close(self, process: BaseProcess, job: DictConfig) -> None:

@@ -198,13 +198,11 @@ def _overrides(job: DictConfig) -> list[str]:
 
 def _close(jobs: list[DictConfig], status: str, error: str) -> None:
     """Record how those ended that had begun and are at work no more."""
-    from carousel.lab import folders, sweep
+    from carousel.lab import sweep
 
-    until = time.monotonic() + 3  # for those that end with the sweep, if not at once
+    until = time.monotonic() + 3  # for all of them together
     for job in (job for job in jobs if _status(folder_of(job)) == "running"):
-        while folders.is_busy(folder_of(job)) and time.monotonic() < until:
-            time.sleep(0.1)
-        sweep.give_up(job, folder_of(job), status, error)
+        sweep.give_up(job, folder_of(job), status, error, until)
 
 
 def _watch(jobs: list[DictConfig], board, over: threading.Event) -> None:

@@ -103,6 +103,17 @@ def test_of_a_run_that_goes_on_only_what_it_has_begun_since_is_removed(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {".lock", "result.json", old, "flow.csv"}
 
 
+@pytest.mark.parametrize(("kept", "left"), [(None, []), ({"events.out.tfevents.1.here.1.0": 1}, [1])])
+def test_of_every_attempt_before_what_is_not_kept_is_removed(tmp_path, kept, left):
+    names = {pid: f"events.out.tfevents.1.here.{pid}.0" for pid in (1, 2, 3)}
+    for name in names.values():
+        (tmp_path / name).write_text("x")
+    earlier = [{"host": "here", "pid": pid} for pid in (1, 2)]
+    write_record(tmp_path, BARE | {"status": "running", "host": "here", "pid": 3, "earlier": earlier})
+    folders.clear(claim(tmp_path), kept)
+    assert {path.name for path in tmp_path.glob("events*")} == {names[pid] for pid in left}
+
+
 def test_what_is_no_folder_or_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="file is no folder"):

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from commands import HANGS
 
 import carousel
 from carousel.lab import continued, generate, load
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 def call(cwd, script, *arguments):
     command = [sys.executable, ROOT / "scripts" / script, *arguments]
-    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=HANGS)
     return done.returncode, done.stdout, done.stderr
 
 

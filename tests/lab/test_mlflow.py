@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from commands import call
+from commands import HANGS, call
 from test_cli import TINY, records, start, wait_until
 
 mlflow = pytest.importorskip("mlflow", reason='it needs MLflow: pip install -e ".[mlflow]"')
@@ -53,7 +53,7 @@ def test_a_run_that_goes_on_is_the_same_run(tmp_path):
     process = start(tmp_path, *arguments)
     wait_until(lambda: list(tmp_path.glob("runs/one/checkpoints/progress.ckpt")))
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=300)
+    process.communicate(timeout=HANGS)
     _, before = kept(tmp_path)
     assert call(tmp_path, "train.py", *arguments).returncode == 0
     _, after = kept(tmp_path)

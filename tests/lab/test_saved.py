@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import HANGS
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict, read_write
@@ -64,7 +65,7 @@ def test_a_fresh_process_predicts_the_same_to_the_last_bit(tmp_path):
         f"import carousel.lab, torch; m = carousel.lab.load({str(run)!r}); "
         "print(m(torch.linspace(0, 1, 12).view(1, 6, 2)).item().hex())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANGS)
     here = carousel.lab.load(run)(torch.linspace(0, 1, 12).view(1, 6, 2))
     assert done.stdout.strip() == here.item().hex()
 

@@ -57,7 +57,7 @@ OPTIONS: dict[str, Any] = {
     "head.dropout": Dropout,
     "head.tied": bool,
     "tested": Literal["last", "best"],
-    "threads": Size,
+    "threads": Annotated[int, Range(1, 1024)],
     # What signatures leave open.
     "model.dtype": Literal["float32", "float64", "bfloat16", "float16"] | None,
     "model.nonlinearity": Literal["tanh", "relu"],
@@ -121,6 +121,12 @@ class Allowed(NamedTuple):
 
     def _in_range(self, x: float) -> bool:
         return self.range.has(x) and (type(x) is float or self.range.most < math.inf or abs(x) < HUGE)
+
+    def told_of(self, value: Any) -> "Allowed":
+        """With the bound of whole numbers in its words, if that is what a value breaks."""
+        if type(value) is int and value >= HUGE and self.range.most == math.inf:
+            return self._replace(range=self.range._replace(most=HUGE, below=True))
+        return self
 
     def __str__(self) -> str:
         number = "a number" if float in self.kinds else "an integer" if int in self.kinds else ""

@@ -1,9 +1,11 @@
 """One run: built from its configuration, trained, tested and recorded."""
 
+import contextlib
 import logging
 import math
 import os
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -76,7 +78,7 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[Any, SequenceModule, S
     callbacks = _members("callbacks", cfg, L.Callback, hydra_cfg.runtime.get("output_dir"))
     callbacks += search.pruning(hydra_cfg, task)
     _check_monitors(cfg, task)
-    logger = _members("logger", cfg, Logger) if loggers else []
+    logger = _members("logger", cfg, Logger, hydra_cfg.runtime.get("output_dir")) if loggers else []
     quiet = {} if sys.stderr.isatty() or "enable_progress_bar" in cfg.trainer else {"enable_progress_bar": False}
     given = {"logger": logger or False, "callbacks": callbacks, **quiet}
     if not cfg.trainer.get("plugins"):  # the processes of a run are its own, also where Slurm started the first one
@@ -89,21 +91,42 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[Any, SequenceModule, S
     return trainer, module, data
 
 
-def _members(name: str, cfg: DictConfig, kind: type, folder: str | None = None) -> list:
+def _members(name: str, cfg: DictConfig, kind: type, folder: str | None) -> list:
     """What a group holds under names of its own, such as callbacks; null switches one off."""
     found = []
     for key, node in (cfg.get(name) or {}).items():
         if node is None:
             continue
         found.append(make(f"{name}.{key}", node, kind))
-        for which in ("path", "dirpath") if folder else ():
-            if not isinstance(node.get(which), str):
+        given = {which: value for which, value in node.items() if isinstance(value, str)}
+        for which in ("name", "version", "sub_dir", "filename"):
+            path = Path(given.get(which, ""))
+            if path.is_absolute() or ".." in path.parts:
+                raise OptionError(f"{name}.{key}.{which} must lead to no other folder, got {given[which]}")
+        for which in ("path", "dirpath", "save_dir") if folder else ():
+            if which not in given:
                 continue
-            path = Path(node[which])
+            path = Path(given[which])
+            if problem := _unmakable(path.absolute()):
+                raise OptionError(f"{name}.{key}.{which}: {path}: {problem}")
             own = not path.is_symlink() and path.absolute().parent == Path(folder or "").absolute()
-            if os.path.lexists(path) and not (own and path.is_file() == (which == "path")):
+            is_ours = which == "save_dir" or (own and path.is_file() == (which == "path"))
+            if os.path.lexists(path) and not is_ours:
                 raise OptionError(f"{name}.{key}.{which}: {path} is there already, and not of this run; choose another")
     return found
+
+
+def _unmakable(path: Path) -> str | None:
+    """Why there can be no such file or folder, if that is so."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()
+            return None
+        nearest = next(folder for folder in path.parents if folder.exists())
+        with tempfile.TemporaryDirectory(dir=nearest):
+            return None
+    except OSError as error:
+        return error.strerror
 
 
 def _check_monitors(cfg: DictConfig, task: Task) -> None:
@@ -199,8 +222,9 @@ def run(cfg: DictConfig) -> float:
     begun, written = None, {}
     if trainer.is_global_zero:  # of several processes, one keeps the books
         if keeper and progress.under_way(folder):
-            folders.check_configuration(folder, record["config"], name)
+            before = folders.check_configuration(folder, record["config"], name)
             begun, written = progress.take_up(folder)
+            record["earlier"] = folders.attempts(before) if begun else []
         folders.clear(folder, kept=written if begun else None)
         records.write_record(folder, record)
         report_on = Path(hydra_cfg.sweep.dir) if sweep else folder

@@ -53,6 +53,8 @@ def _check(cfg: DictConfig, overrides: dict[str, str]) -> None:
     for key in GROUPS:
         if not isinstance(cfg.get(key), DictConfig) and (key not in DISPENSABLE or cfg.get(key) is not None):
             raise OptionError(f"{key} must be the name of a file in conf/{key}, got {shown(cfg[key])}")
+        if key == "trainer" and "max_steps" not in cfg.trainer:
+            raise OptionError("~trainer.max_steps: there is no run without")
         check_node(key, cfg.get(key))
     for group in NAMED:
         if not isinstance(members := cfg.get(group) or {}, DictConfig | dict):
@@ -148,7 +150,7 @@ def _found(name: str, path: object) -> Any:
 def check_value(name: str, value: Any, of_signature: allowed.Allowed | None = None) -> None:
     right = allowed.of_option(name, of_signature)
     if right is not None and not right.has(value):
-        raise OptionError(f"{name} must be {right}, got {shown(value)}")
+        raise OptionError(f"{name} must be {right.told_of(value)}, got {shown(value)}")
 
 
 def shown(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The command line: Hydra's configuration in, runs and a report out."""
 
 import argparse
+import difflib
 import errno
 import os
 import re
@@ -11,12 +12,15 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 import hydra._internal.utils
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rich.console import Console
 
@@ -77,13 +81,7 @@ def explain(error: Exception) -> str | None:
     """The one line for an error that is the user's to mend; None for any other."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        near = nearest(name, error.options)
-        allowed = f"{group}={name} does not exist{near}; allowed: {', '.join(sorted(error.options))}"
-        extra = name.partition("_")[0] if group == "hydra/launcher" else None
-        return (
-            f'{allowed}; pip install "torch-carousel[{extra}]"' if extra in ("joblib", "ray", "submitit") else allowed
-        )
+        return _no_choice(str(error.missing_cfg_file), error.options)
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         return _no_such(str(cause.full_key or cause.key), cause.parent_node)
     if isinstance(cause, OmegaConfBaseException):
@@ -95,6 +93,10 @@ def explain(error: Exception) -> str | None:
         return f"{first_line(error)}; null is for {', '.join(checks.DISPENSABLE)} alone"
     if gone := re.search(r"'(\S+)' does not exist", str(error)):
         return f"{first_line(error).rstrip('.')}{nearest(gone[1], checks.TOP)}"
+    if "Ambiguous value" in str(error):
+        return f"{first_line(error)}; for a sweep: -m"
+    if "INTERVAL_SWEEP" in str(error):
+        return f"{first_line(error)}; to search an interval: hydra/sweeper=optuna"
     if "Could not append" in str(error):
         return f"{first_line(error)} Change it without the +"
     frames = traceback.extract_tb(error.__traceback__)
@@ -105,6 +107,37 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return None
+
+
+def _no_choice(path: str, options: Sequence[str]) -> str:
+    """Of a file that is not there; the `options` are those of its group that stand in no folder."""
+    group, _, name = path.rpartition("/") if path.startswith("hydra/") else path.partition("/")
+    top = app.conf_dir() / group
+    known = dict.fromkeys([*options, *(p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.yaml"))])
+    ends = {one.rpartition("/")[2]: one for one in known}
+    if group in checks.DISPENSABLE:
+        ends["none"] = "null"
+    near = difflib.get_close_matches(name.rpartition("/")[2], ends, 1)
+    hint = f" (did you mean {ends[near[0]]}?)" if near else ""
+    beside = [one for one in known if one.rpartition("/")[0] == name.rpartition("/")[0]] or known
+    allowed = f"{group}={name} does not exist{hint}; allowed: {', '.join(sorted(beside))}"
+    allowed += ", null" * (group in checks.DISPENSABLE)
+    extra = name.partition("_")[0] if group == "hydra/launcher" else None
+    return f'{allowed}; pip install "torch-carousel[{extra}]"' if extra in ("joblib", "ray", "submitit") else allowed
+
+
+def groups() -> str:
+    """What there is to choose from, a line a group; what stands in a folder of one, after its name."""
+    loader = GlobalHydra.instance().config_loader()
+
+    def choices(group: str) -> list[str]:
+        below = [f"{folder}/{name}" for folder in loader.list_groups(group) for name in choices(f"{group}/{folder}")]
+        return [*loader.get_group_options(group), *below]
+
+    return "\n".join(f"{group}: {', '.join(choices(group))}" for group in loader.list_groups("") if group != "hydra")
+
+
+OmegaConf.register_new_resolver("groups", groups, replace=True)  # for --help
 
 
 def _no_such(key: str, parent: DictConfig) -> str:
@@ -140,6 +173,20 @@ def _in_a_thread(error: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(error)
 
 
+def _parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The flags of a command; what is wrong with them is one line."""
+
+    def refuse(message: str) -> NoReturn:
+        wrong = message.removeprefix("unrecognized arguments: ")
+        if wrong != message:
+            flags = [flag for action in parser._actions for flag in action.option_strings]
+            wrong = f"{wrong.split()[0]}: no such flag{nearest(wrong.split()[0], flags)}"
+        sys.exit(f"error: {wrong}")
+
+    parser.error = refuse
+    return parser.parse_args()
+
+
 def main() -> None:
     """Train: one run, or a sweep (`-m`, or an experiment that sets it)."""
     _listen()
@@ -150,6 +197,7 @@ def main() -> None:
     sys.argv[1:] = flags + [nothing.get(a, a) for a in sys.argv[1:] if a not in flags]
     if not {"--info", "-i"} & set(sys.argv):
         app.silence()
+    _parse(hydra._internal.utils.get_args_parser())
     sys.path.append(os.getcwd())  # where cells and tasks of one's own are
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the lines below
@@ -193,7 +241,7 @@ def report() -> None:
     parser.add_argument("folder", type=Path, help="any folder with runs in it, e.g. outputs/sweeps/<one>")
     parser.add_argument("--output", type=Path, help="where to write the report; by default to the folder of the runs")
     parser.add_argument("--best", metavar="KEY", help="a swept key of which each setting is shown with its best value")
-    asked = parser.parse_args()
+    asked = _parse(parser)
     try:
         if not finish(asked.folder, asked.output, asked.best):
             sys.exit(1)

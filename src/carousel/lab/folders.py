@@ -161,9 +161,9 @@ def clear(folder: Path, kept: Collection[str] | None = None) -> None:
         return
     record = read_record(folder)
     mine = [folder / name for name in (NOW, *(() if kept is not None else (*COLUMNS, *CHECKPOINTS)))]
-    if "pid" in record:
-        mine += folder.glob(f"events.out.tfevents.*.{record['host']}.{record['pid']}.*")
-        mine += folder.rglob(f".{record['pid']}-*")  # what was being written when the process was killed
+    for attempt in attempts(record):
+        mine += folder.glob(f"events.out.tfevents.*.{attempt['host']}.{attempt['pid']}.*")
+        mine += folder.rglob(f".{attempt['pid']}-*")  # what was being written when the process was killed
     for path in mine:
         if path.name not in (kept or ()) and path.is_file() and not path.is_symlink():
             path.unlink()
@@ -185,6 +185,12 @@ def set_aside(folder: Path) -> str | None:
         folder.rename(next(name for name in names if not name.exists()))
         return str(error)
     return None
+
+
+def attempts(record: dict) -> list[dict[str, object]]:
+    """The processes of a run that has gone on, by its record, the last one at the end."""
+    last = {key: record[key] for key in ("host", "pid") if key in record}
+    return record.get("earlier", []) + [last] * bool(last)
 
 
 def process() -> dict[str, object]:

@@ -120,9 +120,14 @@ def under_way(folder: Path) -> list[Path]:
     return [path for name in FILES if (path := folder / CHECKPOINTS / name).is_file()]
 
 
-def take_up(folder: Path) -> tuple[Path | None, dict[str, int]]:
-    """What the run in `folder` goes on from, its last checkpoint that can be read, or None; and the sizes of the files
-    that it had written until then, to which they are cut. What cannot be read is set aside, with a warning."""
+def check(folder: Path) -> tuple[Path | None, dict[str, int], list[str]]:
+    """Set aside what the run in `folder` cannot go on from.
+
+    Returns:
+        Its last checkpoint that serves, or None; the sizes of the files that the run had written until then; and what
+        is wrong with what was set aside, a line each.
+    """
+    said = []
     for path in under_way(folder):
         try:
             sizes = torch.load(path, map_location="cpu", weights_only=True)["progress"]["files"]
@@ -131,12 +136,21 @@ def take_up(folder: Path) -> tuple[Path | None, dict[str, int]]:
         except Exception as error:  # torch's are of many kinds
             aside = path.with_name(f"{path.name}.unreadable")
             path.replace(aside)
-            warnings.warn(f"{aside} does not serve to go on from: {first_line(error)}", stacklevel=2)
-            continue
-        for name, size in sizes.items():
-            os.truncate(folder / name, size)
-        return path, sizes
-    return None, {}
+            said.append(f"{aside} does not serve to go on from: {first_line(error)}")
+        else:
+            return path, sizes, said
+    return None, {}, said
+
+
+def take_up(folder: Path) -> tuple[Path | None, dict[str, int]]:
+    """What the run in `folder` goes on from, if anything, and the sizes of its files then, to which they are cut. What
+    does not serve is set aside, with a warning."""
+    path, sizes, said = check(folder)
+    for line in said:
+        warnings.warn(line, stacklevel=2)
+    for name, size in sizes.items():
+        os.truncate(folder / name, size)
+    return path, sizes
 
 
 def forget(folder: Path) -> None:

@@ -204,6 +204,7 @@ def collect(folder: Path) -> Tables:
         run = path.relative_to(folder).as_posix()
         nested = {part: record.pop(part) for part in PARTS}
         baselines = record.pop("baselines", {})
+        record.pop("earlier", None)
         rows.append({"run": run, "label": ""} | record | nested["metrics"])
         rows[-1] |= {f"{part}.{k}": v for part in ("versions", "config") for k, v in nested[part].items()}
         rows[-1] |= {f"baseline.{k}.test/{m}": y for k, known in baselines.items() for m, y in known.items()}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import time
 import warnings
 import zlib
 from collections import Counter
@@ -86,7 +87,7 @@ def prepare(jobs: list[DictConfig] | Jobs, say: Callable[[str], None] = lambda l
     there = _there(Path(jobs[0].hydra.sweep.dir))
     first: dict[int, str] = {}  # by configuration: where it is
     distinct: dict[int, str] = {}  # by the job's number
-    built: set[int] = set()
+    built: set[int | str] = set()  # configurations but for their seeds, and loggers, which most of them share
     files: list[str] = []
     for k, job in enumerate(jobs):
         HydraConfig.instance().set_config(job)
@@ -96,9 +97,10 @@ def prepare(jobs: list[DictConfig] | Jobs, say: Callable[[str], None] = lambda l
         if identity not in first:
             first[identity] = distinct[k] = known[0] if known and subdir not in known else subdir
             but_seeds = _identity({key: v for key, v in config.items() if key not in ("seed", "data_seed")})
-            if but_seeds not in built:
-                build(job, loggers=False)
-                built.add(but_seeds)
+            loggers = str(job.get("logger"))
+            if not {but_seeds, loggers} <= built:
+                build(job, loggers=loggers not in built)
+                built |= {but_seeds, loggers}
             callbacks = [node for node in (job.get("callbacks") or {}).values() if isinstance(node, DictConfig)]
             paths = {node.get(option) for node in callbacks for option in ("path", "dirpath")}
             files += map(str, filter(None, paths))
@@ -153,13 +155,23 @@ def _has_result(job: DictConfig, say: Callable[[str], None]) -> bool:
             )
     if ended:
         progress.forget(folder)  # its process may have been killed before it came to this
+    else:
+        for line in progress.check(folder)[2]:  # here, for the run's own warnings go to its folder
+            say(f"set aside: {line}")
     return ended
 
 
-def give_up(job: DictConfig, folder: Path, status: str, error: str) -> None:
-    """Record how a run ended whose process could not do so itself; not of one that another process is at work on."""
-    if folders.is_busy(folder):
-        return
+def give_up(job: DictConfig, folder: Path, status: str, error: str, until: float | None = None) -> None:
+    """Record how a run ended whose process could not do so itself; not of one that another process is at work on.
+
+    Args:
+        until: when, by `time.monotonic`, a process that is to end has ended; by default in three seconds.
+    """
+    until = time.monotonic() + 3 if until is None else until
+    while folders.is_busy(folder):
+        if time.monotonic() >= until:
+            return
+        time.sleep(0.1)
     HydraConfig.instance().set_config(job)
     try:
         (folder / records.NOW).unlink(missing_ok=True)
