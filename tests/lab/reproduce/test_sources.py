@@ -8,8 +8,9 @@ from made_up import make_run
 from torch import nn
 
 import carousel
+from carousel.lab.model import SequenceModel
 from carousel.lab.records import Tables, collect
-from carousel.lab.reproduce import capacity, chrono, counting
+from carousel.lab.reproduce import capacity, chrono, counting, mnist1d
 from carousel.lab.reproduce.hochreiter_1997 import Start, TemporalOrder1997
 from carousel.lab.reproduce.parity import SignedMinGRUCell
 from carousel.lab.reproduce.reber import TARGETS, Reber1997
@@ -71,6 +72,23 @@ def test_bits_stored_are_those_of_the_paper_and_the_most_of_a_sweep_counts():
     assert dict(capacity.compared(lambda bits: bits["rnn"] / bits["lstm"])(tables)) == pytest.approx({"b": 2}, abs=1e-3)
     some = tables._replace(results=results[results["model"] == "lstm"])
     assert not len(capacity.compared(lambda bits: bits["rnn"])(some))  # as in a report while a sweep goes on
+
+
+def test_all_steps_are_read_as_the_source_reads_them(monkeypatch):
+    ours = mnist1d.AllSteps(carousel.GRUCell, 1, 6, batch_first=True, bidirectional=True, steps=40)
+    theirs, x = nn.GRU(1, 6, batch_first=True, bidirectional=True), torch.randn(3, 40, 1)
+    theirs.load_state_dict(ours.state_dict())
+    signals, digits = torch.randn(5000, 40, 1), torch.arange(5000) % 10
+    monkeypatch.setattr(mnist1d, "made", lambda: (signals, digits))
+    task = mnist1d.PublishedMNIST1D(shuffled=True)
+    model = SequenceModel(ours, task)
+    assert sum(p.numel() for p in model.parameters()) == 5134  # as the source's log has it
+    torch.testing.assert_close(model(x)[0], model.head(theirs(x)[0].flatten(1)))
+    train, test = task.recorded()["train"], task.recorded()["test"]
+    assert (len(train.input), len(test.input)) == (4000, 1000)
+    order = [int((signals[0] == value).nonzero()[0, 0]) for value in train.input[0, :, 0]]
+    assert order[:6] == [19, 16, 15, 26, 4, 12]  # of NumPy's seed 42
+    assert torch.equal(test.input, signals[4000:, order])
 
 
 class Counter(nn.Module):
