@@ -132,7 +132,7 @@ MODELS = {
     "GRU, value by value": {"model": "GRUCell", WINDOW: 1},
 }
 SET_UP = (
-    "The mean over six of the source's thirty parts of a series, of each seed; the solver is ours, so the series is "
+    "The mean over two of the source's thirty parts of a series, of each seed; the solver is ours, so the series is "
     "not theirs, and this is near to a reproduction and none. Else as its script: 40 units, 200 updates on the whole "
     "training part, in double precision."
 )
