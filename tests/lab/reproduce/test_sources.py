@@ -1,5 +1,7 @@
 """The tasks, cells and measures that published tables bring along."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
@@ -8,8 +10,9 @@ from made_up import make_run
 from torch import nn
 
 import carousel
+from carousel.lab.model import SequenceModel
 from carousel.lab.records import Tables, collect
-from carousel.lab.reproduce import capacity, chrono, counting
+from carousel.lab.reproduce import capacity, chrono, counting, mackey_glass, mnist1d
 from carousel.lab.reproduce.hochreiter_1997 import Start, TemporalOrder1997
 from carousel.lab.reproduce.parity import SignedMinGRUCell
 from carousel.lab.reproduce.reber import TARGETS, Reber1997
@@ -71,6 +74,70 @@ def test_bits_stored_are_those_of_the_paper_and_the_most_of_a_sweep_counts():
     assert dict(capacity.compared(lambda bits: bits["rnn"] / bits["lstm"])(tables)) == pytest.approx({"b": 2}, abs=1e-3)
     some = tables._replace(results=results[results["model"] == "lstm"])
     assert not len(capacity.compared(lambda bits: bits["rnn"])(some))  # as in a report while a sweep goes on
+
+
+def test_all_steps_are_read_as_the_source_reads_them(monkeypatch):
+    ours = mnist1d.AllSteps(carousel.GRUCell, 1, 6, batch_first=True, bidirectional=True, steps=40)
+    theirs, x = nn.GRU(1, 6, batch_first=True, bidirectional=True), torch.randn(3, 40, 1)
+    theirs.load_state_dict(ours.state_dict())
+    signals, digits = torch.randn(5000, 40, 1), torch.arange(5000) % 10
+    monkeypatch.setattr(mnist1d, "made", lambda: (signals, digits))
+    task = mnist1d.PublishedMNIST1D(shuffled=True)
+    model = SequenceModel(ours, task)
+    assert sum(p.numel() for p in model.parameters()) == 5134  # as the source's log has it
+    torch.testing.assert_close(model(x)[0], model.head(theirs(x)[0].flatten(1)))
+    train, test = task.recorded()["train"], task.recorded()["test"]
+    assert (len(train.input), len(test.input)) == (4000, 1000)
+    order = [int((signals[0] == value).nonzero()[0, 0]) for value in train.input[0, :, 0]]
+    assert order[:6] == [19, 16, 15, 26, 4, 12]  # of NumPy's seed 42
+    assert torch.equal(test.input, signals[4000:, order])
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_windows_are_read_as_the_source_reads_them(memory):
+    cell, norm, series = nn.LSTMCell(5, 4).double(), nn.LayerNorm(5).double(), torch.rand(12, dtype=torch.float64)
+    ours = mackey_glass.Windowed(
+        carousel.LSTMCell, 1, 4, window=5, memory=memory, batch_first=True, dtype=torch.float64, backend="eager"
+    )
+    ours.load_state_dict({f"{name}_l0": p for name, p in cell.state_dict().items()}
+                         | {f"norm.{name}": p for name, p in norm.state_dict().items()})  # fmt: skip
+    window, state, expected = torch.zeros(1, 5, dtype=torch.float64), None, []
+    for x in series:
+        window = torch.cat([window[:, 1:], x.view(1, 1)], 1)
+        state = cell(norm(window), state if memory else None)
+        expected.append(state[0].relu())
+    begun, state = ours(series[None, :7, None])
+    output = torch.cat([begun, ours(series[None, 7:, None], state)[0]], 1)
+    torch.testing.assert_close(output[0], torch.cat(expected))
+
+
+def test_alone_a_model_reads_its_own_forecasts():
+    task = mackey_glass.FreeRun(part=1)
+    x, series = task.series[:, 0], mackey_glass.mackey_glass(17, 235, begin=0.7206597)
+    assert x[38].item() == pytest.approx(series[197].item(), rel=1e-6)  # the part begins at point 37, this is 75
+    train, test = task.split("train"), task.split("test")
+    assert torch.equal(train.target[0, :-1], train.input[0, 1:])
+    assert test.target[0].isnan()[:, 0].tolist() == [True] * 750 + [False] * 750
+
+    def doubles(x, lengths=None, state=None):
+        return 2 * x[:, -1:], "state"
+
+    module = SimpleNamespace(task=task, model=doubles, device="cpu")
+    measured = {row.measure: row.value for row in mackey_glass.Alone().measure(None, module, None)}
+    alone = x[750] * 2.0 ** torch.arange(1, 751, dtype=torch.float64)
+    errors = (alone - x[751:]).abs() / (alone + x[751:])
+    assert measured["smape"] == pytest.approx(200 * errors.mean().item())
+    assert mackey_glass.smape(torch.tensor([1.0, 3.0]), torch.tensor([3.0, 3.0])) == 50
+    assert mackey_glass.smape(torch.tensor([torch.nan]), torch.tensor([3.0])) == 200
+
+
+def test_forecasts_are_judged_by_their_mean_over_the_parts(tmp_path):
+    for part in (0, 5):
+        for seed in range(2):
+            make_run(tmp_path, "lstm", 10, seed, config={"task.part": part}, measures={"smape": (90, part + seed)})
+    found = mackey_glass.mean_of_parts(tables := collect(tmp_path))
+    assert list(found) == [2.5, 3.5]
+    assert list(tables.results.set_index("run").loc[found.index, "seed"]) == [0, 1]
 
 
 class Counter(nn.Module):

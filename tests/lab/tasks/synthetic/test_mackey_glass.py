@@ -24,6 +24,12 @@ def test_half_the_step_is_a_sixteenth_of_the_error():
     assert 11 < ratio < 22
 
 
+def test_the_values_may_be_further_apart_or_closer():
+    whole = mackey_glass(17, 40, substeps=10)
+    assert torch.equal(mackey_glass(17, 14, substeps=10, every=30), whole[::3])
+    torch.testing.assert_close(mackey_glass(17, 79, substeps=10, every=5)[::2], whole)
+
+
 def test_a_constant_that_solves_the_equation_stays():
     x = mackey_glass(17, 50, begin=1.0)  # 0.2 / (1 + 1) = 0.1
     torch.testing.assert_close(x, torch.ones(50, dtype=torch.float64))
