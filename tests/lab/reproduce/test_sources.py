@@ -10,6 +10,7 @@ from torch import nn
 import carousel
 from carousel.lab.records import Tables, collect
 from carousel.lab.reproduce import capacity, chrono, counting
+from carousel.lab.reproduce.bai_2018 import AddingAnywhere
 from carousel.lab.reproduce.hochreiter_1997 import Start, TemporalOrder1997
 from carousel.lab.reproduce.parity import SignedMinGRUCell
 from carousel.lab.reproduce.reber import TARGETS, Reber1997
@@ -71,6 +72,15 @@ def test_bits_stored_are_those_of_the_paper_and_the_most_of_a_sweep_counts():
     assert dict(capacity.compared(lambda bits: bits["rnn"] / bits["lstm"])(tables)) == pytest.approx({"b": 2}, abs=1e-3)
     some = tables._replace(results=results[results["model"] == "lstm"])
     assert not len(capacity.compared(lambda bits: bits["rnn"])(some))  # as in a report while a sweep goes on
+
+
+def test_two_of_all_places_are_marked_wherever_they_are():
+    x, y, *_ = AddingAnywhere(5).sample(4000, generator())
+    number, mark = x.unbind(-1)
+    assert mark.sum(1).eq(2).all()
+    torch.testing.assert_close(y[:, 0], (number * mark).sum(1))
+    pairs = (mark.T @ mark / 4000).triu(1)  # how often both of two places are marked
+    torch.testing.assert_close(pairs, torch.full((5, 5), 0.1).triu(1), atol=0.02, rtol=0)
 
 
 class Counter(nn.Module):
