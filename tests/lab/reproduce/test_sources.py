@@ -13,6 +13,7 @@ import carousel
 from carousel.lab.model import SequenceModel
 from carousel.lab.records import Tables, collect
 from carousel.lab.reproduce import capacity, chrono, counting, mackey_glass, mnist1d
+from carousel.lab.reproduce.bai_2018 import AddingAnywhere
 from carousel.lab.reproduce.hochreiter_1997 import Start, TemporalOrder1997
 from carousel.lab.reproduce.parity import SignedMinGRUCell
 from carousel.lab.reproduce.reber import TARGETS, Reber1997
@@ -138,6 +139,15 @@ def test_forecasts_are_judged_by_their_mean_over_the_parts(tmp_path):
     found = mackey_glass.mean_of_parts(tables := collect(tmp_path))
     assert list(found) == [2.5, 3.5]
     assert list(tables.results.set_index("run").loc[found.index, "seed"]) == [0, 1]
+
+
+def test_two_of_all_places_are_marked_wherever_they_are():
+    x, y, *_ = AddingAnywhere(5).sample(4000, generator())
+    number, mark = x.unbind(-1)
+    assert mark.sum(1).eq(2).all()
+    torch.testing.assert_close(y[:, 0], (number * mark).sum(1))
+    pairs = (mark.T @ mark / 4000).triu(1)  # how often both of two places are marked
+    torch.testing.assert_close(pairs, torch.full((5, 5), 0.1).triu(1), atol=0.02, rtol=0)
 
 
 class Counter(nn.Module):

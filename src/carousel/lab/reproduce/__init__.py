@@ -6,6 +6,7 @@
 from types import ModuleType
 
 from . import (
+    bai_2018,
     capacity,
     chrono,
     continual_reber,
@@ -41,5 +42,6 @@ REPRODUCED: dict[str, ModuleType] = {
         chrono,
         capacity,
         rusch_2022,
+        bai_2018,
     )
 }

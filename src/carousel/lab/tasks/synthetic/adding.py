@@ -30,13 +30,17 @@ class Adding(Generated, Regression):
     shortest = 2
 
     def sample(self, num: int, generator: torch.Generator) -> Batch:
-        half = self.seq_len // 2
         number = torch.rand(num, self.seq_len, generator=generator)
-        first = torch.randint(half, (num,), generator=generator)
-        second = torch.randint(half, self.seq_len, (num,), generator=generator)
-        mark = (F.one_hot(first, self.seq_len) + F.one_hot(second, self.seq_len)).float()
-        marked = number.gather(1, torch.stack([first, second], 1))  # (num, 2)
+        where = self.places(num, generator)
+        mark = F.one_hot(where, self.seq_len).sum(1).float()
+        marked = number.gather(1, where)  # (num, 2)
         return Batch(torch.stack([number, mark], -1), self.answer(marked)[:, None])  # (num, T, 2), (num, 1)
+
+    def places(self, num: int, generator: torch.Generator) -> Tensor:
+        """(num, 2): where the marks are."""
+        half = self.seq_len // 2
+        first = torch.randint(half, (num,), generator=generator)
+        return torch.stack([first, torch.randint(half, self.seq_len, (num,), generator=generator)], 1)
 
     def answer(self, marked: Tensor) -> Tensor:
         """(num,), of the marked numbers (num, 2)."""
