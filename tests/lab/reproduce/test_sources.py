@@ -10,14 +10,16 @@ from made_up import make_run
 from torch import nn
 
 import carousel
+from carousel.lab import data
 from carousel.lab.model import SequenceModel
 from carousel.lab.records import Tables, collect
-from carousel.lab.reproduce import capacity, chrono, counting, mackey_glass, mnist1d
+from carousel.lab.reproduce import capacity, chrono, counting, jozefowicz_2015, mackey_glass, mnist1d
 from carousel.lab.reproduce.bai_2018 import AddingAnywhere
 from carousel.lab.reproduce.hochreiter_1997 import Start, TemporalOrder1997
 from carousel.lab.reproduce.parity import SignedMinGRUCell
 from carousel.lab.reproduce.reber import TARGETS, Reber1997
-from carousel.lab.tasks import AnBn, real
+from carousel.lab.tasks import IGNORE, AnBn, Arithmetic, real
+from carousel.lab.tasks.synthetic.arithmetic import text
 
 
 def test_the_start_of_1997():
@@ -170,6 +172,34 @@ def test_accepted_is_said_where_it_changes():
     ]  # fmt: skip
     with pytest.raises(ValueError, match="up_to must be an integer of at least 1, got 0"):
         counting.Accepted(0)
+
+
+def test_sums_follow_one_another_in_a_stream():
+    task = jozefowicz_2015.ArithmeticStream(chunk=35, problems=50, digits=2, distractors=1, seed=3)
+    x, target = task.series("train")
+    batch = Arithmetic(2, 1).sample(50, data.generator(3, "train", 0))
+    assert len(x) == int(batch.lengths.sum()) + 50
+    assert text(x).count(".") == text(x).count("=") == 50
+    start = 0
+    for sequence, answer, length in zip(batch.input, batch.target, batch.lengths.tolist(), strict=True):
+        assert text(x[start : start + length + 1]) == text(sequence[:length]) + "."
+        assert torch.equal(target[start : start + length], answer[:length])
+        assert target[start + length] == IGNORE
+        start += length + 1
+    assert not torch.equal(task.series("val")[0][:30], x[:30])
+
+
+def test_gates_are_compared_seed_by_seed(tmp_path):
+    for seed, accuracies in enumerate(((0.9, 0.3), (0.8, 0.5))):
+        for size, config, accuracy in zip((64, 76), ({}, {"model.without": "forget_gate"}), accuracies, strict=True):
+            config = {"model.hidden_size": size} | config
+            make_run(tmp_path, "lstm", 10, seed, config=config, metrics={"test/accuracy": accuracy})
+    tables = collect(tmp_path)
+    found = jozefowicz_2015.lead(jozefowicz_2015.LSTM, jozefowicz_2015.NO_F)(tables)
+    assert list(found) == pytest.approx([0.6, 0.3])
+    runs = tables.results.set_index("run")
+    assert set(runs.loc[found.index, "config.model.hidden_size"]) == {64}
+    assert not len(jozefowicz_2015.lead(jozefowicz_2015.GRU, jozefowicz_2015.LSTM)(tables))
 
 
 def test_chrono_is_compared_seed_by_seed(tmp_path):
