@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from carousel.lab import scores
+from carousel.lab.bench_short import WORKS
 from carousel.lab.data import SequenceData
 from carousel.lab.experiments import CHOSEN, EXPERIMENTS
 from carousel.lab.records import BUDGET, best, collect, relative
@@ -229,6 +230,18 @@ def test_the_readme_shows_what_short_sequences_and_other_cells_cost():
     words = " ".join(text.split())
     for work, rows in cells[cells.threads == 1].groupby("work"):
         assert f"{rows.speed.min():.1f} to {rows.speed.max():.1f} times as fast in {work}" in words
+    there = cells.set_index(["threads", "pair", "work"])
+    fast = [int((cells[cells.threads == 2].groupby("work").speed.get_group(work) >= 5).sum()) for work in WORKS]
+    assert f"{fast[0]} and {fast[1]} of the {cells.pair.nunique()} on two" in words
+    for pair, name in {
+        "SLSTMCell": "an sLSTM",
+        "LSTMVariantCell": "an LSTM with layer norm",
+        "LEMCell": "LEM",
+        "ChoGRUCell": "Cho's GRU",
+        "CoRNNCell": "coRNN",
+    }.items():
+        both = [there.of_nn_lstm[1, pair, work] for work in WORKS]
+        assert f"{both[0]:.2f} and {both[1]:.2f} of {name}" in words
 
 
 def test_the_five_answers_are_in_the_reports():
