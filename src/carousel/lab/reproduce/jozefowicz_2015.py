@@ -43,8 +43,11 @@ class ArithmeticStream(Stream, Classification):
     Args:
         chunk: steps after which the gradient is cut off.
         problems: of training; a tenth as many for validation, and for test.
+        digits, distractors: as of `Arithmetic`.
         seed: of the problems.
-        options: as `Arithmetic`.
+
+    Raises:
+        ValueError: one is no integer, `problems` is under 10, or another out of its range.
     """
 
     chunk: int
@@ -55,6 +58,13 @@ class ArithmeticStream(Stream, Classification):
     input_size = Arithmetic.input_size
     output_size = Arithmetic.output_size
     symbols = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Arithmetic(self.digits, self.distractors)
+        for name, least in (("problems", 10), ("seed", 0)):
+            if type(value := getattr(self, name)) is not int or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
 
     @functools.cached_property
     def _series(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -37,6 +37,9 @@ class FreeRun(Recorded, Regression):
 
     Args:
         part: where it begins: the first, or half a Lyapunov time later, or ...
+
+    Raises:
+        ValueError: `part` is no integer of at least 0.
     """
 
     part: int
@@ -44,6 +47,10 @@ class FreeRun(Recorded, Regression):
     output_size = 1
     every_step = True
     looks_ahead = True
+
+    def __post_init__(self) -> None:
+        if type(self.part) is not int or self.part < 0:
+            raise ValueError(f"part must be an integer of at least 0, got {self.part}")
 
     @functools.cached_property
     def series(self) -> Tensor:
@@ -66,9 +73,16 @@ class Windowed(Recurrent):
             read as it is.
         memory: whether the state is kept from step to step.
         options: as `Recurrent`.
+
+    Raises:
+        ValueError: `window` is no integer of at least 1, or `memory` no bool.
     """
 
     def __init__(self, cell: Any, input_size: int, *arguments: Any, window: int, memory: bool, **options: Any) -> None:
+        if type(window) is not int or window < 1:
+            raise ValueError(f"window must be an integer of at least 1, got {window}")
+        if not isinstance(memory, bool):
+            raise ValueError(f"memory must be true or false, got {memory}")
         super().__init__(cell, window * input_size, *arguments, **options)
         self.window, self.memory = window, memory
         features, weight = window * input_size, next(self.parameters())

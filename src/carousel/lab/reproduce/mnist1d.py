@@ -24,9 +24,14 @@ class AllSteps(Recurrent):
     Args:
         steps: of every sequence.
         options: as `Recurrent`.
+
+    Raises:
+        ValueError: `steps` is no integer of at least 1.
     """
 
     def __init__(self, *arguments: Any, steps: int, **options: Any) -> None:
+        if type(steps) is not int or steps < 1:
+            raise ValueError(f"steps must be an integer of at least 1, got {steps}")
         super().__init__(*arguments, **options)
         self.steps = steps
 
