@@ -91,6 +91,8 @@ class Regularization:
 
     def share(self, cell: Cell, state: State, steps: int, training: bool) -> list[Tensor | None]:
         """How far each state moves to its new value at each step: (T, B, H) in [0, 1], or None for all the way."""
+        if not self.zoneout:
+            return [None] * len(state)
         found: dict[str, Tensor | None] = dict.fromkeys(cell.states)
         for group, rate in self.zoneouts(cell).items():
             if rate:

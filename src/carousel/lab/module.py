@@ -122,7 +122,7 @@ class SequenceModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = self.task.fitted()
-        checkpoint["carried"] = of_all_processes(self._states.get("train"))
+        checkpoint["carried"] = of_all_processes(move_data_to_device(self._states.get("train"), torch.device("cpu")))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._states["train"] = checkpoint["carried"][process()[0]]

@@ -246,7 +246,7 @@ def _read_table(folder: Path, name: str) -> pd.DataFrame:
     for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
         if path.exists():
             return pd.read_csv(path).rename(columns=RENAMED) if path.stat().st_size > 1 else pd.DataFrame()
-    if name != "results" and (folder / "results.csv").exists():
+    if name != "results" and any(folder.glob("results.csv*")):
         return pd.DataFrame()
     raise FileNotFoundError(f"no run ({RECORD}) under {folder}")
 
