@@ -20,6 +20,7 @@ from carousel.engine.fused import TARGETS
 from carousel.engine.fused.plans import plan
 from carousel.engine.fused.trace import trace
 from carousel.engine.fused.triton import Triton, build, emit, product
+from carousel.engine.fused.triton.launched import Launched
 from carousel.engine.registry import REGISTRY
 
 triton = pytest.importorskip("triton")
@@ -236,10 +237,10 @@ def test_what_is_wanted_of_it(target, name, schedule):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("name", "schedule"), [("indrnn", "pointwise"), *SCHEDULES[1:4], ("lem", "several")])
+@pytest.mark.parametrize(("name", "schedule"), [*SCHEDULES, ("lem", "several")])
 def test_half_precision(target, name, schedule, dtype):
     """Numbers and gradients are no more than three times as far from float32's as the loop's, which rounds each of its
-    operations: in a launch the state is a float32."""
+    operations: the state is a float32."""
     target.on_chip, target.widest = LIMITS[schedule]
     layer, eager = pair(name, 3, 20, dtype=dtype)
     exact = copy.deepcopy(eager).float()
@@ -254,6 +255,55 @@ def test_half_precision(target, name, schedule, dtype):
         found.append([t.detach().float() for t in (y, *gradients)])
     for mine, loops, truth in zip(*found, strict=True):
         assert (mine - truth).norm() <= 3 * (loops - truth).norm() + 1e-3 * truth.norm()
+
+
+class Drift(carousel.Cell):
+    """Moves by less at a time than half precision tells from nothing."""
+
+    gates = ("n",)
+
+    def update(self, wx, uh, state):
+        return (state[0] + 1e-3 * (wx + uh).sigmoid(),), {}
+
+
+class DriftAlone(Drift):
+    """The same without a product."""
+
+    def hidden_map(self, h):
+        return 0.5 * h
+
+
+class DriftInTwo(DriftAlone):
+    """The same of two products."""
+
+    def update(self, wx, uh, state):
+        uh = F.linear(F.linear(state[0], self.weight_hh), self.weight_hh, self.bias_hh)
+        return super().update(wx, uh, state)
+
+
+@pytest.mark.parametrize("schedule", LIMITS)
+def test_a_state_goes_on_as_float32(target, monkeypatch, schedule):
+    """Whoever multiplies; and what a function is compiled for is what it is launched with."""
+    target.on_chip, target.widest = LIMITS[schedule]
+    launch, given = Launched.launch, set()
+
+    def noted(kernel, name, programs, x, values, *others):
+        there = (p for p in kernel.pointers[name] if values.get(p) is not None)
+        given.update((name, p, kernel.type(name, p), values[p].dtype) for p in there)
+        launch(kernel, name, programs, x, values, *others)
+
+    monkeypatch.setattr(Launched, "launch", noted)
+    kinds = {"pointwise": [DriftAlone], "several": [DriftInTwo], "by steps": [Drift, DriftInTwo]}
+    for kind in kinds.get(schedule, [Drift]):
+        exact = carousel.Recurrent(kind, 3, 4, backend="eager").bfloat16().float()
+        layer = carousel.Recurrent(kind, 3, 4, backend="triton")
+        layer.load_state_dict(exact.state_dict())
+        x, start = torch.randn(300, 2, 3).bfloat16(), torch.ones(1, 2, 4)
+        assert ENGINES[schedule] in carousel.explain(layer.bfloat16(), x)[0].reason
+        y = layer(x, start.bfloat16())[0]
+        torch.testing.assert_close(y.float(), exact(x.float(), start)[0], rtol=2**-8, atol=2**-8)
+        y.float().sum().backward()
+    assert {made == found for _, _, made, found in given} == {True}, given
 
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[:-1])
@@ -308,6 +358,18 @@ def test_how_wide_one_program_is(target, units, schedule):
     layer = carousel.Recurrent(carousel.cells.LEMCell, 3, units, backend="triton")
     (choice,) = carousel.explain(layer, torch.randn(3, 2, 3))
     assert ENGINES[schedule] in choice.reason
+
+
+@pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
+def test_a_source_begins_with_what_its_pointers_lead_to(target, name, schedule):
+    target.on_chip, target.widest = LIMITS[schedule]
+    step, sizes, kinds = step_of(name, masks=True)
+    kernel = target.kernel(step, torch.float64, 3, sizes, kinds.share)
+    told = dict(re.findall(r"^# (\w+)(?: = \d+)?: (.+)$", kernel.sources["both"], re.MULTILINE))
+    pointers = {p.rstrip("0123456789") for names in kernel.pointers.values() for p in names}
+    assert pointers <= told.keys()
+    counts = {word for p in pointers for word in re.findall(r"\b[A-Z]+\b", told[p])}
+    assert counts - {*"TBUW"} <= told.keys() >= {"H"}
 
 
 def test_transforms_and_compilers(target):
@@ -385,10 +447,10 @@ def test_compiled_before_the_first_call(monkeypatch, tmp_path, caplog):
 
 def compiled(kernel, name: str, capability: int, precision: str, log):
     """What Triton's compiler makes of a function for a kind of GPU: bytes on the chip, and what ptxas says of it."""
-    function, real = kernel.functions[name], POINTERS[kernel.dtype]
+    function = kernel.functions[name]
     flags = {"SAVE": True, "D_OUT": True, "NORMS": False, "PRECISION": precision}
-    kinds = {p: "i32" if p in "TB" else "constexpr" if p in flags else real for p in function.arg_names}
-    kinds |= {f"p_{flag}": "*u8" for flag in emit.FLAGS if f"p_{flag}" in kinds}
+    kinds = {p: "i32" if p in "TB" else "constexpr" for p in function.arg_names}
+    kinds |= {f"p_{p}": POINTERS[kernel.type(name, p)] for p in kernel.pointers[name]}
     aligned = {(k,): [["tt.divisibility", 16]] for k, kind in enumerate(kinds.values()) if kind[0] == "*"}
     flags = {p: flags[p] for p, kind in kinds.items() if kind == "constexpr"}
     written = triton.compiler.ASTSource(function, kinds, flags, aligned)
@@ -399,7 +461,13 @@ def compiled(kernel, name: str, capability: int, precision: str, log):
     return made.metadata.shared, used, spilled
 
 
-POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+POINTERS = {
+    torch.uint8: "*u8",
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+}
 HOPPER, AMPERE = (90, 227 * 1024), (80, 163 * 1024)
 DENSE = ("lstm", "gru", "mgu", "cfc", "slstm")  # the others of this form are like one of these
 COMPILED = [

@@ -17,6 +17,8 @@ from .function import Function
 
 TIMED = ("x", "wx", "out", "d_out", "d_x", "d_wx", "d_uh", "seen", "multiplied", "d_made", *FLAGS)
 """What there is for each step, besides `share` and `saved`."""
+WIDE = ("carried", "d_own", "scratch", "through", "uh")
+"""What begins so is a float32 in half precision, too: sums, and what goes on from one step to the next."""
 TOLD = "with Triton, {}; it has been compiled and interpreted, and not run on a GPU yet"
 
 
@@ -25,15 +27,20 @@ class Launched(Kernel):
 
     Args:
         functions: by name.
+        words: what stands before them.
         interpreted: whether by the interpreter.
         how: what `explain` says of them.
         dtype: of all numbers.
         options: of Triton's compiler.
     """
 
+    schedule: str
+    """"by steps", if torch multiplies between launches."""
+
     def __init__(
         self,
         functions: dict[str, Function],
+        words: str,
         interpreted: bool,
         how: str,
         dtype: torch.dtype,
@@ -41,9 +48,9 @@ class Launched(Kernel):
     ) -> None:
         self.pointers = {name: tuple(f.pointers) for name, f in functions.items()}
         self.flags = {name: f.flags for name, f in functions.items()}
-        text = "\n\n\n".join([head().rstrip(), *(f.text for f in functions.values())]) + "\n"
+        text = "\n\n\n".join([words, head().rstrip(), *(f.text for f in functions.values())]) + "\n"
         self.sources, self.functions = {"both": text}, load(text, interpreted)
-        self.how, self.dtype = TOLD.format(how), dtype
+        self.how, self.dtype, self.wide = TOLD.format(how), dtype, torch.promote_types(dtype, torch.float32)
         self.options = {"num_warps": 4, "enable_fp_fusion": True} | options
 
     def compile(self, room: int) -> None:
@@ -59,7 +66,8 @@ class Launched(Kernel):
         for name, pointers in self.pointers.items():
             known = {flag: flags[flag] for flag in self.flags[name]} | self.options
             try:
-                made = self.functions[name].warmup(*map(self.type, pointers), T=2, B=2, grid=(1,), **known)
+                kinds = (self.type(name, pointer) for pointer in pointers)
+                made = self.functions[name].warmup(*kinds, T=2, B=2, grid=(1,), **known)
             except Exception as error:  # whatever it stumbles over
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["it does not say why"]
                 line = next((line for line in lines if "error" in line), lines[-1])
@@ -67,9 +75,11 @@ class Launched(Kernel):
             if made.metadata.shared > room:
                 raise BuildError(f"the kernel takes {made.metadata.shared} bytes of a chip that has {room}")
 
-    def type(self, pointer: str) -> torch.dtype:
-        """Of what is there."""
-        wide = torch.promote_types(self.dtype, torch.float32) if pointer == "d_own" else self.dtype
+    def type(self, name: str, pointer: str) -> torch.dtype:
+        """Of what is there, for a function. From one launch to the next a state is not rounded either; backwards it is
+        the output."""
+        between = self.schedule == "by steps" and pointer.startswith(("state", "last")) and "backward" not in name
+        wide = self.wide if between or pointer.startswith(WIDE) else self.dtype
         return torch.uint8 if pointer in FLAGS else wide
 
     def call(self, which: str, x: Tensor, given: dict) -> None:
@@ -87,15 +97,18 @@ class Launched(Kernel):
     def carried(self, given: dict[str, Any]) -> list[Tensor]:
         """The gradients of the last states, to be written over by those of the first."""
         pairs = zip(given["state"], given["d_last"], strict=True)
-        return [torch.zeros_like(s) if d is None else d.clone() for s, d in pairs]
+        return [(torch.zeros_like(s) if d is None else d).to(self.wide, copy=True) for s, d in pairs]
 
     def on(self, values: dict[str, Any], steps: int) -> Iterator[dict[str, Any]]:
-        """What a launch for each step is given, forwards; the last states are those of each step in turn."""
-        for name in [name for name in values if name.startswith("state")]:
-            last = values[name.replace("state", "last")]
-            values[name] = last.copy_(values[name])
+        """What a launch for each step is given, forwards; a state is written where it is read, to the last states'
+        places in the end."""
+        names = [name for name in values if name.startswith("state")]
+        now = {name: values[name].to(self.wide, copy=True) for name in names}
+        there = values | now | {name.replace("state", "last"): state for name, state in now.items()}
         for t in range(steps):
-            yield _at(values, t, steps)
+            yield _at(there, t, steps)
+        for name in names:
+            values[name.replace("state", "last")].copy_(now[name])
 
     def back(self, values: dict[str, Any], steps: int) -> Iterator[dict[str, Any]]:
         """The same, backwards."""

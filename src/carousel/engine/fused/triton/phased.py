@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .. import arguments
 from ..graph import ACROSS, Phases
 from ..storage import choose
 from .emit import cost
-from .function import ROWS, padded
+from .function import ROWS, legend, padded
 from .launched import Launched
 from .phases import PhasesSource
 
@@ -55,7 +56,11 @@ class PhasedKernel(Launched):
             warps = min(16, max(4, width * 4 // TILE))
         self.kept = self.source.kept.total
         options = {"num_warps": warps, "maxnreg": 255}
-        super().__init__(self.source.functions, target.interpreted, SCHEDULES[self.schedule], dtype, options)
+        counts = {"INPUTS": (self.source.inputs.total, "numbers of the input that a step reads")}
+        counts["H"] = (sizes[0], "units of the first state")
+        passed = arguments.phased(len(step.new), len(step.names))
+        words = legend(self.source.functions.values(), counts, passed, step.names)
+        super().__init__(self.source.functions, words, target.interpreted, SCHEDULES[self.schedule], dtype, options)
 
     def unpack(self, kept: Tensor) -> list[Tensor]:
         return self.source.kept.split(kept)
@@ -66,8 +71,7 @@ class PhasedKernel(Launched):
         if self.schedule == "several":
             self.run("forward", x, values, x.size(0), {"SAVE": "saved" in given})
         else:
-            for now in self.on(values, x.size(0)):
-                self.turns("forward", x, now, {"SAVE": "saved" in given})
+            self.turns("forward", x, values, self.on(values, x.size(0)), {"SAVE": "saved" in given})
 
     def backward(self, x: Tensor, given: dict[str, Any]) -> None:
         source, places = self.source, x.shape[:2]
@@ -77,16 +81,13 @@ class PhasedKernel(Launched):
         d_x = given.get("d_x")
         values["d_x"] = x.new_empty(x.shape) if d_x is None else d_x
         values["multiplied"] = multiplied = x.new_empty(*places, source.multiplied.total)
-        values["d_own"] = d_own = x.new_zeros(
-            x.size(1), source.own.total, dtype=torch.promote_types(x.dtype, torch.float32)
-        )
+        values["d_own"] = d_own = x.new_zeros(x.size(1), source.own.total, dtype=self.wide)
         values["d_made"] = d_made = x.new_empty(*places, source.sizes.total if "norms" in given else 0)
         flags = {"D_OUT": "d_out" in given, "NORMS": "norms" in given}
         if self.schedule == "several":
             self.run("backward", x, values, x.size(0), flags)
         else:
-            for now in self.back(values, x.size(0)):
-                self.turns("backward", x, now, flags)
+            self.turns("backward", x, values, self.back(values, x.size(0)), flags)
         for found, d in zip(given["d_state"], carried, strict=True):
             if found is not None:
                 found.copy_(d)
@@ -116,18 +117,21 @@ class PhasedKernel(Launched):
     def read(self, x: Tensor, given: dict[str, Any]) -> dict[str, Any]:
         values = self.always(given) | {f"w{k}": w for k, w in enumerate(given["weights"])}
         wide = max([2 * self.source.scratch, *(between.columns.total for between in self.source.between.values())])
-        values["scratch"] = x.new_empty(x.size(1) * wide)
+        values["scratch"] = x.new_empty(x.size(1) * wide, dtype=self.wide)
         return values | {"x": x.contiguous()}
 
-    def turns(self, which: str, x: Tensor, now: dict[str, Any], flags: dict[str, bool]) -> None:
-        """A step of a pass, by turns with torch."""
+    def turns(
+        self, which: str, x: Tensor, values: dict[str, Any], steps: Iterable[dict[str, Any]], flags: dict[str, bool]
+    ) -> None:
+        """A pass, by turns with torch, which in half precision multiplies in float32."""
         between = self.source.between[which]
-        scratch = now["scratch"][: x.size(1) * between.columns.total].view(x.size(1), between.columns.total)
-        weights = {name: now[f"w{k}"] for k, name in enumerate(self.step.names)}
-        for k in range(len(between.turns)):
-            self.run(f"{which}{k}", x, now, 1, flags)
-            between.multiply(k, scratch, weights)
-        self.run(which, x, now, 1, flags)
+        scratch = values["scratch"][: x.size(1) * between.columns.total].view(x.size(1), between.columns.total)
+        weights = {name: values[f"w{k}"].to(self.wide) for k, name in enumerate(self.step.names)}
+        for now in steps:
+            for k in range(len(between.turns)):
+                self.run(f"{which}{k}", x, now, 1, flags)
+                between.multiply(k, scratch, weights)
+            self.run(which, x, now, 1, flags)
 
     def run(self, name: str, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool]) -> None:
         source, batch = self.source, x.size(1)

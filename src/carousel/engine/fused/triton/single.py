@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import arguments
 from ..graph import Node, Step
 from ..storage import choose
 from .emit import FLAGS, cost
-from .function import BLOCK, ROWS, padded
+from .function import BLOCK, ROWS, legend, padded
 from .launched import Launched
 from .product import Held, Streamed, room
 from .source import Source
@@ -48,7 +49,14 @@ class SingleKernel(Launched):
         product = {"on chip": Held, "streamed": Streamed}.get(self.schedule)
         source = Source(step, dtype, hidden_size, share, self.saved, product, keep is None)
         options = {"num_warps": 8 if padded(hidden_size) >= 64 else 4, "maxnreg": 255} if product else {}
-        super().__init__(source.functions, target.interpreted, SCHEDULES[self.schedule], dtype, options)
+        counts = {
+            "H": (hidden_size, "units of a sequence"),
+            "GX": (len(step.d_wx), "blocks of H rows in W x"),
+            "GU": (len(step.d_uh), "and in U h"),
+            "OWN": (len(step.own), "further parameters of H numbers"),
+        }
+        words = legend(source.functions.values(), counts, arguments.single(len(step.new)))
+        super().__init__(source.functions, words, target.interpreted, SCHEDULES[self.schedule], dtype, options)
 
     def chosen(self, target: Triton) -> str:
         """Of `SCHEDULES`."""
@@ -67,7 +75,7 @@ class SingleKernel(Launched):
         values["wx"] = F.linear(x, given["w_x"], given.get("b_x")) if self.step.maps_input else x.contiguous()
         values["out"], values["saved"] = given["out"], given.get("saved")
         if self.schedule == "streamed":
-            values["scratch"] = x.new_empty(2, x.size(1), self.units)
+            values["scratch"] = x.new_empty(2, x.size(1), self.units, dtype=self.wide)
             values["w_t"] = given["w_h"].unflatten(0, (-1, self.units)).transpose(1, 2).contiguous()
         flags = {"SAVE": "saved" in given}
         if self.schedule == "by steps":
@@ -83,7 +91,7 @@ class SingleKernel(Launched):
         d_wx = None if step.maps_input else given.get("d_wx")
         d_wx = x.new_empty(steps, batch, len(step.d_wx) * H) if d_wx is None else d_wx
         d_uh = d_wx if step.d_uh == step.d_wx else x.new_empty(steps, batch, len(step.d_uh) * H)
-        d_own = x.new_zeros(len(step.own), batch, H, dtype=torch.promote_types(x.dtype, torch.float32))
+        d_own = x.new_zeros(len(step.own), batch, H, dtype=self.wide)
         values |= {"d_wx": d_wx, "d_uh": d_uh, "d_own": d_own}
         seen = x.new_empty(steps, batch, H if step.d_uh else 0)
         d_made = x.new_empty(steps, batch, len(step.new), H if "norms" in given else 0)
@@ -106,23 +114,26 @@ class SingleKernel(Launched):
             torch.mm(d_wx.flatten(0, 1), given["w_x"], out=given["d_x"].flatten(0, 1))
 
     def steps_back(self, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool]) -> None:
-        """The backward pass step by step."""
+        """The backward pass step by step. In half precision torch multiplies in float32, here and below."""
         alone = self.step.graph.nodes[self.step.d_seen] == Node("leaf", ("d_seen",))
+        w_h = values["w_h"].to(self.wide)
         for now in self.back(values, steps):
             self.run("backward", x, now, 1, flags)
+            d_uh = now["d_uh"].to(self.wide)
             if alone:
-                values["carried0"].addmm_(now["d_uh"], values["w_h"])
+                values["carried0"].addmm_(d_uh, w_h)
             else:
-                self.run("join", x, now | {"through": now["d_uh"] @ values["w_h"]}, 1, {})
+                self.run("join", x, now | {"through": d_uh @ w_h}, 1, {})
 
     def steps_on(self, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool], bias: Any) -> None:
         """The forward pass step by step."""
         alone = self.step.graph.nodes[self.step.seen] == Node("leaf", ("state", 0))
-        seen = values["last0"] if alone else torch.empty_like(values["last0"])
+        w_h, bias = values["w_h"].to(self.wide), None if bias is None else bias.to(self.wide)
+        seen = torch.empty_like(values["state0"])
         for now in self.on(values, steps):
             if not alone:
                 self.run("look", x, now | {"seen": seen}, 1, {})
-            now["uh"] = F.linear(seen, values["w_h"], bias)
+            now["uh"] = F.linear(now["state0"] if alone else seen.to(self.wide), w_h, bias)
             self.run("forward", x, now, 1, flags)
 
     def read(self, given: dict[str, Any]) -> dict[str, Any]:
