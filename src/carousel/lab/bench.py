@@ -24,7 +24,7 @@ from carousel import gradients
 from carousel.cells import MGUCell
 from carousel.gradients import theory
 
-from . import bench_cells, bench_gpu, bench_guide, bench_short
+from . import bench_cells, bench_gpu, bench_guide, bench_parts, bench_short
 from .bench_gpu import seconds
 from .bench_short import forward, training_step
 from .records import write
@@ -261,6 +261,9 @@ def _other(args: argparse.Namespace, console: Console) -> tuple[pd.DataFrame, Ta
     if args.short:
         table = bench_short.measure(OwnCell, threads, args.repeats, console)
         return table, bench_short.show(table)
+    if args.parts:
+        table = bench_parts.measure(args.repeats, console)
+        return table, bench_parts.show(table)
     if args.guide:
         table = bench_guide.measure(args.repeats, console)
         return table, bench_guide.show(table)
@@ -284,6 +287,7 @@ def main() -> None:
     )
     parser.add_argument("--guide", action="store_true", help="time the cells of experiment=guide on its tasks instead")
     parser.add_argument("--short", action="store_true", help="time sequences of 1 to 25 steps instead")
+    parser.add_argument("--parts", action="store_true", help="time parts of a call, and a busy machine, instead")
     parser.add_argument("--gpu", action="store_true", help="time Triton's kernels on a GPU instead")
     args = parser.parse_args()
     if min(args.threads) < 1 or args.repeats < 1:
