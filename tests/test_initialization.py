@@ -132,7 +132,7 @@ def test_forget_bias_says_what_is_kept_in_every_cell_that_has_such_a_gate(name, 
 def test_chrono_spreads_the_timescales_of_every_cell_that_has_such_a_gate(name):
     torch.manual_seed(0)
     kind, options = KEEPERS[name]
-    layer = carousel.Recurrent(kind, 2, 400, dtype=torch.float64, init=Chrono(100), **options)
+    layer = carousel.Recurrent(kind, 2, 400, dtype=torch.float64, init=Chrono(100), backend="eager", **options)
     lifetime = 1 / (1 - kept(layer.cell()))
     assert 2 <= lifetime.min() <= lifetime.max() <= 100
     assert lifetime.mean() == pytest.approx(51, abs=5)
