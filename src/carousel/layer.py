@@ -279,16 +279,16 @@ class Recurrent(Base):
             x = packing.reverse(x, lengths)
             reset = None if reset is None else packing.reverse_reset(reset, lengths)
         state = _first_state(loop.cell, lent, x[0]) if state is None else state
-        share = noise.share(loop.cell, state, x.size(0), self.training)
+        update_masks = noise.update_masks(loop.cell, state, x.size(0), self.training)
         real = None if lengths is None else packing.active(lengths, x.size(0), x.dtype)  # (T, B, 1)
         if real is not None:
-            share = [real if s is None else real * s for s in share]
+            update_masks = [real if mask is None else real * mask for mask in update_masks]
         if reset is not None:
             reset = reset.unsqueeze(-1) if real is None else reset.unsqueeze(-1) & real.bool()  # never in the padding
         masks = Masks(
             reset=reset,
             recurrent=noise.recurrent_mask(state[0], self.training),
-            share=tuple(share) if any(s is not None for s in share) else (),
+            update_mask=tuple(update_masks) if any(mask is not None for mask in update_masks) else (),
             real=real,
             **(self.detach.masks(x.size(0), x.device) if self.training or torch.is_grad_enabled() else {}),
         )

@@ -89,7 +89,7 @@ class Regularization:
         """(B, H), or None if nothing is dropped."""
         return F.dropout(torch.ones_like(h), self.recurrent, training) if self.recurrent else None
 
-    def share(self, cell: Cell, state: State, steps: int, training: bool) -> list[Tensor | None]:
+    def update_masks(self, cell: Cell, state: State, steps: int, training: bool) -> list[Tensor | None]:
         """How far each state moves to its new value at each step: (T, B, H) in [0, 1], or None for all the way."""
         if not self.zoneout:
             return [None] * len(state)
@@ -97,8 +97,8 @@ class Regularization:
         for group, rate in self.zoneouts(cell).items():
             if rate:
                 like = state[cell.states.index(group[0])]
-                share = like.new_full((steps, *like.shape), 1 - rate)
-                found |= dict.fromkeys(group, torch.bernoulli(share) if training else share)
+                mask = like.new_full((steps, *like.shape), 1 - rate)
+                found |= dict.fromkeys(group, torch.bernoulli(mask) if training else mask)
         return list(found.values())
 
 

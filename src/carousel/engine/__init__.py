@@ -88,7 +88,7 @@ def _run_kernel(
     kernel = REGISTRY.kernels[key]
     if not autocasts(x):
         return kernel.run(loop.cell, x, state, tensors, masks, norms)
-    masks = masks._replace(recurrent=widened(masks.recurrent), share=tuple(map(widened, masks.share)))
+    masks = masks._replace(recurrent=widened(masks.recurrent), update_mask=tuple(map(widened, masks.update_mask)))
     with suspended(x):
         out, last = kernel.run(loop.cell, widened(x), tuple(map(widened, state)), tensors, masks, norms)
     return out.to(x.dtype), tuple(s.to(x.dtype) for s in last)

@@ -19,10 +19,10 @@ class Masks(NamedTuple):
     """(T, B, 1) bool: the state is zeroed before the step."""
     recurrent: Tensor | None = None
     """(B, H): multiplies h_{t-1} on its way into the hidden map."""
-    share: tuple[Tensor | None, ...] = ()
+    update_mask: tuple[Tensor | None, ...] = ()
     """For each state (T, B, 1 or H) in [0, 1]: how far it moves to its new value. Empty: all the way."""
     real: Tensor | None = None
-    """(T, B, 1): 0 in padding, else 1; for the measures, since `share` holds it already."""
+    """(T, B, 1): 0 in padding, else 1; for the measures, since `update_mask` holds it already."""
     detach_gates: bool | Tensor = False
     """Whether no gradient goes back through the hidden map; if that changes from step to step, (T, 1, 1) bool."""
     detach_carousel: bool | Tensor = False
@@ -30,13 +30,13 @@ class Masks(NamedTuple):
 
     @property
     def kinds(self) -> "Kinds":
-        share = tuple(0 if s is None else 1 if s.size(-1) == 1 else 2 for s in self.share)
+        update_mask = tuple(0 if m is None else 1 if m.size(-1) == 1 else 2 for m in self.update_mask)
         detach = (
             self.detach_gates,
             self.detach_carousel,
         )  # where sizes are symbols, a compiler's True is none of its own
         detach = (2 if isinstance(where, Tensor) else where is True for where in detach)
-        return Kinds(self.reset is not None, self.recurrent is not None, share, *detach)
+        return Kinds(self.reset is not None, self.recurrent is not None, update_mask, *detach)
 
     def before(self, state: State, t: int) -> State:
         """The state that step t begins with."""
@@ -55,19 +55,19 @@ class Masks(NamedTuple):
 
     def after(self, old: State, new: State, t: int) -> State:
         """The state that step t ends with."""
-        if not self.share:
+        if not self.update_mask:
             return new
-        shares = (None if share is None else share[t] for share in self.share)
-        return tuple(b if s is None else _lerp(a, b, s) for a, b, s in zip(old, new, shares, strict=True))
+        now = (None if mask is None else mask[t] for mask in self.update_mask)
+        return tuple(b if m is None else _lerp(a, b, m) for a, b, m in zip(old, new, now, strict=True))
 
 
 class Kinds(NamedTuple):
-    """Which masks there are; of each state's share, 0 if none, 1 if all units have the same, 2 if each has its own; and
-    of what is detached, 0 if never, 1 if in every step, 2 if that changes from step to step."""
+    """Which masks there are; of each state's update mask, 0 if none, 1 if all units have the same, 2 if each has its
+    own; and of what is detached, 0 if never, 1 if in every step, 2 if that changes from step to step."""
 
     reset: bool = False
     recurrent: bool = False
-    share: tuple[int, ...] = ()
+    update_mask: tuple[int, ...] = ()
     detach_gates: int = 0
     detach_carousel: int = 0
 
@@ -101,9 +101,9 @@ class Norms:
                 s.register_hook(lambda d, k=k: note(d, k))
 
 
-def _lerp(old: Tensor, new: Tensor, share: Tensor) -> Tensor:
+def _lerp(old: Tensor, new: Tensor, update_mask: Tensor) -> Tensor:
     dtype = torch.promote_types(old.dtype, new.dtype)  # under autocast they differ
-    return torch.lerp(old.to(dtype), new.to(dtype), share.to(dtype))
+    return torch.lerp(old.to(dtype), new.to(dtype), update_mask.to(dtype))
 
 
 class Loop(nn.Module):

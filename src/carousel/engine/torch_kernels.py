@@ -66,7 +66,7 @@ def lacks(loop: "Loop", tensors: dict[str, Tensor], x: Tensor, state: State, mas
     asked = {
         "reset": masks.reset is not None,
         "recurrent dropout": masks.recurrent is not None,
-        "zoneout, nor lengths of padded input": bool(masks.share),
+        "zoneout, nor lengths of padded input": bool(masks.update_mask),
         "detached gradients": masks.detach_gates is not False or masks.detach_carousel is not False,
     }
     if missing := [what for what, wanted in asked.items() if wanted]:

@@ -49,7 +49,7 @@ def _passes(states: int, read: Sequence[Argument], gradients: Sequence[Argument]
         Argument("detach_gates", "(T, B): whether no gradient goes back through the hidden map", truths),
         Argument("detach_carousel", "(T, B): whether none goes back past it", truths),
         Argument("recurrent", "(B, H): multiplies h on its way into the hidden map"),
-        Argument("share", "(T, B, 1 or H) each: how far a state moves to its new value", count=states),
+        Argument("update_mask", "(T, B, 1 or H) each: how far a state moves to its new value", count=states),
     ]
     forward = [
         Argument("out", "(T, B, H of the first state)", "real*"),

@@ -106,9 +106,9 @@ def masks_of(kinds: Kinds, sizes: tuple[int, ...], tracer: Tracer) -> Masks:
     return Masks(
         reset=flag("reset") if kinds.reset else None,
         recurrent=tracer.leaf("recurrent", units=sizes[0]) if kinds.recurrent else None,
-        share=tuple(
-            step_of(tracer.leaf("share", k, units=(1, sizes[k])[kind - 1])) if kind else None
-            for k, kind in enumerate(kinds.share)
+        update_mask=tuple(
+            step_of(tracer.leaf("update_mask", k, units=(1, sizes[k])[kind - 1])) if kind else None
+            for k, kind in enumerate(kinds.update_mask)
         ),
         detach_gates=flag("detach_gates") if kinds.detach_gates == 2 else bool(kinds.detach_gates),
         detach_carousel=flag("detach_carousel") if kinds.detach_carousel == 2 else bool(kinds.detach_carousel),

@@ -115,9 +115,9 @@ class Step:
     """A step of a cell and its adjoint, as expressions for one hidden unit of one sequence.
 
     Leaves: ("wx", gate), ("uh", gate), ("state", k), ("own", name, block) for the cell's further parameters and
-    buffers, ("reset",), ("detach_gates",), ("detach_carousel",), ("recurrent",) and ("share", k) for the masks; in the
-    adjoint ("d_new", k), the gradient that
-    arrives at state k, and ("d_seen",); with a projection ("out",), what it gives, and ("d_out",).
+    buffers, ("reset",), ("detach_gates",), ("detach_carousel",), ("recurrent",) and ("update_mask", k) for the masks;
+    in the adjoint ("d_new", k), the gradient that arrives at state k, and ("d_seen",); with a projection ("out",), what
+    it gives, and ("d_out",).
     """
 
     graph: Graph

@@ -43,11 +43,11 @@ class Fused:
         self.cell = copy.deepcopy(cell)  # which may change, or come to its end
         self.step, self.dtype, self.target = step, dtype, target
         self.recorder: Kernel | None = None
-        self.share = kinds.share or (0,) * len(self.state_sizes)
+        self.update_mask = kinds.update_mask or (0,) * len(self.state_sizes)
         there = {"reset": kinds.reset, "recurrent": kinds.recurrent}
         there |= {f"detach_{way}": getattr(kinds, f"detach_{way}") == 2 for way in ("gates", "carousel")}
         self.single = [name for name in there if there[name]]
-        """The masks that there are but for `share`, in the order in which the operators take them; that comes last."""
+        """The masks that there are but for `update_mask`, in the operators' order; that comes last."""
         self.kernel = self.emit()
         self.prepare(cell, step)
         sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
@@ -67,7 +67,7 @@ class Fused:
         self.features = cell.input_size if self.maps_input else len(step.d_wx) * cell.hidden_size
 
     def emit(self, keep: tuple[int, ...] | None = None) -> Kernel:
-        return self.target.kernel(self.step, self.dtype, self.hidden_size, self.state_sizes, self.share, keep)
+        return self.target.kernel(self.step, self.dtype, self.hidden_size, self.state_sizes, self.update_mask, keep)
 
     def prepare_record(self) -> None:
         """Make another kernel, of which the forward pass keeps the gates and the states.
@@ -145,18 +145,18 @@ class Fused:
         for k, name in enumerate(self.single):
             if name.startswith("detach"):
                 single[k] = single[k].expand(-1, batch, 1)  # (T, B, 1)
-        return [*single, *(share for share in masks.share if share is not None)]
+        return [*single, *(mask for mask in masks.update_mask if mask is not None)]
 
     def named(self, given: Sequence[Tensor]) -> dict:
         """The inverse of `listed`: by the names that `Masks` has, and the kernel."""
         queue = iter(given)
         found = {name: next(queue) for name in self.single}
-        return found | {"share": [next(queue) if kind else None for kind in self.share]}
+        return found | {"update_mask": [next(queue) if kind else None for kind in self.update_mask]}
 
     def masks(self, given: Sequence[Tensor]) -> Masks:
         always = {f"detach_{way}": getattr(self.kinds, f"detach_{way}") == 1 for way in ("gates", "carousel")}
         found: dict[str, Any] = always | self.named(given)
-        found["share"] = tuple(found["share"]) if self.kinds.share else ()
+        found["update_mask"] = tuple(found["update_mask"]) if self.kinds.update_mask else ()
         return Masks(**found)
 
     def gradients(self, x, state, weights, masks, d_x, d_weights, given: dict) -> None:

@@ -33,7 +33,7 @@ class PhasedKernel(Compiled):
         dtype: torch.dtype,
         hidden_size: int,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None = None,
     ) -> None:
         self.step, self.names = step, step.names
@@ -60,8 +60,8 @@ class PhasedKernel(Compiled):
         leaves |= {("own", *o): Place("own", at, o[2]) for o, at in zip(step.own, own_at, strict=True)}
         leaves["recurrent",] = Place(f"c.recurrent + r.b * {sizes[0]}", 0, sizes[0], padded=False)
         leaves |= {
-            ("share", k): Place(f"c.share[{k}] + r.tb * {n}", 0, n, padded=False)
-            for k, n in enumerate(size if kind == 2 else 1 for size, kind in zip(sizes, share, strict=True))
+            ("update_mask", k): Place(f"c.update_mask[{k}] + r.tb * {n}", 0, n, padded=False)
+            for k, n in enumerate(size if kind == 2 else 1 for size, kind in zip(sizes, update_mask, strict=True))
         }
         before = {("state", k): Place("r.before", state_at[k], size) for k, size in enumerate(sizes)}
 
@@ -91,7 +91,10 @@ class PhasedKernel(Compiled):
                 "STATES": (len(sizes), "of the cell"),
                 "SIZE": (sizes, "units of each"),
                 "STATE_AT": (state_at, "where each stands in a row of all of them"),
-                "SHARE": (share, "of each, how it is held back: 0 not, 1 all units alike, 2 each by itself"),
+                "UPDATE_MASK": (
+                    update_mask,
+                    "of each, if it has one: 0 no, 1 for all units alike, 2 for each by itself",
+                ),
                 "CARRIED": (self.states.stride, "numbers in a row of the states"),
                 "SAVED": (self.kept, "numbers of each step that the adjoint needs"),
                 "OWN": (self.own.size, "numbers in the packed vectors"),

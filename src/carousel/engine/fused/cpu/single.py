@@ -23,7 +23,7 @@ LEAVES = {
     "wx": "u.wx[{0}]",
     "uh": "u.uh[{0}]",
     "state": "u.state[{0}]",
-    "share": "u.share[{0}]",
+    "update_mask": "u.update_mask[{0}]",
     "d_new": "u.d_new[{0}]",
     **{name: f"u.{name}" for name in (*FLAGS, "recurrent", "d_seen", "out", "d_out")},
 }
@@ -46,7 +46,7 @@ class SingleKernel(Compiled):
         dtype: torch.dtype,
         hidden_size: int,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None = None,
     ) -> None:
         graph, projected = step.graph, step.projected is not None
@@ -80,7 +80,10 @@ class SingleKernel(Compiled):
             "X_AT": ([gradients.index(d) for d in step.d_wx], "which is that of each block of W x"),
             "U_AT": ([gradients.index(d) for d in step.d_uh] or [0], "and of U h"),
             "STATES": (len(step.new), "of the cell; the first is h"),
-            "SHARE": (share, "of each state, how it is held back: 0 not, 1 all units alike, 2 each by itself"),
+            "UPDATE_MASK": (
+                update_mask,
+                "of each state, if it has one: 0 no, 1 for all units alike, 2 for each by itself",
+            ),
             "OWN": (len(step.own), "further parameters of H numbers"),
             "SAVED": (len(self.saved), "numbers of each unit and step that the adjoint needs"),
             **{name.upper(): (name in kinds, f"whether there is a mask {name}") for name in (*FLAGS, "recurrent")},
@@ -160,7 +163,7 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
 
 def _at_hand(leaf: tuple) -> bool:
     """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
-    return leaf[0] in ("own", *FLAGS, "recurrent", "share", "d_new", "d_seen") or leaf == ("state", 0)
+    return leaf[0] in ("own", *FLAGS, "recurrent", "update_mask", "d_new", "d_seen") or leaf == ("state", 0)
 
 
 def _tile(blocks: int, most: int) -> int:

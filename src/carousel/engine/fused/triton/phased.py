@@ -42,13 +42,13 @@ class PhasedKernel(Launched):
         step: Phases,
         dtype: torch.dtype,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None,
     ) -> None:
         multiplied = [n for o in step.outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
         adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
         self.saved = choose(step.graph, step.new, adjoint, _at_hand, _cost) if keep is None else keep
-        given = (step, dtype, sizes, share, self.saved, keep is None)
+        given = (step, dtype, sizes, update_mask, self.saved, keep is None)
         self.step, self.source, self.schedule = step, PhasesSource(*given), "several"
         warps, width = 8 if self.source.widest > 16 else 4, padded(self.source.widest)
         if self.source.widest * max(4, dtype.itemsize) > target.widest * 4:

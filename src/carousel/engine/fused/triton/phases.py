@@ -27,7 +27,7 @@ class PhasesSource:
         step: of a cell.
         dtype: of all numbers.
         sizes: features of each state.
-        share: of each state, as in `Kinds`.
+        update_mask: of each state, as in `Kinds`.
         saved: the nodes that the forward pass keeps.
         backward: whether there is such a pass.
         rows: sequences of a program, if torch multiplies between launches; None if a program does all steps.
@@ -41,12 +41,12 @@ class PhasesSource:
         step: Phases,
         dtype: torch.dtype,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         saved: tuple[int, ...],
         backward: bool,
         rows: int | None = None,
     ) -> None:
-        self.step, self.share, self.saved = step, share, saved
+        self.step, self.update_mask, self.saved = step, update_mask, saved
         self.real = real(dtype)
         self.inputs, self.sizes = Columns(step.sizes), Columns(sizes)
         self.kept = Columns(step.graph.widths[n] for n in saved)
@@ -138,8 +138,8 @@ class PhasesSource:
 
     def advance(self, f: Function, sizes: dict[str, int], how: str) -> list[str]:
         sizes = sizes | dict.fromkeys(FLAGS, 1)
-        pairs = zip(self.share, self.sizes.widths, strict=True)
-        sizes |= {f"share{k}": 1 if kind == 1 else size for k, (kind, size) in enumerate(pairs)}
+        pairs = zip(self.update_mask, self.sizes.widths, strict=True)
+        sizes |= {f"update_mask{k}": 1 if kind == 1 else size for k, (kind, size) in enumerate(pairs)}
         return [f"p_{name} {how} (B * {n})" for name, n in sizes.items() if name in f.pointers]
 
 
@@ -234,8 +234,8 @@ class Writer:
         elif kind == "recurrent":
             size = source.sizes.widths[0]
             self.lines.append(self.load(name, "recurrent", "b", size, 0, size))
-        elif kind == "share":
-            size = 1 if source.share[which[0]] == 1 else source.sizes.widths[which[0]]
+        elif kind == "update_mask":
+            size = 1 if source.update_mask[which[0]] == 1 else source.sizes.widths[which[0]]
             self.lines.append(self.load(name, name, "b", size, 0, size))
         return name
 

@@ -38,7 +38,7 @@ class SingleKernel(Launched):
         step: Step,
         dtype: torch.dtype,
         hidden_size: int,
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None,
     ) -> None:
         graph, adjoint = step.graph, {*step.d_wx, *step.d_uh, *step.d_state, *step.d_made, *step.d_own}
@@ -47,7 +47,7 @@ class SingleKernel(Launched):
         self.step, self.dtype, self.units = step, dtype, hidden_size
         self.schedule = self.chosen(target)
         product = {"on chip": Held, "streamed": Streamed}.get(self.schedule)
-        source = Source(step, dtype, hidden_size, share, self.saved, product, keep is None)
+        source = Source(step, dtype, hidden_size, update_mask, self.saved, product, keep is None)
         options = {"num_warps": 8 if padded(hidden_size) >= 64 else 4, "maxnreg": 255} if product else {}
         counts = {
             "H": (hidden_size, "units of a sequence"),
@@ -162,4 +162,4 @@ def _map_gradients(given: dict[str, Any], name: str, d: Tensor, seen: Tensor) ->
 
 def _at_hand(leaf: tuple) -> bool:
     """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
-    return leaf[0] in ("own", *FLAGS, "recurrent", "share", "d_new", "d_seen") or leaf == ("state", 0)
+    return leaf[0] in ("own", *FLAGS, "recurrent", "update_mask", "d_new", "d_seen") or leaf == ("state", 0)

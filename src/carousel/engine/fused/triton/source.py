@@ -25,7 +25,7 @@ class Source:
         step: without projection.
         dtype: of all numbers.
         units: H.
-        share: of each state, as in `Kinds`.
+        update_mask: of each state, as in `Kinds`.
         saved: the nodes that the forward pass keeps.
         product: how a program in rows multiplies; None for the flat form.
         backward: whether there is such a pass.
@@ -36,12 +36,12 @@ class Source:
         step: Step,
         dtype: torch.dtype,
         units: int,
-        share: Sequence[int],
+        update_mask: Sequence[int],
         saved: tuple[int, ...],
         product: type[Held] | None,
         backward: bool,
     ) -> None:
-        self.step, self.units, self.share, self.saved = step, units, share, saved
+        self.step, self.units, self.update_mask, self.saved = step, units, update_mask, saved
         self.real = real(dtype)
         self.inputs, self.products, self.states = len(step.d_wx), len(step.d_uh), len(step.new)
         self.product = product(self.products, units, self.real) if product else None
@@ -179,11 +179,11 @@ class Source:
         ]
         if ("recurrent",) in leaves:
             lines.append(self.load(f, "recurrent", "recurrent", "at"))
-        for k, kind in enumerate(self.share):
-            if ("share", k) in leaves:
+        for k, kind in enumerate(self.update_mask):
+            if ("update_mask", k) in leaves:
                 place, mask = ("b", rows) if kind == 1 else (f"b * {H} + unit", "valid")
-                at = f"{f.pointer(f'share{k}')} + {place}"
-                lines.append(f"share{k} = {f.read(at, mask)}")
+                at = f"{f.pointer(f'update_mask{k}')} + {place}"
+                lines.append(f"update_mask{k} = {f.read(at, mask)}")
         return lines
 
     def inputs_of(self, f: Function, roots: Iterable[int]) -> list[str]:
@@ -202,7 +202,7 @@ class Source:
     def advance(self, f: Function, sizes: dict[str, int], how: str) -> Iterator[str]:
         """The pointers moved by a step: of what has so many numbers for each sequence, and of the masks."""
         sizes = sizes | dict.fromkeys(FLAGS, 1)
-        sizes |= {f"share{k}": 1 if kind == 1 else self.units for k, kind in enumerate(self.share)}
+        sizes |= {f"update_mask{k}": 1 if kind == 1 else self.units for k, kind in enumerate(self.update_mask)}
         return (f"p_{name} {how} (B * {n})" for name, n in sizes.items() if name in f.pointers)
 
     def compute(self, roots: Iterable[int], known: dict[int, str]) -> tuple[list[str], dict[int, str]]:
