@@ -222,13 +222,13 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         """
         raise NotImplementedError(f"{type(self).__name__} has no update, which is what happens in one step")
 
-    def step(self, wx: Tensor, state: State, seen: Tensor | None = None) -> tuple[State, dict[str, Tensor]]:
-        """One step, as `update`; `seen` (..., H) is what the hidden map sees in place of h_{t-1}.
+    def step(self, wx: Tensor, state: State, hidden_input: Tensor | None = None) -> tuple[State, dict[str, Tensor]]:
+        """One step, as `update`; `hidden_input` (..., H) is what the hidden map is given in place of h_{t-1}.
 
         Raises:
             TypeError: the class's `update` does not return what it should.
         """
-        returned = self.update(wx, self.hidden_map(state[0] if seen is None else seen), state)
+        returned = self.update(wx, self.hidden_map(state[0] if hidden_input is None else hidden_input), state)
         if "_checked" not in self.__dict__ and not torch.compiler.is_compiling():
             self.check_update(returned, state)
             self.__dict__["_checked"] = True  # once is enough

@@ -50,8 +50,8 @@ class Masks(NamedTuple):
                 return torch.where(where[t], s.detach(), s)
             return s.detach() if where else s
 
-        seen = begun[0] if self.recurrent is None else begun[0] * self.recurrent
-        return detached(seen, self.detach_gates), tuple(detached(s, self.detach_carousel) for s in begun)
+        hidden_input = begun[0] if self.recurrent is None else begun[0] * self.recurrent
+        return detached(hidden_input, self.detach_gates), tuple(detached(s, self.detach_carousel) for s in begun)
 
     def after(self, old: State, new: State, t: int) -> State:
         """The state that step t ends with."""
@@ -189,5 +189,5 @@ def step(cell: Cell, row: Tensor, state: State, masks: Masks, t: int) -> tuple[S
                 raise ValueError(f"{what} needs a hidden map; {kind} has a forward of its own")
         new = cell(row, state[0] if len(state) == 1 else state)
         return ((new,) if isinstance(new, Tensor) else tuple(new)), {}
-    seen, held = masks.ways(state, t)
-    return cell.step(row, held, seen)
+    hidden_input, held = masks.ways(state, t)
+    return cell.step(row, held, hidden_input)

@@ -116,17 +116,17 @@ class Step:
 
     Leaves: ("wx", gate), ("uh", gate), ("state", k), ("own", name, block) for the cell's further parameters and
     buffers, ("reset",), ("detach_gates",), ("detach_carousel",), ("recurrent",) and ("update_mask", k) for the masks;
-    in the adjoint ("d_new", k), the gradient that arrives at state k, and ("d_seen",); with a projection ("out",), what
-    it gives, and ("d_out",).
+    in the adjoint ("d_new", k), the gradient that arrives at state k, and ("d_hidden_input",); with a projection
+    ("out",), what it gives, and ("d_out",).
     """
 
     graph: Graph
-    seen: int
+    hidden_input: int
     """What the hidden map is given."""
     new: tuple[int, ...]
     """The state after the step; with a projection its first is what is projected."""
-    d_seen: int
-    """What ("d_seen",) gives to state 0."""
+    d_hidden_input: int
+    """What ("d_hidden_input",) gives to state 0."""
     d_wx: tuple[int, ...]
     d_uh: tuple[int, ...]
     """Of each block of U h + b; empty if the step has no such product."""

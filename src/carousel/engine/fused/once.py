@@ -275,13 +275,13 @@ def in_place(func) -> bool:
 
 
 def has_functions_of_its_own(tensor: Tensor) -> bool:
-    seen, stack = set(), [tensor.grad_fn]
+    visited, stack = set(), [tensor.grad_fn]
     while stack:
         function = stack.pop()
-        if function is not None and function not in seen:
-            seen.add(function)
+        if function is not None and function not in visited:
+            visited.add(function)
             stack += [f for f, _ in function.next_functions]
-    return any(isinstance(function, BackwardCFunction) for function in seen)
+    return any(isinstance(function, BackwardCFunction) for function in visited)
 
 
 def _is_affine(matrix: Matrix) -> bool:

@@ -100,14 +100,14 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     uh = tracer.blocks_of_leaves("uh", 0 if weight is None else weight.size(0) // units, units).requires_grad_()
     out = tracer.leaf("out", units=sizes[0]).requires_grad_()
     d_new = [tracer.leaf("d_new", k, units=units) for k in range(len(state))]
-    d_seen, d_out = (tracer.leaf(name, units=sizes[0]) for name in ("d_seen", "d_out"))
+    d_hidden_input, d_out = (tracer.leaf(name, units=sizes[0]) for name in ("d_hidden_input", "d_out"))
 
     with tracer:
         begun = masks.before(state, 0)
-        seen: Any
-        seen, held = masks.ways(begun, 0)
-        seen.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
-        returned = lent.update(mapped, lent.hidden_map(seen), held)
+        hidden_input: Any
+        hidden_input, held = masks.ways(begun, 0)
+        hidden_input.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
+        returned = lent.update(mapped, lent.hidden_map(hidden_input), held)
         lent.check_update(returned, held)
         made, gates = returned
         refuse_writes(cell, lent, own, labels)
@@ -119,7 +119,7 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         d_wx, d_uh, *rest = tracer.gradients(new, [wx, uh, *state, *learnt.values()], d_new)
         d_made = [tracer.gradients(new, [s], d_new)[0] if s.requires_grad else None for s in made]
         d_learnt: dict[str, Any] = dict(zip(learnt, rest[len(state) :], strict=True))
-        (d_seen,) = tracer.gradients([seen], state[:1], [d_seen])
+        (d_hidden_input,) = tracer.gradients([hidden_input], state[:1], [d_hidden_input])
         d_out, d_held = tracer.gradients(moved[:1], [out, state[0]], [d_out])
 
     def first(tensor: Tensor | None, size: int) -> int:
@@ -141,9 +141,9 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         d_own.append(tracer.expressions(flat, units if own[name].numel() > 1 else 1, blocks)[block])
     return Step(
         tracer.graph,
-        seen=first(seen, sizes[0]),
+        hidden_input=first(hidden_input, sizes[0]),
         new=tuple(roots),
-        d_seen=first(d_seen, sizes[0]),
+        d_hidden_input=first(d_hidden_input, sizes[0]),
         d_wx=d_wx,
         maps_input=maps_input,
         d_uh=d_uh,

@@ -4,7 +4,7 @@ constexpr long FEW = 16;  // chunks whose products are added up in `real`
 
 struct Team {  // what its members share in a backward pass
   const long rows, places, of_w_h, of_w_x, of_w_r;  // how many numbers
-  Buffer<real> gradients, seen, full, d_out, carried, carried_out;
+  Buffer<real> gradients, hidden_inputs, full, d_out, carried, carried_out;
   Buffer<real> products;   // the gradients of w_h, w_x and w_r of the last few chunks
   Buffer<double> earlier;  // of the chunks before them, in double: there are many
   Buffer<double> sums, own;
@@ -16,7 +16,7 @@ struct Team {  // what its members share in a backward pass
         of_w_x(weights && c.x ? c.blocks() * c.I * (D - D_X) * WIDTH : 0),
         of_w_r(weights && PROJECTED ? c.out_blocks() * c.H * WIDTH : 0),
         gradients(c.blocks() * places * D * WIDTH),
-        seen(places * stride(c.out_blocks())),
+        hidden_inputs(places * stride(c.out_blocks())),
         full(PROJECTED ? places * stride(c.blocks()) : 0),
         d_out(PROJECTED ? places * c.out_blocks() * WIDTH : 0),
         carried(STATES * rows * c.blocks() * WIDTH),
@@ -73,7 +73,7 @@ extern "C" int backward(const Arguments& given) try {
       const Range my_blocks{mine.begin * BACKWARD, mine.end * BACKWARD},
           my_out_blocks{out_mine.begin * BACKWARD, out_mine.end * BACKWARD};
       real* const ring = team.gradients;
-      const long places = team.places, seen_step = Team::stride(out_blocks), full_step = Team::stride(blocks),
+      const long places = team.places, input_step = Team::stride(out_blocks), full_step = Team::stride(blocks),
                  panel = places * D * WIDTH;
       auto carried = [&](int k, long row) INLINED { return team.carried + (k * rows + row) * width; };
       auto carried_out = [&](long row)
@@ -102,9 +102,9 @@ extern "C" int backward(const Arguments& given) try {
           if (!arrived && c.d_out) d += load(c.d_out + (t * B + b) * P + at, n);
           if (GU && back > 0) {
             Unit u{};
-            if (SEEN || DETACH_GATES) c.masks<true>(c, u, t + 1, b, block);
-            u.d_seen = through;
-            d += d_seen(u);
+            if (HIDDEN_INPUT || DETACH_GATES) c.masks<true>(c, u, t + 1, b, block);
+            u.d_hidden_input = through;
+            d += d_hidden_input(u);
           }
           return d;
         };
@@ -115,7 +115,8 @@ extern "C" int backward(const Arguments& given) try {
         // What the hidden map saw, for its weights' gradient.
         auto remember = [&](Unit& u, long row, long block) INLINED {
           if (GU && c.d_w_h)
-            store(team.seen + (place + row) * seen_step + block * WIDTH, first(seen(u), c.out_valid(block)));
+            store(team.hidden_inputs + (place + row) * input_step + block * WIDTH,
+                  first(hidden_input(u), c.out_valid(block)));
         };
         auto adjoin = [&](vec d, long row, long block) INLINED {  // a step of one unit
           const long b = b0 + row, unit = block * WIDTH, n = c.valid(block);
@@ -196,8 +197,8 @@ extern "C" int backward(const Arguments& given) try {
         const long n = (slot + 1) * rows;
         if constexpr (GU > 0)
           if (c.d_w_h)
-            add_products<DU, FORWARD>(team.w_h(), team.seen, rows * seen_step, seen_step, P, ring, D * WIDTH, panel,
-                                      my_blocks, slot + 1, rows);
+            add_products<DU, FORWARD>(team.w_h(), team.hidden_inputs, rows * input_step, input_step, P, ring, D * WIDTH,
+                                      panel, my_blocks, slot + 1, rows);
         if (c.d_w_x)  // the ring has the last step first
           add_products<DX, FORWARD>(team.w_x(), c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I,
                                     ring + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);

@@ -25,7 +25,7 @@ LEAVES = {
     "state": "u.state[{0}]",
     "update_mask": "u.update_mask[{0}]",
     "d_new": "u.d_new[{0}]",
-    **{name: f"u.{name}" for name in (*FLAGS, "recurrent", "d_seen", "out", "d_out")},
+    **{name: f"u.{name}" for name in (*FLAGS, "recurrent", "d_hidden_input", "out", "d_out")},
 }
 SIZES = (
     Argument("I", "features of x", "long"),
@@ -69,7 +69,7 @@ class SingleKernel(Compiled):
         pad = lcm(forward, backward) * lanes
         self.width = -(-hidden_size // pad) * pad
         self.kept = self.width * len(self.saved)
-        uses = {graph.nodes[n].args[0] for n in graph.reach([step.seen]) if graph.nodes[n].op == "leaf"}
+        uses = {graph.nodes[n].args[0] for n in graph.reach([step.hidden_input]) if graph.nodes[n].op == "leaf"}
         kinds = {node.args[0] for node in graph.nodes if node.op == "leaf"}
         constants: Constants = {
             "GX": (len(step.d_wx), "blocks of H rows in W x"),
@@ -87,7 +87,10 @@ class SingleKernel(Compiled):
             "OWN": (len(step.own), "further parameters of H numbers"),
             "SAVED": (len(self.saved), "numbers of each unit and step that the adjoint needs"),
             **{name.upper(): (name in kinds, f"whether there is a mask {name}") for name in (*FLAGS, "recurrent")},
-            "SEEN": (bool(uses - {"state"}) and bool(step.d_uh), "whether U h sees something else than the old h"),
+            "HIDDEN_INPUT": (
+                bool(uses - {"state"}) and bool(step.d_uh),
+                "whether U h is given something else than the old h",
+            ),
             "PROJECTED": (projected, "whether h is projected to P numbers"),
             "FORWARD": (forward, "blocks of units in a tile of a product, forwards"),
             "BACKWARD": (backward, "and backwards"),
@@ -139,8 +142,8 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
         return "\n".join([f"INLINE vec {name}(const Unit& u) {{", *body, "  return result;", "}"])
 
     return [
-        value("seen", step.seen),
-        value("d_seen", step.d_seen),
+        value("hidden_input", step.hidden_input),
+        value("d_hidden_input", step.d_hidden_input),
         function("update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", saved)]),
         function(
             "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* total, vec* own)",
@@ -163,7 +166,7 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
 
 def _at_hand(leaf: tuple) -> bool:
     """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
-    return leaf[0] in ("own", *FLAGS, "recurrent", "update_mask", "d_new", "d_seen") or leaf == ("state", 0)
+    return leaf[0] in ("own", *FLAGS, "recurrent", "update_mask", "d_new", "d_hidden_input") or leaf == ("state", 0)
 
 
 def _tile(blocks: int, most: int) -> int:

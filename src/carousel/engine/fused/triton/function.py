@@ -62,7 +62,7 @@ POINTERS = {
     "d_wx": "(T, B, GX * H), the gradients of W x",
     "multiplied": "(T, B, ...), what the matrices' gradients are made of",
     "scratch": "vectors on their way into a product, and what torch has made of them",
-    "seen": "(B, H), what U is multiplied with, or backwards of each step",
+    "hidden_input": "(B, H), what U is multiplied with, or backwards of each step",
     "through": "(B, H), the gradient that comes back through U",
     "uh": "(B, GU * H), the product U h by torch",
     "w_h": "(GU * H, H)",

@@ -57,11 +57,15 @@ class Source:
         states = [f"state{k}" for k in range(self.states)]
         f.lines += [self.load(f, name, name, "at") for name in states]
         f.lines += self.product.begin(f, forward=True) if self.product else []
-        roots = [*step.new, *self.saved, *([step.seen] if self.product else [])]
+        roots = [*step.new, *self.saved, *([step.hidden_input] if self.product else [])]
         body, known = self.masks(f, roots, ()), {}
         if self.product:
-            lines, known = self.compute([step.seen], known)
-            body += [*lines, f"seen = tl.where(valid, {known[step.seen]}, 0.0)", *self.product.forward(f)]
+            lines, known = self.compute([step.hidden_input], known)
+            body += [
+                *lines,
+                f"hidden_input = tl.where(valid, {known[step.hidden_input]}, 0.0)",
+                *self.product.forward(f),
+            ]
         body += self.inputs_of(f, roots)
         lines, names = self.compute([*step.new, *self.saved], known)
         body += lines
@@ -85,9 +89,9 @@ class Source:
         f.lines += [self.load(f, f"sum{k}", "d_own", f"{k} * B * {self.units} + at") for k in range(len(step.own))]
         f.lines += self.product.begin(f, forward=False) if self.product else []
         gradients = (*step.d_wx, *step.d_uh, *step.d_state, *step.d_own)
-        seen = [step.seen] if self.products else []
-        joined = [step.d_seen] if self.product else []
-        everything = [*gradients, *step.d_made, *seen]
+        hidden_input = [step.hidden_input] if self.products else []
+        joined = [step.d_hidden_input] if self.product else []
+        everything = [*gradients, *step.d_made, *hidden_input]
         body = self.masks(f, [*everything, *joined], self.saved)
         known = {n: f"kept{k}" for k, n in enumerate(self.saved)}
         for k, n in enumerate(self.saved):
@@ -102,12 +106,12 @@ class Source:
             ]
         body += ["d_new0 = d0", "if D_OUT:", "    d_new0 = d0 + " + self.load(f, "", "d_out", "at")]
         body += [f"d_new{k} = d{k}" for k in range(1, self.states)]
-        lines, names = self.compute([*gradients, *seen], known)
+        lines, names = self.compute([*gradients, *hidden_input], known)
         body += lines
         body += self.stores(f, "d_wx", step.d_wx, names)
         if self.products:
             body += [] if shared else self.stores(f, "d_uh", step.d_uh, names)
-            body += [self.store(f, "seen", "at", names[step.seen])]
+            body += [self.store(f, "hidden_input", "at", names[step.hidden_input])]
         body += [f"sum{k} += tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_own)]
         lines, made = self.compute(step.d_made, names)
         body += ["if NORMS:", *(f"    {line}" for line in [*lines, *self.stores(f, "d_made", step.d_made, made)])]
@@ -115,10 +119,10 @@ class Source:
         if self.product:
             body += [f"d_uh{g} = tl.where(valid, {names[n]}, 0.0)" for g, n in enumerate(step.d_uh)]
             body += self.product.backward(f, "d_wx" if shared else "d_uh")
-            lines, names = self.compute([step.d_seen], names)
-            body += [*lines, f"d0 = d0 + tl.where(valid, {names[step.d_seen]}, 0.0)"]
+            lines, names = self.compute([step.d_hidden_input], names)
+            body += [*lines, f"d0 = d0 + tl.where(valid, {names[step.d_hidden_input]}, 0.0)"]
         sizes = {"out": 1, "saved": len(self.saved), "d_out": 1, "d_wx": self.inputs}
-        sizes |= {"d_uh": 0 if shared else self.products, "seen": 1, "d_made": self.states}
+        sizes |= {"d_uh": 0 if shared else self.products, "hidden_input": 1, "d_made": self.states}
         sizes = {name: n * self.units for name, n in sizes.items()}
         f.lines += ["last = tl.cast(T - 1, tl.int64)", *self.advance(f, sizes, "+= last *")]
         f.lines += ["for back in range(T):", *(f"    {line}" for line in [*body, *self.advance(f, sizes, "-=")])]
@@ -128,18 +132,18 @@ class Source:
 
     def look(self) -> Function:
         f = Function("look", self.real, ())
-        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.seen], ())]
+        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.hidden_input], ())]
         f.lines += [self.load(f, "state0", "state0", "at")]
-        lines, names = self.compute([self.step.seen], {})
-        f.lines += [*lines, self.store(f, "seen", "at", names[self.step.seen])]
+        lines, names = self.compute([self.step.hidden_input], {})
+        f.lines += [*lines, self.store(f, "hidden_input", "at", names[self.step.hidden_input])]
         return f
 
     def join(self) -> Function:
         f = Function("join", self.real, ())
-        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.d_seen], ())]
+        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.d_hidden_input], ())]
         f.lines += [self.load(f, "through", "through", "at"), self.load(f, "d0", "carried0", "at")]
-        lines, names = self.compute([self.step.d_seen], {})
-        f.lines += [*lines, self.store(f, "carried0", "at", f"d0 + {names[self.step.d_seen]}")]
+        lines, names = self.compute([self.step.d_hidden_input], {})
+        f.lines += [*lines, self.store(f, "carried0", "at", f"d0 + {names[self.step.d_hidden_input]}")]
         return f
 
     def begin(self, f: Function, own: bool = True) -> list[str]:
@@ -210,7 +214,7 @@ class Source:
             kind, *which = args
             if kind == "own":
                 return f"own{self.step.own.index(tuple(which))}"
-            return "through" if kind == "d_seen" else kind + "".join(map(str, which))
+            return "through" if kind == "d_hidden_input" else kind + "".join(map(str, which))
 
         return statements(self.step.graph, roots, known, leaf, self.real)
 
