@@ -21,8 +21,8 @@ def lend(module: M, tensors: dict[str, Tensor], prefix: str = "") -> M:
     """A view of `module` with these parameters and buffers, by their full names; the module itself is left alone."""
     view = view_of(module)
     for kind in ("_parameters", "_buffers"):
-        own = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
-        object.__setattr__(view, kind, own)
+        found = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
+        object.__setattr__(view, kind, found)
     parts = module._modules.items()
     lent = {name: None if part is None else lend(part, tensors, f"{prefix}{name}.") for name, part in parts}
     object.__setattr__(view, "_modules", lent)
@@ -48,8 +48,8 @@ def _initializers(init: Any) -> tuple[Initializer, ...]:
 
 def _reset(module: nn.Module) -> None:
     """Reset a module by its own `reset_parameters`, or if it has none what is in it."""
-    if (own := getattr(module, "reset_parameters", None)) is not None:
-        own()
+    if (reset := getattr(module, "reset_parameters", None)) is not None:
+        reset()
         return
     for child in module.children():
         _reset(child)

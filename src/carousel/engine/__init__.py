@@ -121,9 +121,9 @@ def _hand_over(given: tuple[Tensor, ...], arguments: tuple[Any, ...]) -> Any:
     kinds = {type(tensor) for tensor in given} - {Tensor}
     plain = Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
     if all(kind.__torch_dispatch__ is plain for kind in kinds):  # pyright: ignore[reportAttributeAccessIssue]
-        own = [kind for kind in kinds if kind.__torch_function__ is not torch._C._disabled_torch_function_impl]
-        for kind in sorted(own, key=lambda kind: -len(kind.__mro__)):  # subclasses before what they extend
-            results = kind.__torch_function__(recurrence, tuple(own), arguments, {})
+        asked = [kind for kind in kinds if kind.__torch_function__ is not torch._C._disabled_torch_function_impl]
+        for kind in sorted(asked, key=lambda kind: -len(kind.__mro__)):  # subclasses before what they extend
+            results = kind.__torch_function__(recurrence, tuple(asked), arguments, {})
             if results is not NotImplemented:
                 return results
     return NotImplemented

@@ -22,7 +22,7 @@ SINGLE = {
     "w_h": "(GU * H, P)",
     "b_h": "(GU * H,)",
     "w_r": "(P, H)",
-    "own": "(OWN, H), further parameters",
+    "extra": "(EXTRA, H), parameters besides those of the maps",
 }
 """What a step with one product reads, and has gradients of."""
 

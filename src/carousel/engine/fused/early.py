@@ -103,7 +103,7 @@ class Early(Part):
         for number in range(len(self.ages), len(self.graph.nodes)):
             op, args = self.graph.nodes[number]
             if op == "leaf":
-                age = {"own": NEUTRAL, "x": EARLY}.get(args[0], LATE)
+                age = {"extra": NEUTRAL, "x": EARLY}.get(args[0], LATE)
             else:
                 age = max((self.ages[n] for n in self.graph.operands(number)), default=NEUTRAL)
             self.ages.append(age)

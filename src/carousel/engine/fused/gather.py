@@ -21,8 +21,8 @@ class Gathers(Part):
         if not ((expression == expression[:1]) & (unit == unit[:1])).all():
             raise Unsupported("it does not treat all sequences alike")
         pairs = list(zip(expression[0].tolist(), unit[0].tolist(), strict=True))
-        operands, own = tuple(dict.fromkeys(e for e, _ in pairs)), units_of(len(pairs))
-        if len(operands) == 1 and (unit[0] == own).all():
+        operands, units = tuple(dict.fromkeys(e for e, _ in pairs)), units_of(len(pairs))
+        if len(operands) == 1 and (unit[0] == units).all():
             return label
         index, at = [], dict(zip(operands, self._starts(operands), strict=True))
         for e, u in pairs:
@@ -32,7 +32,7 @@ class Gathers(Part):
                 raise Unsupported("it mixes hidden units other than by the hidden map")
             index.append(at[e] + place)
         number = self.graph.add("gather", operands, tuple(index), width=len(pairs))
-        return torch.stack([torch.full_like(unit, number), own.expand_as(unit), sequence])
+        return torch.stack([torch.full_like(unit, number), units.expand_as(unit), sequence])
 
     def _starts(self, operands: tuple[int, ...]) -> list[int]:
         """Where each stands, if they stand one after the other."""

@@ -76,7 +76,7 @@ def names_in(call: Call) -> list[str]:
 
 
 class Once(Part):
-    """The part of a tracer that makes the leaves ("own", name, block) and the matrices.
+    """The part of a tracer that makes the leaves ("extra", name, block) and the matrices.
 
     What is made of these by moving elements about stays what it is; what else is made of them alone is a parameter like
     them, `computed` before all steps, as soon as it meets what is not.
@@ -90,7 +90,7 @@ class Once(Part):
         self.alone = self.computing = False
         """Whether a function of such tensors alone is being traced, or run on "meta"."""
 
-    def own(self, name: str, tensor: Tensor, units: int) -> Any:
+    def tensor(self, name: str, tensor: Tensor, units: int) -> Any:
         """A parameter or buffer of the cell: blocks of `units` elements, or one element for all units. With products, a
         larger one and one of integers or truth values is a matrix; without, it stays as it is: no elementwise operation
         can read it."""
@@ -108,7 +108,7 @@ class Once(Part):
             return self.known(made.requires_grad_(tensor.is_floating_point()), name, tensor)
         width = tensor.numel() // blocks
         what = (width,) if self.across else ()
-        leaves = [self.graph.add("leaf", "own", name, k, *what, width=width) for k in range(blocks)]
+        leaves = [self.graph.add("leaf", "extra", name, k, *what, width=width) for k in range(blocks)]
         label = torch.full((3, tensor.numel()), -1)
         label[0] = torch.tensor(leaves).repeat_interleave(width)
         label[1] = units_of(width).repeat(blocks)
@@ -212,7 +212,7 @@ class Once(Part):
             if result.is_floating_point() and result.dtype != self.dtype:
                 raise Unsupported(f"it makes {result.dtype} of its parameters, not {self.dtype}")
             with _disable_current_modes():
-                self.computed[name] = self.own(name, result, self.units)
+                self.computed[name] = self.tensor(name, result, self.units)
         return self.computed[name]
 
     def settled(self, tensor: Any) -> Tensor:

@@ -24,11 +24,11 @@ class FusedPhases(Fused):
 
     def prepare(self, cell: Cell, step: Phases) -> None:
         self.whole = type(cell).forward is not Cell.forward
-        own, made = step.names, dict(step.once)
-        self.maps_input, self.maps, self.own = False, {}, step.own
+        within, made = step.names, dict(step.once)
+        self.maps_input, self.maps, self.extra = False, {}, step.extra
         elsewhere = dict.fromkeys([*step.early, *(name for call in made.values() for name in names_in(call))])
-        self.elsewhere = tuple(n for n in elsewhere if n not in own and n not in made) + (INPUT,) * self.whole
-        self.within, self.names = own, own + self.elsewhere
+        self.elsewhere = tuple(n for n in elsewhere if n not in within and n not in made) + (INPUT,) * self.whole
+        self.within, self.names = within, within + self.elsewhere
         self.features, self.functions = sum(step.sizes), overloads(step)
 
     def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:

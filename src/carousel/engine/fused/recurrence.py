@@ -52,7 +52,7 @@ class Fused:
         self.prepare(cell, step)
         sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
         self.shapes = {name: sizes[name] for name in self.names if name in sizes}
-        identity = (target.device, self.kernel.sources, step, self.shapes, self.own, self.maps, self.kinds)
+        identity = (target.device, self.kernel.sources, step, self.shapes, self.extra, self.maps, self.kinds)
         identity += (self.state_sizes, self.hidden_size, self.features)
         self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
         REGISTRY.kernels[self.key] = self
@@ -61,9 +61,9 @@ class Fused:
         """Find out what of the cell's it reads."""
         self.maps_input = step.maps_input
         self.maps = (INPUT_MAP if self.maps_input else {}) | (HIDDEN_MAP if step.d_uh else {}) | PROJECTION
-        self.own = step.own
+        self.extra = step.extra
         there = [name for name in self.maps if cell._parameters.get(name) is not None]
-        self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.own)]))
+        self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.extra)]))
         self.features = cell.input_size if self.maps_input else len(step.d_wx) * cell.hidden_size
 
     def emit(self, keep: tuple[int, ...] | None = None) -> Kernel:
@@ -161,23 +161,23 @@ class Fused:
 
     def gradients(self, x, state, weights, masks, d_x, d_weights, given: dict) -> None:
         """Fill in the gradients, of the states too, whose places are `given`; what is empty is not wanted."""
-        read = {name for name, _ in self.own}
+        read = {name for name, _ in self.extra}
         like = {n: t for n, t in zip(self.names, weights, strict=True) if n in read and d_weights[n].numel()}
-        rows = x.new_empty(len(self.own) if like else 0, self.hidden_size)
+        rows = x.new_empty(len(self.extra) if like else 0, self.hidden_size)
         found = {f"d_{called}": d_weights.get(name) for name, called in self.maps.items()}
-        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_own": rows}
+        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_extra": rows}
         self.call(self.kernel, "backward", x, state, weights, masks, **given, **found)
-        for name, d in self.own_gradients(rows, like).items() if like else ():
+        for name, d in self.extra_gradients(rows, like).items() if like else ():
             d_weights[name] = d_weights[name] + d if name in self.maps else d  # `update` may read a map's bias, too
 
     def blocks(self, tensor: Tensor) -> Tensor:
-        """One of the cell's further parameters as the trace counts it: blocks of H, or a single number."""
+        """One of the cell's extra parameters as the trace counts it: blocks of H, or a single number."""
         return tensor.reshape(-1, self.hidden_size if tensor.numel() > 1 else 1)
 
-    def own_gradients(self, rows: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of these parameters, from those of the blocks that take part, (len(own), H)."""
+    def extra_gradients(self, rows: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of these parameters, from those of the blocks that take part, (len(extra), H)."""
         gradients = {name: torch.zeros_like(t, memory_format=torch.contiguous_format) for name, t in like.items()}
-        for (name, block), row in zip(self.own, rows, strict=True):
+        for (name, block), row in zip(self.extra, rows, strict=True):
             if name in gradients:
                 part = self.blocks(gradients[name])[block]
                 part.copy_(row if part.numel() == row.numel() else row.sum())
@@ -186,9 +186,9 @@ class Fused:
     def call(self, kernel: Kernel, which: str, x: Tensor, state, weights, masks, **results) -> None:
         """Run a pass of a kernel, with the places for its results by the names of `arguments`."""
         tensors = dict(zip(self.names, weights, strict=True))
-        own = [self.blocks(tensors[name])[block].expand(self.hidden_size) for name, block in self.own]
+        extra = [self.blocks(tensors[name])[block].expand(self.hidden_size) for name, block in self.extra]
         values = {called: tensors[name].contiguous() for name, called in self.maps.items() if name in tensors}
-        values["own"] = torch.stack(own) if own else None
+        values["extra"] = torch.stack(extra) if extra else None
         kernel.call(which, x, values | self.always(state, masks) | results)
 
     def always(self, state, masks) -> dict:

@@ -71,11 +71,12 @@ def trace(
 
 def _where(error: Exception) -> str:
     """The line of the cell's own code that stands in the way, if it is one."""
-    lines = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if _is_own(f)]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{Path(f.filename).name}:{f.lineno}" for f in frames if _is_the_cells(f)]
     return f" ({lines[-1]})" if lines else ""
 
 
-def _is_own(frame: traceback.FrameSummary) -> bool:
+def _is_the_cells(frame: traceback.FrameSummary) -> bool:
     others = (Path(torch.__file__).parent, Path(__file__).parents[2])
     return not any(Path(frame.filename).is_relative_to(folder) for folder in others) and frame.filename[0] != "<"
 
@@ -89,8 +90,8 @@ def _twice(trace: Callable[[int], Step | Phases]) -> Step | Phases:
 
 def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     units, sizes = cell.hidden_size, cell.state_sizes
-    own = {name: tracer.own(name, t, units) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
-    lent, labels = lend(cell, own), {name: t.label for name, t in own.items() if isinstance(t, Traced)}
+    tensors = {name: tracer.tensor(name, t, units) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
+    lent, labels = lend(cell, tensors), {name: t.label for name, t in tensors.items() if isinstance(t, Traced)}
     state = tuple(tracer.leaf("state", k, units=size).requires_grad_() for k, size in enumerate(sizes))
     masks = masks_of(kinds, sizes, tracer)
     wx, mapped, maps_input = _input_map(cell, lent, tracer)
@@ -110,12 +111,12 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         returned = lent.update(mapped, lent.hidden_map(hidden_input), held)
         lent.check_update(returned, held)
         made, gates = returned
-        refuse_writes(cell, lent, own, labels)
+        refuse_writes(cell, lent, tensors, labels)
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
         new = (made[0] if cell.proj_size else moved[0], *moved[1:])
 
         tracer.backward = True
-        learnt = {name: tensor for name, tensor in own.items() if tensor.requires_grad and isinstance(tensor, Traced)}
+        learnt = {name: t for name, t in tensors.items() if t.requires_grad and isinstance(t, Traced)}
         d_wx, d_uh, *rest = tracer.gradients(new, [wx, uh, *state, *learnt.values()], d_new)
         d_made = [tracer.gradients(new, [s], d_new)[0] if s.requires_grad else None for s in made]
         d_learnt: dict[str, Any] = dict(zip(learnt, rest[len(state) :], strict=True))
@@ -132,13 +133,13 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     leaves = [args for op, args in (tracer.graph.nodes[n] for n in reached) if op == "leaf"]
     product = any(leaf[0] == "uh" for leaf in leaves)
     d_uh = tracer.expressions(d_uh, units, uh.size(-1) // units) if product else ()
-    used = tuple(leaf[1:] for leaf in leaves if leaf[0] == "own")
-    d_own = []
+    used = tuple(leaf[1:] for leaf in leaves if leaf[0] == "extra")
+    d_extra = []
     for name, block in used:
         gradient = d_learnt.get(name)
-        blocks = max(1, own[name].numel() // units)
+        blocks = max(1, tensors[name].numel() // units)
         flat = None if gradient is None else Traced(gradient.label.reshape(3, -1), gradient.dtype)
-        d_own.append(tracer.expressions(flat, units if own[name].numel() > 1 else 1, blocks)[block])
+        d_extra.append(tracer.expressions(flat, units if tensors[name].numel() > 1 else 1, blocks)[block])
     return Step(
         tracer.graph,
         hidden_input=first(hidden_input, sizes[0]),
@@ -149,8 +150,8 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         d_uh=d_uh,
         d_state=d_state,
         d_made=tuple(first(d, units) for d in d_made),
-        own=used,
-        d_own=tuple(d_own),
+        extra=used,
+        d_extra=tuple(d_extra),
         projected=first(moved[0], sizes[0]) if cell.proj_size else None,
         d_projected=(first(d_out, sizes[0]), first(d_held, sizes[0])) if cell.proj_size else (),
         gates=tracer.shown(gates, units, reached),

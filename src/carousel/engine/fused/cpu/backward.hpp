@@ -7,7 +7,7 @@ struct Team {  // what its members share in a backward pass
   Buffer<real> gradients, hidden_inputs, full, d_out, carried, carried_out;
   Buffer<real> products;   // the gradients of w_h, w_x and w_r of the last few chunks
   Buffer<double> earlier;  // of the chunks before them, in double: there are many
-  Buffer<double> sums, own;
+  Buffer<double> sums, d_extra;
   Buffer<doubles> norms;
   Team(const Problem& c, long rows, long chunk, long members, bool weights)
       : rows(rows),
@@ -24,7 +24,7 @@ struct Team {  // what its members share in a backward pass
         products(of_w_h + of_w_x + of_w_r),
         earlier(rows * c.T > FEW * CHUNK ? of_w_h + of_w_x + of_w_r : 0),
         sums(c.blocks() * D * WIDTH),
-        own((OWN + 1) * c.blocks() * WIDTH),
+        d_extra((EXTRA + 1) * c.blocks() * WIDTH),
         norms(2 * members * rows * STATES) {}
   real *w_h() const { return products; }
   real *w_x() const { return products + of_w_h; }
@@ -47,7 +47,7 @@ extern "C" int backward(const Arguments& given) try {
   const bool weights = c.d_w_x || c.d_w_h || c.d_w_r, first_state = c.d_state[0];
   Buffer<real> w_h(GU ? columns * blocks * DU * WIDTH * TILE : 0),
       w_x(c.d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
-  Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), own(OWN * width);
+  Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), extra(EXTRA * width);
   Barrier everyone;
   Buffer<Barrier> meeting(c.threads);
   Slots<Team> teams(c.threads);
@@ -65,7 +65,7 @@ extern "C" int backward(const Arguments& given) try {
                       [](int g) { return X_AT[g] - D_X; });
     if (PROJECTED)
       pack_transposed(w_r, c.w_r, P, H, out_blocks, 1, 1, BACKWARD, me.job(blocks / BACKWARD), [](int) { return 0; });
-    pack(own, c.own, H, 1, OWN, 1, me.job(blocks));
+    pack(extra, c.extra, H, 1, EXTRA, 1, me.job(blocks));
     everyone.wait(all);
     if (rows) {
       Team& team = *teams[me.team];
@@ -121,19 +121,19 @@ extern "C" int backward(const Arguments& given) try {
         auto adjoin = [&](vec d, long row, long block) INLINED {  // a step of one unit
           const long b = b0 + row, unit = block * WIDTH, n = c.valid(block);
           Unit u{};
-          vec kept[SAVED + 1], before[STATES], totals[STATES], gradients[D + 1], d_parameters[OWN + 1];
+          vec kept[SAVED + 1], before[STATES], totals[STATES], gradients[D + 1], d_extra[EXTRA + 1];
           u.d_new[0] = d;
           UNROLL
           for (int k = 1; k < STATES; k++) u.d_new[k] = load(carried(k, row) + unit);
           c.masks<false>(c, u, t, b, block);
           UNROLL
-          for (int k = 0; k < OWN; k++) u.own[k] = load(own + (block * OWN + k) * WIDTH);
+          for (int k = 0; k < EXTRA; k++) u.extra[k] = load(extra + (block * EXTRA + k) * WIDTH);
           if (!PROJECTED) u.state[0] = state_before(row, block);
           const real* from = c.saved + ((t * B + b) * width + unit) * SAVED;
           UNROLL
           for (int k = 0; k < SAVED; k++) kept[k] = load(from + k * WIDTH);
           vec made;
-          adjoint(u, kept, made, gradients, before, totals, d_parameters);
+          adjoint(u, kept, made, gradients, before, totals, d_extra);
           for (int k = PROJECTED; k < STATES && c.norms; k++) norm[row * STATES + k] += squares(first(totals[k], n));
           if (n < WIDTH) {  // padding is to stay zero, whatever the cell makes of zeros
             UNROLL
@@ -147,7 +147,7 @@ extern "C" int backward(const Arguments& given) try {
           for (int k = 0; k < D; k++) store(to + k * WIDTH, gradients[k]);
           UNROLL
           for (int k = PROJECTED; k < STATES; k++) store(carried(k, row) + unit, before[k]);
-          for (int k = 0; k < OWN && c.d_own; k++) add(team.own + k * width + unit, d_parameters[k]);
+          for (int k = 0; k < EXTRA && c.d_extra; k++) add(team.d_extra + k * width + unit, d_extra[k]);
           for (int g = 0; g < GX && c.d_wx; g++) store(c.d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
           if (PROJECTED)
             store(team.full + (place + row) * full_step + unit, made);
@@ -264,8 +264,8 @@ extern "C" int backward(const Arguments& given) try {
       auto sum = [&](int k) { return total([&](Team& t) { return t.sums[(block * D + k) * WIDTH + v]; }); };
       for (int g = 0; g < GX && c.d_b_x; g++) c.d_b_x[g * H + unit] = sum(X_AT[g]);
       for (int g = 0; g < GU && c.d_b_h; g++) c.d_b_h[g * H + unit] = sum(U_AT[g]);
-      for (int k = 0; k < OWN && c.d_own; k++)
-        c.d_own[k * H + unit] = total([&](Team& t) { return t.own[k * width + unit]; });
+      for (int k = 0; k < EXTRA && c.d_extra; k++)
+        c.d_extra[k * H + unit] = total([&](Team& t) { return t.d_extra[k * width + unit]; });
     }
     for (long unit = me.job(P).begin; unit < me.job(P).end && PROJECTED && c.d_w_r; unit++)
       for (long k = 0; k < H; k++)

@@ -143,7 +143,7 @@ class Pass:
             self._arithmetic(level)
 
     def source(self, name: str) -> str:
-        arguments = "const Problem& c, const Place& me, Row* at, long rows, const real* packed, const real* own"
+        arguments = "const Problem& c, const Place& me, Row* at, long rows, const real* packed, const real* extra"
         arguments += ", real* sums, doubles* norms" if name == "backward" else ""
         outer = "static void add_outers(const Place& me, real* products, const real* ring, long places) {\n"
         outer += f"  Deal deal{{me.share({self.outer_tiles})}};"

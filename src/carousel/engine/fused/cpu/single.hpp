@@ -9,7 +9,7 @@
 // Needs, from the emitted part, the constants above and the functions on a `Unit`.
 
 struct Unit {  // what the elementwise functions read: one block of units of one sequence
-  vec wx[GX + 1], uh[GU + 1], state[STATES], own[OWN + 1], update_mask[STATES], recurrent;
+  vec wx[GX + 1], uh[GU + 1], state[STATES], extra[EXTRA + 1], update_mask[STATES], recurrent;
   vec d_new[STATES], d_hidden_input, out, d_out;
   ivec reset, detach_gates, detach_carousel;
 };

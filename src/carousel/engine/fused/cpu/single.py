@@ -58,7 +58,7 @@ class SingleKernel(Compiled):
             *(d for d in dict.fromkeys(step.d_wx) if d not in common),
         ]
         made = (step.new[0],) if projected else ()
-        adjoint = {*gradients, *step.d_state, *step.d_made, *step.d_own, *made}
+        adjoint = {*gradients, *step.d_state, *step.d_made, *step.d_extra, *made}
         self.saved = choose(graph, step.new, adjoint, _at_hand, cost) if keep is None else keep
         width, registers = machine()
         self.lanes = lanes = width // (8 if dtype == torch.float64 else 4)
@@ -84,7 +84,7 @@ class SingleKernel(Compiled):
                 update_mask,
                 "of each state, if it has one: 0 no, 1 for all units alike, 2 for each by itself",
             ),
-            "OWN": (len(step.own), "further parameters of H numbers"),
+            "EXTRA": (len(step.extra), "extra parameters of H numbers"),
             "SAVED": (len(self.saved), "numbers of each unit and step that the adjoint needs"),
             **{name.upper(): (name in kinds, f"whether there is a mask {name}") for name in (*FLAGS, "recurrent")},
             "HIDDEN_INPUT": (
@@ -146,13 +146,13 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
         value("d_hidden_input", step.d_hidden_input),
         function("update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", saved)]),
         function(
-            "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* total, vec* own)",
+            "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* total, vec* d_extra)",
             [
                 *(("made", n) for n in made),
                 *pairs("gradients", gradients),
                 *pairs("before", step.d_state),
                 *pairs("total", step.d_made),
-                *pairs("own", step.d_own),
+                *pairs("d_extra", step.d_extra),
             ],
             saved,
         ),
@@ -166,7 +166,7 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
 
 def _at_hand(leaf: tuple) -> bool:
     """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
-    return leaf[0] in ("own", *FLAGS, "recurrent", "update_mask", "d_new", "d_hidden_input") or leaf == ("state", 0)
+    return leaf[0] in ("extra", *FLAGS, "recurrent", "update_mask", "d_new", "d_hidden_input") or leaf == ("state", 0)
 
 
 def _tile(blocks: int, most: int) -> int:
@@ -181,7 +181,9 @@ def _statements(step: Step, outputs: list[tuple[str, int]], known: dict[int, str
         op, args = graph.nodes[number]
         if op == "leaf":
             kind, *which = args
-            names[number] = f"u.own[{step.own.index(tuple(which))}]" if kind == "own" else LEAVES[kind].format(*which)
+            names[number] = (
+                f"u.extra[{step.extra.index(tuple(which))}]" if kind == "extra" else LEAVES[kind].format(*which)
+            )
             continue
         expression = statement(graph, number, names.__getitem__)
         names[number] = f"v{len(names)}"

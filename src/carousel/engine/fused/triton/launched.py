@@ -17,7 +17,7 @@ from .function import Function
 
 TIMED = ("x", "wx", "out", "d_out", "d_x", "d_wx", "d_uh", "hidden_input", "multiplied", "d_made", *FLAGS)
 """What there is for each step, besides `update_mask` and `saved`."""
-WIDE = ("carried", "d_own", "scratch", "through", "uh")
+WIDE = ("carried", "d_extra", "scratch", "through", "uh")
 """What begins so is a float32 in half precision, too: sums, and what goes on from one step to the next."""
 TOLD = "with Triton, {}; it has been compiled and interpreted, and not run on a GPU yet"
 

@@ -50,7 +50,7 @@ class PhasesSource:
         self.real = real(dtype)
         self.inputs, self.sizes = Columns(step.sizes), Columns(sizes)
         self.kept = Columns(step.graph.widths[n] for n in saved)
-        self.own = Columns(units for *_, units in step.own)
+        self.extra = Columns(units for *_, units in step.extra)
         pairs = [pair for outer in step.outers for pair in outer.operands]
         pairs += [(d, rows * outer.heads) for outer in step.outers for d, rows, _ in outer.blocks]
         self.pairs = tuple(dict.fromkeys(pairs))
@@ -60,7 +60,7 @@ class PhasesSource:
         """Numbers that a step of a sequence leaves in memory, and the widest vector, of both passes."""
         self.rows = rows or ROWS
         graph, made = step.graph, [*step.new, *saved]
-        gradients = [*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *(n for n, _ in self.pairs)]
+        gradients = [*step.d_state, *step.d_wx, *step.d_extra, *step.d_made, *(n for n, _ in self.pairs)]
         self.between = {"forward": Between(graph, made, ())} if rows else {}
         if backward and rows:
             self.between["backward"] = Between(graph, gradients, saved)
@@ -113,12 +113,12 @@ class PhasesSource:
         ]
         if turn is not None:
             return w.prepare(turn, begin, "for back in range(T):")
-        sums = list(zip(self.own.places, self.own.widths, strict=True))
-        begin += [w.load(f"sum{k}", "d_own", "b", self.own.total, *place) for k, place in enumerate(sums)]
-        w.compute([*step.d_state, *step.d_wx, *step.d_own, *(n for n, _ in self.pairs)])
+        sums = list(zip(self.extra.places, self.extra.widths, strict=True))
+        begin += [w.load(f"sum{k}", "d_extra", "b", self.extra.total, *place) for k, place in enumerate(sums)]
+        w.compute([*step.d_state, *step.d_wx, *step.d_extra, *(n for n, _ in self.pairs)])
         w.lines += w.stores("d_x", self.inputs, step.d_wx)
         w.lines += w.stores("multiplied", self.multiplied, [n for n, _ in self.pairs])
-        for k, (n, units) in enumerate(zip(step.d_own, self.own.widths, strict=True)):
+        for k, (n, units) in enumerate(zip(step.d_extra, self.extra.widths, strict=True)):
             w.lines.append(f"sum{k} += tl.where({w.valid(units)}, {w.names[n]}, 0.0)")
         w.compute(step.d_made)
         w.lines += ["if NORMS:", *(f"    {line}" for line in w.stores("d_made", self.sizes, step.d_made))]
@@ -129,7 +129,7 @@ class PhasesSource:
         begin += ["last = tl.cast(T - 1, tl.int64)", *self.advance(w.f, sizes, "+= last *")]
         w.lines += self.advance(w.f, sizes, "-=")
         end = [w.store(f"carried{k}", n, 0, n, f"d{k}") for k, n in enumerate(widths)]
-        end += [w.store("d_own", self.own.total, *place, f"sum{k}") for k, place in enumerate(sums)]
+        end += [w.store("d_extra", self.extra.total, *place, f"sum{k}") for k, place in enumerate(sums)]
         return w.finish(begin, "for back in range(T):", end)
 
     def writer(self, which: str, turn: int | None, flags: tuple[str, ...], counter: str) -> Writer:
@@ -221,9 +221,9 @@ class Writer:
     def leaf(self, args: tuple) -> str:
         kind, *which = args
         name, source = kind + "".join(map(str, which)), self.source
-        if kind == "own":
+        if kind == "extra":
             parameter, block, units = which
-            name = f"own{source.step.own.index((parameter, block, units))}"
+            name = f"extra{source.step.extra.index((parameter, block, units))}"
             at = f"{self.f.pointer(self.weight(parameter))} + {block * units} + {self.unit(units)}"
             self.lines.append(f"{name} = {self.f.read(at, f'{self.unit(units)} < {units}')}")
         elif kind == "wx":

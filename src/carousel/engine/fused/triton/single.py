@@ -41,7 +41,7 @@ class SingleKernel(Launched):
         update_mask: Sequence[int],
         keep: tuple[int, ...] | None,
     ) -> None:
-        graph, adjoint = step.graph, {*step.d_wx, *step.d_uh, *step.d_state, *step.d_made, *step.d_own}
+        graph, adjoint = step.graph, {*step.d_wx, *step.d_uh, *step.d_state, *step.d_made, *step.d_extra}
         self.saved = choose(graph, step.new, adjoint, _at_hand, cost) if keep is None else keep
         self.kept = hidden_size * len(self.saved)
         self.step, self.dtype, self.units = step, dtype, hidden_size
@@ -53,7 +53,7 @@ class SingleKernel(Launched):
             "H": (hidden_size, "units of a sequence"),
             "GX": (len(step.d_wx), "blocks of H rows in W x"),
             "GU": (len(step.d_uh), "and in U h"),
-            "OWN": (len(step.own), "further parameters of H numbers"),
+            "EXTRA": (len(step.extra), "extra parameters of H numbers"),
         }
         words = legend(source.functions.values(), counts, arguments.single(len(step.new)))
         super().__init__(source.functions, words, target.interpreted, SCHEDULES[self.schedule], dtype, options)
@@ -91,8 +91,8 @@ class SingleKernel(Launched):
         d_wx = None if step.maps_input else given.get("d_wx")
         d_wx = x.new_empty(steps, batch, len(step.d_wx) * H) if d_wx is None else d_wx
         d_uh = d_wx if step.d_uh == step.d_wx else x.new_empty(steps, batch, len(step.d_uh) * H)
-        d_own = x.new_zeros(len(step.own), batch, H, dtype=self.wide)
-        values |= {"d_wx": d_wx, "d_uh": d_uh, "d_own": d_own}
+        d_extra = x.new_zeros(len(step.extra), batch, H, dtype=self.wide)
+        values |= {"d_wx": d_wx, "d_uh": d_uh, "d_extra": d_extra}
         hidden_input = x.new_empty(steps, batch, H if step.d_uh else 0)
         d_made = x.new_empty(steps, batch, len(step.new), H if "norms" in given else 0)
         values |= {"hidden_input": hidden_input, "d_made": d_made}
@@ -106,8 +106,8 @@ class SingleKernel(Launched):
                 found.copy_(d)
         if "norms" in given:
             given["norms"] += d_made.double().square().sum(-1)
-        if "d_own" in given:
-            given["d_own"].copy_(d_own.sum(1))
+        if "d_extra" in given:
+            given["d_extra"].copy_(d_extra.sum(1))
         _map_gradients(given, "x", d_wx, x)
         _map_gradients(given, "h", d_uh, hidden_input)
         if step.maps_input and "d_x" in given:
@@ -139,7 +139,7 @@ class SingleKernel(Launched):
     def read(self, given: dict[str, Any]) -> dict[str, Any]:
         """What both passes read, by the names of their pointers."""
         values = self.always(given)
-        values |= {name: given.get(name) for name in ("own", "w_h", "b_h")}
+        values |= {name: given.get(name) for name in ("extra", "w_h", "b_h")}
         if values["b_h"] is None and self.step.d_uh:
             values["b_h"] = given["w_h"].new_zeros(len(self.step.d_uh) * self.units)
         return values
@@ -148,7 +148,7 @@ class SingleKernel(Launched):
         rows = self.schedule in ("on chip", "streamed")
         programs = -(-x.size(1) // ROWS) if rows else -(-x.size(1) * self.units // BLOCK)
         step = self.step
-        most = max(map(len, (step.d_wx, step.d_uh, step.new, step.own, self.saved, (step.hidden_input,) * 2)))
+        most = max(map(len, (step.d_wx, step.d_uh, step.new, step.extra, self.saved, (step.hidden_input,) * 2)))
         self.launch(name, programs, x, values, steps, flags, self.units * most)
 
 
@@ -162,4 +162,4 @@ def _map_gradients(given: dict[str, Any], name: str, d: Tensor, inputs: Tensor) 
 
 def _at_hand(leaf: tuple) -> bool:
     """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
-    return leaf[0] in ("own", *FLAGS, "recurrent", "update_mask", "d_new", "d_hidden_input") or leaf == ("state", 0)
+    return leaf[0] in ("extra", *FLAGS, "recurrent", "update_mask", "d_new", "d_hidden_input") or leaf == ("state", 0)

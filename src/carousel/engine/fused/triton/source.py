@@ -86,9 +86,9 @@ class Source:
         shared = step.d_uh == step.d_wx
         f.lines += self.begin(f)
         f.lines += [self.load(f, f"d{k}", f"carried{k}", "at") for k in range(self.states)]
-        f.lines += [self.load(f, f"sum{k}", "d_own", f"{k} * B * {self.units} + at") for k in range(len(step.own))]
+        f.lines += [self.load(f, f"sum{k}", "d_extra", f"{k} * B * {self.units} + at") for k in range(len(step.extra))]
         f.lines += self.product.begin(f, forward=False) if self.product else []
-        gradients = (*step.d_wx, *step.d_uh, *step.d_state, *step.d_own)
+        gradients = (*step.d_wx, *step.d_uh, *step.d_state, *step.d_extra)
         hidden_input = [step.hidden_input] if self.products else []
         joined = [step.d_hidden_input] if self.product else []
         everything = [*gradients, *step.d_made, *hidden_input]
@@ -112,7 +112,7 @@ class Source:
         if self.products:
             body += [] if shared else self.stores(f, "d_uh", step.d_uh, names)
             body += [self.store(f, "hidden_input", "at", names[step.hidden_input])]
-        body += [f"sum{k} += tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_own)]
+        body += [f"sum{k} += tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_extra)]
         lines, made = self.compute(step.d_made, names)
         body += ["if NORMS:", *(f"    {line}" for line in [*lines, *self.stores(f, "d_made", step.d_made, made)])]
         body += [f"d{k} = tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_state)]
@@ -127,12 +127,12 @@ class Source:
         f.lines += ["last = tl.cast(T - 1, tl.int64)", *self.advance(f, sizes, "+= last *")]
         f.lines += ["for back in range(T):", *(f"    {line}" for line in [*body, *self.advance(f, sizes, "-=")])]
         f.lines += [self.store(f, f"carried{k}", "at", f"d{k}") for k in range(self.states)]
-        f.lines += [self.store(f, "d_own", f"{k} * B * {self.units} + at", f"sum{k}") for k in range(len(step.own))]
+        f.lines += [self.store(f, "d_extra", f"{k} * B * {self.units} + at", f"sum{k}") for k in range(len(step.extra))]
         return f
 
     def look(self) -> Function:
         f = Function("look", self.real, ())
-        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.hidden_input], ())]
+        f.lines += [*self.begin(f, extra=False), *self.masks(f, [self.step.hidden_input], ())]
         f.lines += [self.load(f, "state0", "state0", "at")]
         lines, names = self.compute([self.step.hidden_input], {})
         f.lines += [*lines, self.store(f, "hidden_input", "at", names[self.step.hidden_input])]
@@ -140,13 +140,13 @@ class Source:
 
     def join(self) -> Function:
         f = Function("join", self.real, ())
-        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.d_hidden_input], ())]
+        f.lines += [*self.begin(f, extra=False), *self.masks(f, [self.step.d_hidden_input], ())]
         f.lines += [self.load(f, "through", "through", "at"), self.load(f, "d0", "carried0", "at")]
         lines, names = self.compute([self.step.d_hidden_input], {})
         f.lines += [*lines, self.store(f, "carried0", "at", f"d0 + {names[self.step.d_hidden_input]}")]
         return f
 
-    def begin(self, f: Function, own: bool = True) -> list[str]:
+    def begin(self, f: Function, extra: bool = True) -> list[str]:
         """The program's places, and what holds for all steps."""
         if self.rows:
             lines = [
@@ -162,11 +162,11 @@ class Source:
                 f"unit = at % {self.units}",
                 f"valid = at < B * {self.units}",
             ]
-        if own:
+        if extra:
             mask = f"unit < {self.units}" if self.rows else "valid"
-            for k in range(len(self.step.own)):
-                at = f"{f.pointer('own')} + {k * self.units} + unit"
-                lines.append(f"own{k} = {f.read(at, mask)}")
+            for k in range(len(self.step.extra)):
+                at = f"{f.pointer('extra')} + {k * self.units} + unit"
+                lines.append(f"extra{k} = {f.read(at, mask)}")
         return lines
 
     def leaves(self, roots: Iterable[int], known: Iterable[int]) -> set[tuple]:
@@ -212,8 +212,8 @@ class Source:
     def compute(self, roots: Iterable[int], known: dict[int, str]) -> tuple[list[str], dict[int, str]]:
         def leaf(args: tuple) -> str:
             kind, *which = args
-            if kind == "own":
-                return f"own{self.step.own.index(tuple(which))}"
+            if kind == "extra":
+                return f"extra{self.step.extra.index(tuple(which))}"
             return "through" if kind == "d_hidden_input" else kind + "".join(map(str, which))
 
         return statements(self.step.graph, roots, known, leaf, self.real)
