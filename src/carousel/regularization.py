@@ -69,17 +69,17 @@ class Regularization:
             raise ValueError(f"{kind} can't do without {free[0]}: its zoneout should be 0, got {rates[free[0]]}")
         return {group: rates[group[0]] for group in groups}
 
-    def drop_weight(self, lent: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
+    def drop_weight(self, tensors: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         """A cell's tensors, those of its recurrent weight dropped.
 
         Raises:
             ValueError: it has none.
         """
         if not self.weight:
-            return lent
-        if "weight_hh" not in lent:
+            return tensors
+        if "weight_hh" not in tensors:
             raise ValueError("weight dropout needs a cell with a recurrent weight, weight_hh")
-        return lent | {"weight_hh": F.dropout(lent["weight_hh"], self.weight, training)}
+        return tensors | {"weight_hh": F.dropout(tensors["weight_hh"], self.weight, training)}
 
     def drop_input(self, x: Tensor, training: bool) -> Tensor:
         """(T, B, I) -> (T, B, I)."""

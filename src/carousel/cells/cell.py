@@ -17,15 +17,16 @@ State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
 
 
-def lend(module: M, tensors: dict[str, Tensor], prefix: str = "") -> M:
-    """A view of `module` with these parameters and buffers, by their full names; the module itself is left alone."""
+def with_tensors(module: M, tensors: dict[str, Tensor], prefix: str = "") -> M:
+    """A view of `module` with these parameters and buffers, by their full names, as of a functional call; the module
+    itself is left alone."""
     view = view_of(module)
     for kind in ("_parameters", "_buffers"):
         found = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
         object.__setattr__(view, kind, found)
     parts = module._modules.items()
-    lent = {name: None if part is None else lend(part, tensors, f"{prefix}{name}.") for name, part in parts}
-    object.__setattr__(view, "_modules", lent)
+    inner = {name: None if part is None else with_tensors(part, tensors, f"{prefix}{name}.") for name, part in parts}
+    object.__setattr__(view, "_modules", inner)
     return view
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.overrides import has_torch_function
 
-from ..cells.cell import Cell, State, lend
+from ..cells.cell import Cell, State, with_tensors
 from ..cells.module import view_of
 from . import record as recorded
 from . import torch_kernels
@@ -77,7 +77,7 @@ def run(
     arguments = (x, state, masks, record, norms)
     if compiling:  # it cannot follow the making of a view
         return functional_call(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()}, arguments)
-    view = lend(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()})
+    view = with_tensors(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()})
     return view(*arguments)  # nothing shared is touched, so that threads do not meet
 
 

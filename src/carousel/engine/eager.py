@@ -107,13 +107,13 @@ def _lerp(old: Tensor, new: Tensor, update_mask: Tensor) -> Tensor:
 
 
 class Loop(nn.Module):
-    """A cell over time. A module, so that hooks can watch it and `torch.func.functional_call` lend it parameters."""
+    """A cell over time. A module, so that hooks can watch it and `torch.func.functional_call` give it parameters."""
 
     def __init__(self, cell: Cell) -> None:
         super().__init__()
         self.cell = cell
         self.names = tuple(name for found in (cell.named_parameters(), cell.named_buffers()) for name, _ in found)
-        """Of the cell's parameters and buffers: what a run borrows."""
+        """Of the cell's parameters and buffers: what a run is given."""
         self.function = torch_kernels.function(cell, self.names)
         """The name of torch's own for a layer of this cell, "" if there is none."""
 

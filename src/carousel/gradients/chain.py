@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from ..cells import Cell
-from ..cells.cell import lend
+from ..cells.cell import with_tensors
 from .runs import Run
 
 
@@ -67,7 +67,7 @@ def double(cell: Cell, device: str | None = None) -> Cell:
     """A cell with copies of its parameters and buffers in float64, apart from any graph, there or where they are."""
     named = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
     tensors = {name: t.detach().to(device=device) for name, t in named}
-    return lend(cell, {name: t.double() if t.is_floating_point() else t for name, t in tensors.items()})
+    return with_tensors(cell, {name: t.double() if t.is_floating_point() else t for name, t in tensors.items()})
 
 
 def _double(run: Run) -> Run:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...cells.cell import Cell, lend
+from ...cells.cell import Cell, with_tensors
 from ..eager import Kinds, Masks, step
 from .graph import Graph, Phases, Unsupported
 from .tracer import Traced, Tracer
@@ -23,7 +23,7 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
     sizes = cell.state_sizes
     named = (*cell.named_parameters(), *cell.named_buffers())
     tensors = {name: tracer.tensor(name, t, cell.hidden_size) for name, t in named}
-    lent, labels = lend(cell, tensors), {name: t.label for name, t in tensors.items() if isinstance(t, Traced)}
+    view, labels = with_tensors(cell, tensors), {name: t.label for name, t in tensors.items() if isinstance(t, Traced)}
     state = tuple(tracer.leaf("state", k, units=size).requires_grad_() for k, size in enumerate(sizes))
     masks = masks_of(kinds, sizes, tracer)
     whole = type(cell).forward is not Cell.forward
@@ -34,11 +34,11 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
 
     with tracer:
         begun = masks.before(state, 0)
-        made, gates = step(lent, row, begun, masks, 0)
-        lent.__dict__.pop("_checked", None)
+        made, gates = step(view, row, begun, masks, 0)
+        view.__dict__.pop("_checked", None)
         if [tuple(s.shape) for s in made] != [tuple(s.shape) for s in state]:
             raise Unsupported(f"it makes {[list(s.shape[1:]) for s in made]} of states {[list(sizes)]}")
-        refuse_writes(cell, lent, tensors, labels)
+        refuse_writes(cell, view, tensors, labels)
         new = masks.after(begun, made, 0)
 
         tracer.backward = True
@@ -121,7 +121,7 @@ def _row(cell: Cell, whole: bool, tracer: Tracer) -> tuple[Traced, int, int]:
     many units these are."""
     if whole:
         return tracer.leaf("x", units=cell.input_size).requires_grad_(), 1, cell.input_size
-    on_meta = lend(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
+    on_meta = with_tensors(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
     x = torch.empty(tracer.batch, cell.input_size, device="meta", dtype=tracer.dtype)
     features, units = on_meta.input_map(x).size(-1), cell.hidden_size
     blocks, width = (features // units, units) if features % units == 0 else (1, features)

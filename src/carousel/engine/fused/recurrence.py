@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...cells.cell import Cell, State, lend
+from ...cells.cell import Cell, State, with_tensors
 from ..eager import Kinds, Loop, Masks, Norms
 from ..registry import REGISTRY
 from . import op
@@ -123,7 +123,7 @@ class Fused:
         """What the kernel reads of the input, and those parameters and buffers that take part. The cell is asked for
         its input map, where that is none of the kernel's."""
         dtype, device, places = x.dtype, x.device, x.shape[:2]
-        x = x if self.maps_input else lend(cell, tensors).input_map(x)
+        x = x if self.maps_input else with_tensors(cell, tensors).input_map(x)
         if x.shape != (*places, self.features) or x.dtype != dtype or x.device != device:
             raise RuntimeError(
                 f"the kernel wants {self.features} features of {dtype}, got {list(x.shape)} of {x.dtype}"
@@ -133,7 +133,7 @@ class Fused:
     def again(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor], norms):
         """The same run composed with autograd, for derivatives of higher order: the output and the last states."""
         idle = {name: x.new_zeros(t.shape) for name, t in self.cell.named_parameters() if name not in self.names}
-        cell = lend(self.cell, idle | dict(zip(self.names, weights, strict=True)))
+        cell = with_tensors(self.cell, idle | dict(zip(self.names, weights, strict=True)))
         if not self.maps_input:
             cell.input_map = lambda x: x
         out, last, _ = Loop(cell)(x, tuple(state), self.masks(masks), norms=norms)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...cells.cell import Cell, lend
+from ...cells.cell import Cell, with_tensors
 from ..eager import Kinds
 from .general import masks_of, trace_phases
 from .graph import Node, Phases, Step, Unsupported
@@ -91,10 +91,10 @@ def _twice(trace: Callable[[int], Step | Phases]) -> Step | Phases:
 def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     units, sizes = cell.hidden_size, cell.state_sizes
     tensors = {name: tracer.tensor(name, t, units) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
-    lent, labels = lend(cell, tensors), {name: t.label for name, t in tensors.items() if isinstance(t, Traced)}
+    view, labels = with_tensors(cell, tensors), {name: t.label for name, t in tensors.items() if isinstance(t, Traced)}
     state = tuple(tracer.leaf("state", k, units=size).requires_grad_() for k, size in enumerate(sizes))
     masks = masks_of(kinds, sizes, tracer)
-    wx, mapped, maps_input = _input_map(cell, lent, tracer)
+    wx, mapped, maps_input = _input_map(cell, view, tracer)
     weight = cell._parameters.get("weight_hh")
     if weight is not None and weight.size(0) % units:
         raise Unsupported(f"its weight_hh has {weight.size(0)} rows, which are no blocks of {units}")
@@ -107,11 +107,11 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
         begun = masks.before(state, 0)
         hidden_input: Any
         hidden_input, held = masks.ways(begun, 0)
-        hidden_input.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
-        returned = lent.update(mapped, lent.hidden_map(hidden_input), held)
-        lent.check_update(returned, held)
+        hidden_input.product = (view._parameters.get("weight_hh"), view._parameters.get("bias_hh"), uh)
+        returned = view.update(mapped, view.hidden_map(hidden_input), held)
+        view.check_update(returned, held)
         made, gates = returned
-        refuse_writes(cell, lent, tensors, labels)
+        refuse_writes(cell, view, tensors, labels)
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
         new = (made[0] if cell.proj_size else moved[0], *moved[1:])
 
@@ -158,22 +158,22 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     )
 
 
-def _input_map(cell: Cell, lent: Cell, tracer: Tracer) -> tuple[Traced, Traced, bool]:
+def _input_map(cell: Cell, view: Cell, tracer: Tracer) -> tuple[Traced, Traced, bool]:
     """The leaves ("wx", gate), what `update` is given, and whether the leaves are W x + b.
 
     So they are if the map is elementwise but for that product; any other map is left to be done before.
     """
-    units, (weight, bias) = cell.hidden_size, (lent._parameters.get(name) for name in ("weight_ih", "bias_ih"))
+    units, (weight, bias) = cell.hidden_size, (view._parameters.get(name) for name in ("weight_ih", "bias_ih"))
     if weight is not None and weight.size(0) % units == 0:
         x = tracer.leaf("x", units=cell.input_size)
         wx = tracer.blocks_of_leaves("wx", weight.size(0) // units, units).requires_grad_()
         x.product = (weight, bias, wx)
         with contextlib.suppress(Exception), tracer:
-            mapped: Any = lent.input_map(x)
+            mapped: Any = view.input_map(x)
             reached = tracer.graph.reach(mapped.label[0].unique().tolist())
             if not any(tracer.graph.nodes[n] == Node("leaf", ("x",)) for n in reached):
                 return wx, mapped, True
-    on_meta = lend(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
+    on_meta = with_tensors(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
     x = torch.empty(tracer.batch, cell.input_size, device="meta", dtype=tracer.dtype)
     wx = tracer.blocks_of_leaves("wx", on_meta.input_map(x).size(-1) // units, units).requires_grad_()
     return wx, wx, False
