@@ -338,7 +338,7 @@ class Recurrent(Base):
         if lacks := [what for what, present in extras.items() if present]:
             raise ValueError(f"torch.nn has no {' or '.join(lacks)}")
         options = {name: getattr(self, name) for name in ("num_layers", "batch_first", "dropout", "bidirectional")}
-        torchs, view = cell.torch_twin(1, **options, device="meta"), refreshed(self)
+        torchs, view = cell.torch_module(1, **options, device="meta"), refreshed(self)
         fill(torchs, {name: getattr(view, name) for name in torchs.state_dict()})
         torchs.flatten_parameters()
         return torchs.train(self.training)

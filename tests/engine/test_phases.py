@@ -7,9 +7,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
-from twins import (
+from agreement import (
     CALLS,
     Seeded,
     asked_for,
@@ -19,6 +17,8 @@ from twins import (
     on_threads,
     run_with_gradients,
 )
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 import carousel
 from carousel import Regularization

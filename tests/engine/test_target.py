@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from agreement import needs_compiler
 from torch import Tensor
-from twins import needs_compiler
 
 import carousel
 from carousel.cells import ChoGRUCell, MGUCell

@@ -5,10 +5,10 @@ import warnings
 
 import pytest
 import torch
+from agreement import LAYERS, assert_same_with_gradients, needs_compiler, run_with_gradients, tensors
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
-from twins import LAYERS, assert_same_with_gradients, needs_compiler, run_with_gradients, tensors
 
 import carousel
 from carousel import Detach, Regularization, gradients

@@ -10,8 +10,8 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from agreement import CATALOGUE, Seeded, assert_same_with_gradients, fill, tensors
 from torch.func import vmap
-from twins import CATALOGUE, Seeded, assert_same_with_gradients, fill, tensors
 
 import carousel
 from carousel import Detach, Regularization

@@ -113,7 +113,7 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
     `update` is given a `uh` of no blocks."""
     projectable: ClassVar[bool] = False
     """Whether `update` leaves the old h alone, so that h may be projected to another size."""
-    twins: ClassVar[tuple[type[nn.Module], type[nn.Module]] | None] = None
+    torch_modules: ClassVar[tuple[type[nn.Module], type[nn.Module]] | None] = None
     """The same cell, and the same layer, in torch.nn."""
 
     if TYPE_CHECKING:  # the parameters of `shapes`; of a cell without biases these are None
@@ -266,17 +266,17 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         state, _ = self.step(self.input_map(input), state)
         return state[0] if len(state) == 1 else state
 
-    def torch_twin(self, which: int, **options: Any) -> Any:
-        """The module of torch.nn with this cell's options: `which` of `twins`, 0 the cell, 1 the layer.
+    def torch_module(self, which: int, **options: Any) -> Any:
+        """The module of torch.nn with this cell's options: `which` of `torch_modules`, 0 the cell, 1 the layer.
 
         Raises:
             ValueError: there is none.
         """
         kind = type(self).__mro__[1] if is_parametrized(self) else type(self)
-        if "twins" not in vars(kind) or self.twins is None:  # a subclass has other equations
+        if "torch_modules" not in vars(kind) or self.torch_modules is None:  # a subclass has other equations
             raise ValueError(f"torch.nn has no {kind.__name__}")
         options |= {"proj_size": self.proj_size} if self.proj_size else {}
-        return self.twins[which](self.input_size, self.hidden_size, bias=self.bias, **options)
+        return self.torch_modules[which](self.input_size, self.hidden_size, bias=self.bias, **options)
 
     def to_torch(self) -> nn.Module:
         """The counterpart in torch.nn, with copies of the weights.
@@ -287,7 +287,7 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         if self.proj_size:
             raise ValueError("torch.nn.LSTMCell has no projection")
         view = refreshed(self)
-        torchs = self.torch_twin(0, device="meta")
+        torchs = self.torch_module(0, device="meta")
         fill(torchs, {name: getattr(view, name) for name in torchs.state_dict()})
         return torchs.train(self.training)
 

@@ -26,7 +26,7 @@ _METHODS = {"update", "step", "input_map", "hidden_map", "initial_state"}
 def torch_step(cell: "Cell", input: Tensor, hx: "Tensor | State | None") -> "Tensor | State | None":
     """`Cell.forward` of a cell that is one of torch's. None if it is not, if a transform is active, or if anything is
     not as it should be, which the usual way will say."""
-    operator = STEPS.get((vars(type(cell)).get("twins") or (None,))[0])  # a subclass has other equations
+    operator = STEPS.get((vars(type(cell)).get("torch_modules") or (None,))[0])  # a subclass has other equations
     parameters, several = cell._parameters, len(cell.states) > 1
     if operator is None or cell.proj_size or not _METHODS.isdisjoint(cell.__dict__):
         return None

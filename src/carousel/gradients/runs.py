@@ -20,7 +20,7 @@ from ..cells import Cell
 from ..cells.cell import State, with_tensors
 from ..engine import Loop, Masks, rows, step
 from ..layer import Recurrent
-from ..twins import from_torch
+from ..layers import from_torch
 
 
 @dataclass(frozen=True)
