@@ -1,6 +1,7 @@
 // A sequence backwards: the adjoint of every step, and the gradients of the weights.
 
-constexpr long FEW = 16;  // chunks whose products are added up in `real`
+constexpr long FEW = 16;               // chunks whose products are added up in `real`
+constexpr long X_COUNT = D - X_FIRST;  // gradients that are W x's
 
 struct Team {  // what its members share in a backward pass
   const long rows, places, of_w_h, of_w_x, of_w_r;  // how many numbers
@@ -12,8 +13,8 @@ struct Team {  // what its members share in a backward pass
   Team(const Problem& c, long rows, long chunk, long members, bool weights)
       : rows(rows),
         places(rows * chunk),
-        of_w_h(weights ? c.blocks() * c.P * DU * WIDTH : 0),
-        of_w_x(weights && c.x ? c.blocks() * c.I * (D - D_X) * WIDTH : 0),
+        of_w_h(weights ? c.blocks() * c.P * U_COUNT * WIDTH : 0),
+        of_w_x(weights && c.x ? c.blocks() * c.I * X_COUNT * WIDTH : 0),
         of_w_r(weights && PROJECTED ? c.out_blocks() * c.H * WIDTH : 0),
         gradients(c.blocks() * places * D * WIDTH),
         hidden_inputs(places * stride(c.out_blocks())),
@@ -43,10 +44,10 @@ extern "C" int backward(const Arguments& given) try {
   const long width = blocks * WIDTH, out_width = out_blocks * WIDTH;
   const long columns = (PROJECTED ? out_blocks : blocks) / BACKWARD,
              x_columns = (I + BACKWARD * WIDTH - 1) / (BACKWARD * WIDTH);
-  constexpr long TILE = BACKWARD * WIDTH, DX = D - D_X;
+  constexpr long TILE = BACKWARD * WIDTH;
   const bool weights = c.d_w_x || c.d_w_h || c.d_w_r, first_state = c.d_state[0];
-  Buffer<real> w_h(GU ? columns * blocks * DU * WIDTH * TILE : 0),
-      w_x(c.d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
+  Buffer<real> w_h(GU ? columns * blocks * U_COUNT * WIDTH * TILE : 0),
+      w_x(c.d_x ? x_columns * blocks * X_COUNT * WIDTH * TILE : 0);
   Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), extra(EXTRA * width);
   Barrier everyone;
   Buffer<Barrier> meeting(c.threads);
@@ -59,10 +60,12 @@ extern "C" int backward(const Arguments& given) try {
     const long chunk = max(2, min(T, CHUNK / max(1, rows)));
     if (me.member == 0 && me.team < me.teams)
       teams[me.team] = new Team(c, rows, chunk, me.members, weights);
-    if (GU) pack_transposed(w_h, c.w_h, H, P, blocks, GU, DU, BACKWARD, me.job(columns), [](int g) { return U_AT[g]; });
+    if (GU)
+      pack_transposed(w_h, c.w_h, H, P, blocks, GU, U_COUNT, BACKWARD, me.job(columns),
+                      [](int g) { return U_AT[g]; });
     if (c.d_x)
-      pack_transposed(w_x, c.w_x, H, I, blocks, GX, DX, BACKWARD, me.job(x_columns),
-                      [](int g) { return X_AT[g] - D_X; });
+      pack_transposed(w_x, c.w_x, H, I, blocks, GX, X_COUNT, BACKWARD, me.job(x_columns),
+                      [](int g) { return X_AT[g] - X_FIRST; });
     if (PROJECTED)
       pack_transposed(w_r, c.w_r, P, H, out_blocks, 1, 1, BACKWARD, me.job(blocks / BACKWARD), [](int) { return 0; });
     pack(extra, c.extra, H, 1, EXTRA, 1, me.job(blocks));
@@ -156,7 +159,7 @@ extern "C" int backward(const Arguments& given) try {
         };
 
         for_products<BACKWARD, 1>(
-            out_mine, P, {0, rows}, w_h, nullptr, DU * WIDTH, back > 0 ? blocks : 0, panel,
+            out_mine, P, {0, rows}, w_h, nullptr, U_COUNT * WIDTH, back > 0 ? blocks : 0, panel,
             [&](long row) INLINED { return ring + (previous + row) * D * WIDTH; },
             [&](long row, long block, const vec* through) INLINED {
               const vec d = gather(*through, row, block);
@@ -197,11 +200,11 @@ extern "C" int backward(const Arguments& given) try {
         const long n = (slot + 1) * rows;
         if constexpr (GU > 0)
           if (c.d_w_h)
-            add_products<DU, FORWARD>(team.w_h(), team.hidden_inputs, rows * input_step, input_step, P, ring, D * WIDTH,
-                                      panel, my_blocks, slot + 1, rows);
+            add_products<U_COUNT, FORWARD>(team.w_h(), team.hidden_inputs, rows * input_step, input_step, P, ring,
+                                           D * WIDTH, panel, my_blocks, slot + 1, rows);
         if (c.d_w_x)  // the ring has the last step first
-          add_products<DX, FORWARD>(team.w_x(), c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I,
-                                    ring + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
+          add_products<X_COUNT, FORWARD>(team.w_x(), c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I,
+                                         ring + X_FIRST * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
         if (PROJECTED && c.d_w_r)
           add_products<1, BACKWARD>(team.w_r(), team.full, rows * full_step, full_step, H, team.d_out, WIDTH,
                                     places * WIDTH, my_out_blocks, slot + 1, rows);
@@ -220,8 +223,8 @@ extern "C" int backward(const Arguments& given) try {
           }
         if (c.d_x)
           for_products<BACKWARD, 1>(
-              {0, x_columns}, I, me.share(n), w_x, nullptr, DX * WIDTH, blocks, panel,
-              [&](long i) INLINED { return ring + (i * D + D_X) * WIDTH; },
+              {0, x_columns}, I, me.share(n), w_x, nullptr, X_COUNT * WIDTH, blocks, panel,
+              [&](long i) INLINED { return ring + (i * D + X_FIRST) * WIDTH; },
               [&](long i, long block, const vec* d) INLINED {
                 const long step = t + slot - i / rows, b = b0 + i % rows, column = block * WIDTH;
                 store(c.d_x + (step * B + b) * I + column, *d, I - column);
@@ -256,11 +259,12 @@ extern "C" int backward(const Arguments& given) try {
       for (int g = 0; g < GU && c.d_w_h; g++)
         for (long k = 0; k < P; k++)
           c.d_w_h[(g * H + unit) * P + k] =
-              total([&](Team& t) { return t.product(t.w_h() + ((block * P + k) * DU + U_AT[g]) * WIDTH + v); });
+              total([&](Team& t) { return t.product(t.w_h() + ((block * P + k) * U_COUNT + U_AT[g]) * WIDTH + v); });
       for (int g = 0; g < GX && c.d_w_x; g++)
         for (long k = 0; k < I; k++)
-          c.d_w_x[(g * H + unit) * I + k] =
-              total([&](Team& t) { return t.product(t.w_x() + ((block * I + k) * DX + X_AT[g] - D_X) * WIDTH + v); });
+          c.d_w_x[(g * H + unit) * I + k] = total([&](Team& t) {
+            return t.product(t.w_x() + ((block * I + k) * X_COUNT + X_AT[g] - X_FIRST) * WIDTH + v);
+          });
       auto sum = [&](int k) { return total([&](Team& t) { return t.sums[(block * D + k) * WIDTH + v]; }); };
       for (int g = 0; g < GX && c.d_b_x; g++) c.d_b_x[g * H + unit] = sum(X_AT[g]);
       for (int g = 0; g < GU && c.d_b_h; g++) c.d_b_h[g * H + unit] = sum(U_AT[g]);
