@@ -95,10 +95,10 @@ def _run_kernel(
 
 
 @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]  # gradients.watch looks at a layer outside of compiled graphs
-def watched(norms: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tensor, *arguments: Any) -> Any:
+def watched(found: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tensor, *arguments: Any) -> Any:
     """`run`, with another `Norms` at the end of the list."""
-    norms.append(Norms(loop, x.size(0), x.size(1)))
-    return run(loop, tensors, x, *arguments, norms=norms[-1])
+    found.append(Norms(loop, x.size(0), x.size(1)))
+    return run(loop, tensors, x, *arguments, norms=found[-1])
 
 
 def explain(layer: torch.nn.Module, *args: Any, **kwargs: Any) -> list[Choice]:

@@ -42,7 +42,7 @@ class Chain:
         return torch.linalg.qr(draw.to(s.device)).Q.expand(len(s), -1, -1)
 
     def push(self, t: int, v: Tensor) -> Tensor:
-        """J_t v: (B, n, k) -> (B, n, k), at the cost of one step on k*B rows."""
+        """J_t v: (B, n, k) -> (B, n, k), at the cost of one step of k*B sequences."""
         step = partial(self._step, t)
         return vmap(lambda v: jvp(step, (self.states[t],), (v,))[1], -1, -1)(v)
 

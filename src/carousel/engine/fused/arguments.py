@@ -36,8 +36,8 @@ def single(states: int) -> dict[str, list[Argument]]:
 def phased(states: int, weights: int) -> dict[str, list[Argument]]:
     """Of both passes of `Phases` with so many states, and `Phases.names`."""
     read = [Argument("x", "(T, B, INPUTS)"), Argument("weights", "the parameters that take part", count=weights)]
-    made = [Argument("d_x", "(T, B, INPUTS)", "real*"), Argument("d_weights", "added to", "real*", weights)]
-    return _passes(states, read, made)
+    gradients = [Argument("d_x", "(T, B, INPUTS)", "real*"), Argument("d_weights", "added to", "real*", weights)]
+    return _passes(states, read, gradients)
 
 
 def _passes(states: int, read: Sequence[Argument], gradients: Sequence[Argument]) -> dict[str, list[Argument]]:

@@ -78,10 +78,10 @@ class Gathers(Part):
     def _in_runs(self, label: Tensor) -> tuple[tuple, list[int], Tensor]:
         expression, unit, sequence = label
         heads, _, columns = expression.shape
-        rows = sequence.amax(-1)
+        sequences = sequence.amax(-1)
         if not (expression == expression[:1, :1]).all() or not (unit == unit[:, :1]).all():
             raise Unsupported("it multiplies different expressions by one matrix")
-        if ((sequence != rows.unsqueeze(-1)) & (sequence != -1)).any():
+        if ((sequence != sequences.unsqueeze(-1)) & (sequence != -1)).any():
             raise Unsupported("it mixes the sequences of a batch other than by the hidden map")
         e, u = expression[0, 0].tolist(), unit[:, 0]
         first = u[0].tolist()
@@ -93,4 +93,4 @@ class Gathers(Part):
                 raise Unsupported("it multiplies a part of the units by a matrix")
             operands.append((e[at], width))
             lengths.append(end - at)
-        return tuple(operands), lengths, rows
+        return tuple(operands), lengths, sequences

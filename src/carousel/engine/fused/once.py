@@ -83,7 +83,7 @@ class Once(Part):
     """
 
     def start_once(self) -> None:
-        self.made: dict[str, Call] = {}
+        self.recorded: dict[str, Call] = {}
         self.computed: dict[str, Tensor] = {}
         """What is read in the place of such results."""
         self.on_meta: dict[str, Any] = {}
@@ -112,7 +112,7 @@ class Once(Part):
         label = torch.full((3, tensor.numel()), -1)
         label[0] = torch.tensor(leaves).repeat_interleave(width)
         label[1] = units_of(width).repeat(blocks)
-        learnt = tensor.requires_grad if name in self.made else isinstance(tensor, nn.Parameter)
+        learnt = tensor.requires_grad if name in self.recorded else isinstance(tensor, nn.Parameter)
         made = self.traced(label.view(3, *tensor.shape), self.dtype).requires_grad_(learnt)
         return self.known(made, name, tensor)
 
@@ -170,8 +170,8 @@ class Once(Part):
             self.computing = False
         if in_place(call.function) or [t._version for t in given] != versions:
             raise Unsupported("it writes to a parameter")
-        name = f"once {len(self.made)}"
-        self.made[name], self.on_meta[name] = call, result
+        name = f"once {len(self.recorded)}"
+        self.recorded[name], self.on_meta[name] = call, result
         return name
 
     def _argument(self, tensor: Any) -> Named | Constant:
@@ -247,7 +247,7 @@ class Once(Part):
         """Whether functions of parameters alone have made it, whose derivatives are torch's."""
         return (
             isinstance(tensor, self.traced)
-            and tensor.known_as in self.made
+            and tensor.known_as in self.recorded
             and tensor.is_floating_point()
             and not self.age(tensor)
             and not has_functions_of_its_own(tensor)
@@ -261,10 +261,10 @@ class Once(Part):
     def once(self, names: set[str]) -> Calls:
         """The calls that these results take."""
         needed, calls = set(names), []
-        for name in reversed(self.made):
+        for name in reversed(self.recorded):
             if name in needed:
-                calls.insert(0, (name, self.made[name]))
-                needed.update(names_in(self.made[name]))
+                calls.insert(0, (name, self.recorded[name]))
+                needed.update(names_in(self.recorded[name]))
         return tuple(calls)
 
 

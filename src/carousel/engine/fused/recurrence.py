@@ -163,21 +163,21 @@ class Fused:
         """Fill in the gradients, of the states too, whose places are `given`; what is empty is not wanted."""
         read = {name for name, _ in self.extra}
         like = {n: t for n, t in zip(self.names, weights, strict=True) if n in read and d_weights[n].numel()}
-        rows = x.new_empty(len(self.extra) if like else 0, self.hidden_size)
+        d_extra = x.new_empty(len(self.extra) if like else 0, self.hidden_size)
         found = {f"d_{called}": d_weights.get(name) for name, called in self.maps.items()}
-        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_extra": rows}
+        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_extra": d_extra}
         self.call(self.kernel, "backward", x, state, weights, masks, **given, **found)
-        for name, d in self.extra_gradients(rows, like).items() if like else ():
+        for name, d in self.extra_gradients(d_extra, like).items() if like else ():
             d_weights[name] = d_weights[name] + d if name in self.maps else d  # `update` may read a map's bias, too
 
     def blocks(self, tensor: Tensor) -> Tensor:
         """One of the cell's extra parameters as the trace counts it: blocks of H, or a single number."""
         return tensor.reshape(-1, self.hidden_size if tensor.numel() > 1 else 1)
 
-    def extra_gradients(self, rows: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    def extra_gradients(self, d_extra: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
         """Of these parameters, from those of the blocks that take part, (len(extra), H)."""
         gradients = {name: torch.zeros_like(t, memory_format=torch.contiguous_format) for name, t in like.items()}
-        for (name, block), row in zip(self.extra, rows, strict=True):
+        for (name, block), row in zip(self.extra, d_extra, strict=True):
             if name in gradients:
                 part = self.blocks(gradients[name])[block]
                 part.copy_(row if part.numel() == row.numel() else row.sum())

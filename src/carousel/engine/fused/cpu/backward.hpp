@@ -124,7 +124,7 @@ extern "C" int backward(const Arguments& given) try {
         auto adjoin = [&](vec d, long row, long block) INLINED {  // a step of one unit
           const long b = b0 + row, unit = block * WIDTH, n = c.valid(block);
           Unit u{};
-          vec kept[SAVED + 1], before[STATES], totals[STATES], gradients[D + 1], d_extra[EXTRA + 1];
+          vec kept[SAVED + 1], before[STATES], d_made[STATES], gradients[D + 1], d_extra[EXTRA + 1];
           u.d_new[0] = d;
           UNROLL
           for (int k = 1; k < STATES; k++) u.d_new[k] = load(carried(k, row) + unit);
@@ -136,8 +136,8 @@ extern "C" int backward(const Arguments& given) try {
           UNROLL
           for (int k = 0; k < SAVED; k++) kept[k] = load(from + k * WIDTH);
           vec made;
-          adjoint(u, kept, made, gradients, before, totals, d_extra);
-          for (int k = PROJECTED; k < STATES && c.norms; k++) norm[row * STATES + k] += squares(first(totals[k], n));
+          adjoint(u, kept, made, gradients, before, d_made, d_extra);
+          for (int k = PROJECTED; k < STATES && c.norms; k++) norm[row * STATES + k] += squares(first(d_made[k], n));
           if (n < WIDTH) {  // padding is to stay zero, whatever the cell makes of zeros
             UNROLL
             for (int k = 0; k < D; k++) gradients[k] = first(gradients[k], n);

@@ -181,9 +181,9 @@ def _overlap(pieces: list[tuple]) -> bool:
 
 
 def _tables(copies: list[tuple], which: Pass) -> str:
-    def table(kind: str, name: str, rows: list[tuple]) -> str:
+    def table(kind: str, name: str, entries: list[tuple]) -> str:
         shown = ",\n".join(
-            f"  {{{', '.join(map(str, row))}}}" for row in rows or [(0,) * (4 if kind == "Copy" else 11)]
+            f"  {{{', '.join(map(str, entry))}}}" for entry in entries or [(0,) * (4 if kind == "Copy" else 11)]
         )
         return f"constexpr {kind} {name}[] = {{\n{shown}}};\n"
 

@@ -146,12 +146,13 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
         value("d_hidden_input", step.d_hidden_input),
         function("update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", saved)]),
         function(
-            "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* total, vec* d_extra)",
+            "adjoint(const Unit& u, const vec* kept, "
+            "vec& made, vec* gradients, vec* before, vec* d_made, vec* d_extra)",
             [
                 *(("made", n) for n in made),
                 *pairs("gradients", gradients),
                 *pairs("before", step.d_state),
-                *pairs("total", step.d_made),
+                *pairs("d_made", step.d_made),
                 *pairs("d_extra", step.d_extra),
             ],
             saved,

@@ -105,13 +105,13 @@ class PhasedKernel(Launched):
                 d.view(-1)[block * units : (block + 1) * units] += part
         factors = dict(zip(source.pairs, source.multiplied.split(multiplied.flatten(0, 1)), strict=True))
         for heads, operands, blocks in self.step.outers:
-            for e, rows, matrices in blocks:
-                left = factors[e, rows * heads].unflatten(-1, (heads, rows))
+            for e, height, matrices in blocks:
+                left = factors[e, height * heads].unflatten(-1, (heads, height))
                 for pair, (name, offset, row, column, apart, columns) in zip(operands, matrices, strict=True):
                     d = gradients[name]
                     if d is not None:
                         right = factors[pair].unflatten(-1, (heads, columns))
-                        part = torch.as_strided(d, (heads, rows, columns), (apart, row, column), offset)
+                        part = torch.as_strided(d, (heads, height, columns), (apart, row, column), offset)
                         part += left.permute(1, 2, 0) @ right.transpose(0, 1)
 
     def read(self, x: Tensor, given: dict[str, Any]) -> dict[str, Any]:

@@ -52,16 +52,16 @@ class PhasesSource:
         self.kept = Columns(step.graph.widths[n] for n in saved)
         self.extra = Columns(units for *_, units in step.extra)
         pairs = [pair for outer in step.outers for pair in outer.operands]
-        pairs += [(d, rows * outer.heads) for outer in step.outers for d, rows, _ in outer.blocks]
+        pairs += [(d, height * outer.heads) for outer in step.outers for d, height, _ in outer.blocks]
         self.pairs = tuple(dict.fromkeys(pairs))
         """Expressions of which matrices' gradients are made, and of how many units each."""
         self.multiplied = Columns(units for _, units in self.pairs)
         self.scratch, self.widest = 0, 0
         """Numbers that a step of a sequence leaves in memory, and the widest vector, of both passes."""
         self.rows = rows or ROWS
-        graph, made = step.graph, [*step.new, *saved]
+        graph, roots = step.graph, [*step.new, *saved]
         gradients = [*step.d_state, *step.d_wx, *step.d_extra, *step.d_made, *(n for n, _ in self.pairs)]
-        self.between = {"forward": Between(graph, made, ())} if rows else {}
+        self.between = {"forward": Between(graph, roots, ())} if rows else {}
         if backward and rows:
             self.between["backward"] = Between(graph, gradients, saved)
         functions = []
@@ -245,8 +245,8 @@ class Writer:
 
     def product(self, n: int, what: tuple) -> None:
         """A sum of products of matrices, block by block where there are heads, and vectors."""
-        heads, rows, matrices = what
-        width, pairs = heads * rows, factors(self.graph, n)
+        heads, height, matrices = what
+        width, pairs = heads * height, factors(self.graph, n)
         new = dict.fromkeys(pair for pair in pairs if pair not in self.stored)
         for m, size in new:
             turn = f"B * ({2 * self.scratch} + ({self.counter} % 2) * {size})"
@@ -263,8 +263,8 @@ class Writer:
             if heads == 1:
                 at += f"{unit} * {row} + row * {column}"
             else:
-                at += f"{unit} % {rows} * {row} + row % {columns} * {column} + row // {columns} * {apart}"
-                inside += f" & (row // {columns} == {unit} // {rows})"
+                at += f"{unit} % {height} * {row} + row % {columns} * {column} + row // {columns} * {apart}"
+                inside += f" & (row // {columns} == {unit} // {height})"
             self.lines += [
                 f"for begin in range(0, {size}, {DEPTH}):",
                 f"    k = begin + tl.arange(0, {DEPTH})[None, :]",

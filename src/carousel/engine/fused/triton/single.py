@@ -145,8 +145,8 @@ class SingleKernel(Launched):
         return values
 
     def run(self, name: str, x: Tensor, values: dict[str, Any], steps: int, flags: dict[str, bool]) -> None:
-        rows = self.schedule in ("on chip", "streamed")
-        programs = -(-x.size(1) // ROWS) if rows else -(-x.size(1) * self.units // BLOCK)
+        in_rows = self.schedule in ("on chip", "streamed")
+        programs = -(-x.size(1) // ROWS) if in_rows else -(-x.size(1) * self.units // BLOCK)
         step = self.step
         most = max(map(len, (step.d_wx, step.d_uh, step.new, step.extra, self.saved, (step.hidden_input,) * 2)))
         self.launch(name, programs, x, values, steps, flags, self.units * most)

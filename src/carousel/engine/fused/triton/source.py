@@ -113,8 +113,8 @@ class Source:
             body += [] if shared else self.stores(f, "d_uh", step.d_uh, names)
             body += [self.store(f, "hidden_input", "at", names[step.hidden_input])]
         body += [f"sum{k} += tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_extra)]
-        lines, made = self.compute(step.d_made, names)
-        body += ["if NORMS:", *(f"    {line}" for line in [*lines, *self.stores(f, "d_made", step.d_made, made)])]
+        lines, all_names = self.compute(step.d_made, names)
+        body += ["if NORMS:", *(f"    {line}" for line in [*lines, *self.stores(f, "d_made", step.d_made, all_names)])]
         body += [f"d{k} = tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_state)]
         if self.product:
             body += [f"d_uh{g} = tl.where(valid, {names[n]}, 0.0)" for g, n in enumerate(step.d_uh)]
@@ -177,15 +177,17 @@ class Source:
     def masks(self, f: Function, roots: Iterable[int], known: Iterable[int]) -> list[str]:
         """Those that are read, of one step. Forwards they are read step by step, backwards from the last on."""
         leaves, H = self.leaves(roots, known), self.units
-        rows = "b < B" if self.rows else "valid"
+        there = "b < B" if self.rows else "valid"
         lines = [
-            f"{name} = tl.load({f.pointer(name)} + b, mask={rows}, other=0) != 0" for name in FLAGS if (name,) in leaves
+            f"{name} = tl.load({f.pointer(name)} + b, mask={there}, other=0) != 0"
+            for name in FLAGS
+            if (name,) in leaves
         ]
         if ("recurrent",) in leaves:
             lines.append(self.load(f, "recurrent", "recurrent", "at"))
         for k, kind in enumerate(self.update_mask):
             if ("update_mask", k) in leaves:
-                place, mask = ("b", rows) if kind == 1 else (f"b * {H} + unit", "valid")
+                place, mask = ("b", there) if kind == 1 else (f"b * {H} + unit", "valid")
                 at = f"{f.pointer(f'update_mask{k}')} + {place}"
                 lines.append(f"update_mask{k} = {f.read(at, mask)}")
         return lines
