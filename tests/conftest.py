@@ -19,7 +19,7 @@ QUICK = (
     *("gradients/test_jacobian.py::test_it_is_the_product", "gradients/test_lyapunov.py::test_the_first"),
     *("lab/tasks/synthetic", "lab/tasks/test_forecast", "lab/test_data", "lab/test_records", "lab/test_scores"),
     *("lab/test_module.py::test_the_same_seed", "test_base.py::test_the_names", "test_cli.py::test_one_run"),
-    *("test_conf.py::test_a_run_is_named", "test_contributing", "test_grids", "test_regularization", "test_twins"),
+    *("test_conf.py::test_a_run_is_named", "test_contributing", "test_grids", "test_regularization", "test_layers"),
 )
 """Where the tests of `pytest -m quick` stand: some of everything, in under a minute."""
 THREADS = torch.get_num_threads()

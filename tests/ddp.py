@@ -9,9 +9,9 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from agreement import CATALOGUE, FORMS, fill
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
-from twins import CATALOGUE, FORMS, fill
 
 import carousel
 from carousel.lab import data, progress

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
+from agreement import CATALOGUE, LAYERS, assert_same_with_gradients, run_with_gradients, tensors
 from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations, prune, remove_weight_norm, spectral_norm, weight_norm
-from twins import CATALOGUE, LAYERS, assert_same_with_gradients, run_with_gradients, tensors
 
 import carousel
 

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 import torch
+from agreement import CATALOGUE, FORMS, fill, tensors
 from torch import nn
 from torch.func import functional_call, grad, jacrev, jvp, vmap
-from twins import CATALOGUE, FORMS, fill, tensors
 
 import carousel
 
@@ -156,7 +156,7 @@ def test_onnx_runs_elsewhere(tmp_path, cell):
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_onnx_through_the_torch_twin(tmp_path, cell):
+def test_onnx_through_the_torch_module(tmp_path, cell):
     onnxruntime = pytest.importorskip("onnxruntime")
     layer = carousel.Recurrent(CATALOGUE[cell][0], 2, 3).eval()
     x = sample(steps=4, dtype=torch.float32)

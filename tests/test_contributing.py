@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import twins
+import agreement
 from conftest import QUICK
 
 from carousel.engine.fused import TARGETS
@@ -28,7 +28,7 @@ def test_what_it_names_is_there():
     assert all(f"`{name}`" in TEXT for name in names.split())
     assert all(f"`{kind.__name__}`" in TEXT for kind in (Kernel, Target, Probe))
     assert f"`carousel.testing.{check_cell.__name__}(MyCell)`" in TEXT
-    tables = {"CATALOGUE": twins.CATALOGUE, "OPERATIONS": OPERATIONS, "TARGETS": TARGETS}
+    tables = {"CATALOGUE": agreement.CATALOGUE, "OPERATIONS": OPERATIONS, "TARGETS": TARGETS}
     assert all(table and f"`{name}`" in TEXT for name, table in tables.items())
 
 

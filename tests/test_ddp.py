@@ -4,8 +4,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from agreement import FORMS
 from commands import HANGS
-from twins import FORMS
 
 SCRIPT = Path(__file__).parent / "ddp.py"
 

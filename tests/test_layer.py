@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from agreement import CATALOGUE, LAYERS, assert_same_with_gradients, complaint, run_with_gradients, tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
-from twins import CATALOGUE, LAYERS, assert_same_with_gradients, complaint, run_with_gradients, tensors
 
 import carousel
 from carousel import Regularization

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from agreement import CATALOGUE, FORMS, needs_compiler
 from foreign_cells import CELLS
 from torch import nn
-from twins import CATALOGUE, FORMS, needs_compiler
 
 import carousel
 from carousel import testing

@@ -16,8 +16,8 @@ from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .engine import explain
 from .keras import from_keras, to_keras
 from .layer import Recurrent
+from .layers import GRU, LSTM, RNN, from_torch
 from .regularization import Detach, Regularization
-from .twins import GRU, LSTM, RNN, from_torch
 from .xlstm import from_xlstm
 
 __all__ = [

@@ -9,13 +9,13 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from .cells import Cell
-from .cells.cell import lend
+from .cells.cell import with_tensors
 from .cells.module import LoadsFromTorch, put, refreshed, view_of
 from .engine import Loop, Stack
 
 
 class Base(LoadsFromTorch, nn.RNNBase):
-    """Holds the tensors of the cells of all layers and directions, under torch's names, and lends them."""
+    """Holds the tensors of the cells of all layers and directions, under torch's names."""
 
     _loops: tuple[tuple[str, Loop], ...]
     """For each layer and direction, what its tensors' names end in, and the cell over time. In a tuple they are no
@@ -24,7 +24,7 @@ class Base(LoadsFromTorch, nn.RNNBase):
     """For torch's own kernels, if torch has such a layer."""
 
     def _adopt(self, cell: Cell, suffix: str) -> Cell:
-        """Take over a cell's tensors; what is left of it, on "meta", is to borrow them."""
+        """Take over a cell's tensors; what is left of it is on "meta"."""
         parameters = dict(cell.named_parameters(remove_duplicate=False))
         buffers, saved = dict(cell.named_buffers(remove_duplicate=False)), cell.state_dict()
         for name, parameter in parameters.items():
@@ -32,24 +32,24 @@ class Base(LoadsFromTorch, nn.RNNBase):
         for name, buffer in buffers.items():
             self.register_buffer(flat(name, suffix), buffer, persistent=name in saved)
         bare = {name: nn.Parameter(p.detach().to("meta"), p.requires_grad) for name, p in parameters.items()}
-        return lend(cell, bare | {name: b.to("meta") for name, b in buffers.items()})
+        return with_tensors(cell, bare | {name: b.to("meta") for name, b in buffers.items()})
 
-    def _lent(self, suffix: str, loop: Loop) -> dict[str, Tensor]:
+    def _tensors_of(self, suffix: str, loop: Loop) -> dict[str, Tensor]:
         """The layer's tensors that a loop's cell is to use, by their names in the cell."""
         return {name: getattr(self, flat(name, suffix)) for name in loop.names}
 
     def cell(self, layer: int = 0, reverse: bool = False) -> Cell:
         """The cell of one layer and direction, with the layer's own parameters (not copies), to take steps with."""
         suffix, loop = self._loops[layer * (1 + self.bidirectional) + reverse]
-        return lend(loop.cell, refreshed(self)._lent(suffix, loop))
+        return with_tensors(loop.cell, refreshed(self)._tensors_of(suffix, loop))
 
     def reset_parameters(self) -> None:
         """Initialise anew, as the cell's `reset_parameters` does."""
         for suffix, loop in self._loops:
-            lent = self._lent(suffix, loop)
-            copies = {id(tensor): tensor.detach().clone() for tensor in lent.values()}
-            fresh = {name: copies[id(tensor)] for name, tensor in lent.items()}
-            lend(loop.cell, fresh).reset_parameters()
+            tensors = self._tensors_of(suffix, loop)
+            copies = {id(tensor): tensor.detach().clone() for tensor in tensors.values()}
+            fresh = {name: copies[id(tensor)] for name, tensor in tensors.items()}
+            with_tensors(loop.cell, fresh).reset_parameters()
             for name, tensor in fresh.items():
                 put(self, flat(name, suffix), tensor)
 

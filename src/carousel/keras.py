@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from .cells import Cell, ChoGRUCell, GRUCell, LSTMCell, RNNCell
 from .layer import Recurrent
+from .layers import GRU, LSTM, RNN, from_torch
 from .regularization import Regularization
-from .twins import GRU, LSTM, RNN, from_torch
 
 BEFORE = "GRU with reset_after=False"
 LAYERS = {"LSTM": LSTM, "GRU": GRU, "SimpleRNN": RNN, BEFORE: partial(Recurrent, ChoGRUCell)}

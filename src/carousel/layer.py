@@ -13,7 +13,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from . import engine, layout, packing, whole
 from .base import Base, check_arguments, flat
 from .cells import Cell
-from .cells.cell import State, lend
+from .cells.cell import State, with_tensors
 from .cells.foreign import of_modules
 from .cells.module import fill, options_of, refreshed, show_options, view_of
 from .engine import Loop, Masks, Norms
@@ -273,26 +273,26 @@ class Recurrent(Base):
         """One layer in one direction: (T, B, I) -> (T, B, H), its last state, its record."""
         suffix, loop = self._loops[k]
         noise = self.regularization
-        lent = noise.drop_weight(self._lent(suffix, loop), self.training)
+        tensors = noise.drop_weight(self._tensors_of(suffix, loop), self.training)
         x = noise.drop_input(x, self.training)
         if reverse:
             x = packing.reverse(x, lengths)
             reset = None if reset is None else packing.reverse_reset(reset, lengths)
-        state = _first_state(loop.cell, lent, x[0]) if state is None else state
-        share = noise.share(loop.cell, state, x.size(0), self.training)
+        state = _first_state(loop.cell, tensors, x[0]) if state is None else state
+        update_masks = noise.update_masks(loop.cell, state, x.size(0), self.training)
         real = None if lengths is None else packing.active(lengths, x.size(0), x.dtype)  # (T, B, 1)
         if real is not None:
-            share = [real if s is None else real * s for s in share]
+            update_masks = [real if mask is None else real * mask for mask in update_masks]
         if reset is not None:
             reset = reset.unsqueeze(-1) if real is None else reset.unsqueeze(-1) & real.bool()  # never in the padding
         masks = Masks(
             reset=reset,
             recurrent=noise.recurrent_mask(state[0], self.training),
-            share=tuple(share) if any(s is not None for s in share) else (),
+            update_mask=tuple(update_masks) if any(mask is not None for mask in update_masks) else (),
             real=real,
             **(self.detach.masks(x.size(0), x.device) if self.training or torch.is_grad_enabled() else {}),
         )
-        arguments = (loop, lent, x, state, masks, record, self.backend)
+        arguments = (loop, tensors, x, state, masks, record, self.backend)
         if self._norms is None:
             y, last, kept = engine.run(*arguments)
         else:
@@ -338,7 +338,7 @@ class Recurrent(Base):
         if lacks := [what for what, present in extras.items() if present]:
             raise ValueError(f"torch.nn has no {' or '.join(lacks)}")
         options = {name: getattr(self, name) for name in ("num_layers", "batch_first", "dropout", "bidirectional")}
-        torchs, view = cell.torch_twin(1, **options, device="meta"), refreshed(self)
+        torchs, view = cell.torch_module(1, **options, device="meta"), refreshed(self)
         fill(torchs, {name: getattr(view, name) for name in torchs.state_dict()})
         torchs.flatten_parameters()
         return torchs.train(self.training)
@@ -366,13 +366,13 @@ def _arguments(input: Any, hx: Any, lengths: Any, reset: Tensor | None) -> tuple
     return ((input,) if hx is None else (input, hx)), kwargs
 
 
-def _first_state(cell: Cell, lent: dict[str, Tensor], x: Tensor) -> State:
+def _first_state(cell: Cell, tensors: dict[str, Tensor], x: Tensor) -> State:
     """What a cell with an `initial_state` of its own begins with, given its first input (B, I)."""
     if torch.compiler.is_dynamo_compiling():  # it cannot follow the making of a view
-        with _reparametrize_module(cell, lent):
+        with _reparametrize_module(cell, tensors):
             state = cell.initial_state(x)
     else:
-        state = lend(cell, lent).initial_state(x)
+        state = with_tensors(cell, tensors).initial_state(x)
     got, right = [tuple(s.shape) for s in state], [(x.size(0), size) for size in cell.state_sizes]
     if got != right:
         raise RuntimeError(f"{type(cell).__name__}.initial_state should give tensors of shapes {right}, got {got}")

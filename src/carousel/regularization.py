@@ -69,17 +69,17 @@ class Regularization:
             raise ValueError(f"{kind} can't do without {free[0]}: its zoneout should be 0, got {rates[free[0]]}")
         return {group: rates[group[0]] for group in groups}
 
-    def drop_weight(self, lent: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
+    def drop_weight(self, tensors: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         """A cell's tensors, those of its recurrent weight dropped.
 
         Raises:
             ValueError: it has none.
         """
         if not self.weight:
-            return lent
-        if "weight_hh" not in lent:
+            return tensors
+        if "weight_hh" not in tensors:
             raise ValueError("weight dropout needs a cell with a recurrent weight, weight_hh")
-        return lent | {"weight_hh": F.dropout(lent["weight_hh"], self.weight, training)}
+        return tensors | {"weight_hh": F.dropout(tensors["weight_hh"], self.weight, training)}
 
     def drop_input(self, x: Tensor, training: bool) -> Tensor:
         """(T, B, I) -> (T, B, I)."""
@@ -89,7 +89,7 @@ class Regularization:
         """(B, H), or None if nothing is dropped."""
         return F.dropout(torch.ones_like(h), self.recurrent, training) if self.recurrent else None
 
-    def share(self, cell: Cell, state: State, steps: int, training: bool) -> list[Tensor | None]:
+    def update_masks(self, cell: Cell, state: State, steps: int, training: bool) -> list[Tensor | None]:
         """How far each state moves to its new value at each step: (T, B, H) in [0, 1], or None for all the way."""
         if not self.zoneout:
             return [None] * len(state)
@@ -97,8 +97,8 @@ class Regularization:
         for group, rate in self.zoneouts(cell).items():
             if rate:
                 like = state[cell.states.index(group[0])]
-                share = like.new_full((steps, *like.shape), 1 - rate)
-                found |= dict.fromkeys(group, torch.bernoulli(share) if training else share)
+                mask = like.new_full((steps, *like.shape), 1 - rate)
+                found |= dict.fromkeys(group, torch.bernoulli(mask) if training else mask)
         return list(found.values())
 
 

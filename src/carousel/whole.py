@@ -41,8 +41,8 @@ def _run(layer: "Recurrent", stack: engine.Stack, input: Any, hx: Any, lengths: 
     if (packed and lengths is not None) or ((lengths is not None or layer.proj_size) and engine.exporting()):
         return None
     function, names, sizes = stack
-    own, loops, ragged = layer._parameters, layer._loops, packed or lengths is not None
-    weights: list[Any] = [own[name] if name in own else getattr(layer, name) for name in names]  # or parametrized
+    parameters, loops, ragged = layer._parameters, layer._loops, packed or lengths is not None
+    weights: list[Any] = [parameters[n] if n in parameters else getattr(layer, n) for n in names]  # or parametrized
     state: Any = () if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
     slow = ragged or bool(layer.proj_size)
     if not engine.whole(loops, function, x, steps, batch, (*weights, *state), slow, layer.backend):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from agreement import CELLS, assert_same_with_gradients, complaint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from twins import CELLS, assert_same_with_gradients, complaint
 
 import carousel
 

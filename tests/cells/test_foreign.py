@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+from agreement import assert_same_with_gradients, fill, needs_compiler
 from foreign_cells import CELLS
 from torch import nn
-from twins import assert_same_with_gradients, fill, needs_compiler
 
 import carousel
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from twins import CATALOGUE, fill, needs_compiler
+from agreement import CATALOGUE, fill, needs_compiler
 
 import carousel
 from carousel import cells, initialization

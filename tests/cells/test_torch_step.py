@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from agreement import CELLS, assert_same_with_gradients, fill, run_with_gradients
 from torch import nn
-from twins import CELLS, assert_same_with_gradients, fill, run_with_gradients
 
 import carousel
 from carousel.cells.torch_step import torch_step

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from twins import CATALOGUE, fill
+from agreement import CATALOGUE, fill
 
 import carousel
 from carousel.cells import ABLATIONS, HighwayCell, IndRNNCell, JANETCell, LSTMVariantCell, MGUCell

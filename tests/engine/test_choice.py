@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
+from agreement import needs_compiler
 from torch import nn
-from twins import needs_compiler
 
 import carousel
 from carousel.cells import MGUCell

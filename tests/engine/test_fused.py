@@ -8,10 +8,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
-from torch import nn
-from twins import (
+from agreement import (
     CALLS,
     CATALOGUE,
     FORMS,
@@ -23,6 +20,9 @@ from twins import (
     run_with_gradients,
     tensors,
 )
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from torch import nn
 
 import carousel
 from carousel import Detach, Regularization

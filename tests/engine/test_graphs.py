@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
+from agreement import needs_compiler
 from torch import nn
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.functional import relu
 from torch.utils.checkpoint import checkpoint
-from twins import needs_compiler
 
 import carousel
 from carousel import gradients

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from twins import assert_same_with_gradients
+from agreement import assert_same_with_gradients
 
 import carousel
 from carousel.engine import explain

@@ -7,9 +7,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
-from twins import (
+from agreement import (
     CALLS,
     Seeded,
     asked_for,
@@ -19,6 +17,8 @@ from twins import (
     on_threads,
     run_with_gradients,
 )
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 import carousel
 from carousel import Regularization
@@ -230,7 +230,7 @@ def test_a_source_begins_with_what_its_constants_say(cell):
         lines = [line for line in legend.splitlines() if line.startswith(("constexpr", "  "))]
         assert all(re.search(r";  // .", line) for line in lines)
         known = re.findall(r"constexpr \w+ (\w+)", legend)
-        assert {"WIDTH", "STATES", "OWN", "SAVED", "CHUNK"} < set(known)
+        assert {"WIDTH", "STATES", "EXTRA", "SAVED", "CHUNK"} < set(known)
         assert not re.search(rf"constexpr \w+ ({'|'.join(known)})\b", rest)
 
 
@@ -299,7 +299,7 @@ REDUCTIONS = (
 )
 
 
-KINDS = ("unary", "binary", "product", "low rank", "heads", "own", "sum", "sum of a head")
+KINDS = ("unary", "binary", "product", "low rank", "heads", "extra", "sum", "sum of a head")
 
 
 @st.composite
@@ -320,7 +320,7 @@ def generated(program, count) -> type[carousel.Cell]:
 
         def shapes(self):
             H = self.hidden_size
-            of = {"product": (H, H), "low rank": (2, H, 2), "heads": (2, H // 2, H // 2), "own": (H,)}
+            of = {"product": (H, H), "low rank": (2, H, 2), "heads": (2, H // 2, H // 2), "extra": (H,)}
             return super().shapes() | {f"w{k}": of[kind] for k, (kind, *_) in enumerate(program) if kind in of}
 
         def update(self, wx, uh, state):
@@ -338,7 +338,7 @@ def generated(program, count) -> type[carousel.Cell]:
                     made = F.linear(a @ w[0], w[1])
                 elif kind == "heads":
                     made = torch.einsum("bhd,hde->bhe", a.view(-1, 2, a.size(-1) // 2), w).reshape(a.shape).tanh()
-                elif kind == "own":
+                elif kind == "extra":
                     made = a * w
                 elif kind == "sum":
                     made = REDUCTIONS[which % len(REDUCTIONS)](a)
@@ -366,7 +366,7 @@ def test_generated_cells(program, hidden, call, seed):
 
 
 def test_second_derivatives_of_a_generated_cell():
-    kinds = ("product", "low rank", "heads", "own", "sum", "sum of a head", "binary")
+    kinds = ("product", "low rank", "heads", "extra", "sum", "sum of a head", "binary")
     layer = fill(carousel.Recurrent(generated([(kind, 1, 2 + k, 4) for k, kind in enumerate(kinds)], 2), 2, 4, **F64))
     names = [name for name, _ in layer.named_parameters()]
     call = {"lengths": [3, 2], "reset": torch.tensor([[0, 0], [1, 0], [0, 0]]).bool()}

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from twins import needs_compiler
+from agreement import needs_compiler
 
 import carousel
 

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
+from agreement import CATALOGUE, assert_same_with_gradients, fill, needs_compiler, tensors
 from torch import nn
-from twins import CATALOGUE, assert_same_with_gradients, fill, needs_compiler, tensors
 
 import carousel
 from carousel import Regularization, engine

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from agreement import needs_compiler
 from torch import Tensor
-from twins import needs_compiler
 
 import carousel
 from carousel.cells import ChoGRUCell, MGUCell
@@ -23,7 +23,7 @@ class Paper(Target):
     def __init__(self) -> None:
         self.calls = []
 
-    def kernel(self, step, dtype, hidden_size, sizes, share, keep=None) -> Kernel:
+    def kernel(self, step, dtype, hidden_size, sizes, update_mask, keep=None) -> Kernel:
         if self.error:
             raise self.error
         return Sheet(self, step.new[:2])
@@ -73,7 +73,7 @@ def test_a_pass_is_called_with_what_it_reads_and_what_it_fills_in(paper):
     assert all(p.grad.shape == p.shape and p.grad.is_meta for p in (x, *layer.parameters()))
     (forward, read), (backward, written) = paper.calls
     weights = {"w_x": (10, 3), "b_x": (10,), "w_h": (10, 5), "b_h": (10,)}
-    both = {"x": (4, 2, 3), "state": [(2, 5)], "share": [(4, 2, 1)], "out": (4, 2, 5), "saved": (56,), **weights}
+    both = {"x": (4, 2, 3), "state": [(2, 5)], "update_mask": [(4, 2, 1)], "out": (4, 2, 5), "saved": (56,), **weights}
     assert (forward, read) == ("forward", both | {"last": [(2, 5)]})
     gradients = {f"d_{name}": shape for name, shape in weights.items()} | {"d_x": (4, 2, 3), "d_out": (4, 2, 5)}
     assert (backward, written) == ("backward", both | gradients)

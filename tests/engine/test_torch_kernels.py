@@ -5,10 +5,10 @@ import warnings
 
 import pytest
 import torch
+from agreement import LAYERS, assert_same_with_gradients, needs_compiler, run_with_gradients, tensors
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
-from twins import LAYERS, assert_same_with_gradients, needs_compiler, run_with_gradients, tensors
 
 import carousel
 from carousel import Detach, Regularization, gradients
@@ -195,13 +195,13 @@ def test_weights_that_are_frozen_shared_computed_or_swapped():
     assert results[0]["bias_ih_l0"] is None
     torch.testing.assert_close(*results, rtol=0, atol=0)
     ours, theirs = pair("gru")
-    lent = {name: torch.rand_like(p) for name, p in theirs.named_parameters()}
+    weights = {name: torch.rand_like(p) for name, p in theirs.named_parameters()}
     x = torch.randn(4, 2, 3)
-    results = [torch.func.functional_call(layer, lent, (x,)) for layer in (ours, theirs)]
+    results = [torch.func.functional_call(layer, weights, (x,)) for layer in (ours, theirs)]
     torch.testing.assert_close(*results, rtol=0, atol=0)
     with torch.no_grad():
         for name, parameter in ours.named_parameters():
-            parameter.copy_(lent[name])
+            parameter.copy_(weights[name])
     torch.testing.assert_close(ours(x), results[0], rtol=0, atol=0)
 
 

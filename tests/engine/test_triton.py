@@ -10,8 +10,8 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from agreement import CATALOGUE, Seeded, assert_same_with_gradients, fill, tensors
 from torch.func import vmap
-from twins import CATALOGUE, Seeded, assert_same_with_gradients, fill, tensors
 
 import carousel
 from carousel import Detach, Regularization
@@ -172,7 +172,7 @@ def step_of(name, size=3, dtype=torch.float64, masks=False):
     """Of a cell of the catalogue, its states' sizes, and its masks: a reset and lengths, or none."""
     cell, options = EVERY[name]
     cell = cell(size, size, **options, device="meta")
-    kinds = Kinds(reset=True, share=(1,) * len(cell.states)) if masks else Kinds()
+    kinds = Kinds(reset=True, update_mask=(1,) * len(cell.states)) if masks else Kinds()
     return trace(cell, kinds, dtype, emit.OPERATIONS, projects=False), cell.state_sizes, kinds
 
 
@@ -364,7 +364,7 @@ def test_how_wide_one_program_is(target, units, schedule):
 def test_a_source_begins_with_what_its_pointers_lead_to(target, name, schedule):
     target.on_chip, target.widest = LIMITS[schedule]
     step, sizes, kinds = step_of(name, masks=True)
-    kernel = target.kernel(step, torch.float64, 3, sizes, kinds.share)
+    kernel = target.kernel(step, torch.float64, 3, sizes, kinds.update_mask)
     told = dict(re.findall(r"^# (\w+)(?: = \d+)?: (.+)$", kernel.sources["both"], re.MULTILINE))
     pointers = {p.rstrip("0123456789") for names in kernel.pointers.values() for p in names}
     assert pointers <= told.keys()
@@ -502,7 +502,7 @@ def test_compiled_for_gpus(monkeypatch, tmp_path, capfd, name, units, schedule, 
     target = Triton()
     target.on_chip = most
     step, sizes, kinds = step_of(name, units, dtype, masks=True)
-    kernel = target.kernel(step, dtype, units, sizes, kinds.share)
+    kernel = target.kernel(step, dtype, units, sizes, kinds.update_mask)
     schedule = schedule or kernel.schedule
     assert kernel.schedule == schedule
     room = product.room(len(kernel.step.d_uh), units, dtype) if schedule == "on chip" else most

@@ -135,18 +135,18 @@ def test_the_input_is_that_after_pre_hooks_and_the_output_that_before_hooks(meas
 
 @every
 @both
-def test_lent_parameters_count(measure, kind, x):
+def test_parameters_of_a_functional_call_count(measure, kind, x):
     layer = make(kind)
     big = copy.deepcopy(layer)
     for parameter in big.parameters():
         parameter.data.mul_(3)
     expected = measure(big, lambda: big(x)[0][-1].sum())
-    lent = dict(big.named_parameters())
-    same(measure(layer, lambda: torch.func.functional_call(layer, lent, (x,))[0][-1].sum()), expected)
+    tensors = dict(big.named_parameters())
+    same(measure(layer, lambda: torch.func.functional_call(layer, tensors, (x,))[0][-1].sum()), expected)
     model = nn.ModuleDict({"layer": layer})
     model.forward = lambda x: layer(x)[0][-1].sum()
-    lent = {f"layer.{name}": tensor.detach() for name, tensor in lent.items()}
-    same(measure(layer, lambda: torch.func.functional_call(model, lent, (x,))), expected)
+    tensors = {f"layer.{name}": tensor.detach() for name, tensor in tensors.items()}
+    same(measure(layer, lambda: torch.func.functional_call(model, tensors, (x,))), expected)
 
 
 @every

@@ -3,11 +3,11 @@
 import mpmath  # comes with torch
 import pytest
 import torch
+from agreement import CATALOGUE, fill
 from blackbox import advance, derivative, hx, random_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from twins import CATALOGUE, fill
 
 import carousel
 from carousel.cells import LSTMVariantCell

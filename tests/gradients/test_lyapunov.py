@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from agreement import CATALOGUE, fill
 from blackbox import advance, derivative, hx, random_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from twins import CATALOGUE, fill
 
 import carousel
 from carousel.gradients import lyapunov

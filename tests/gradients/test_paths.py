@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from twins import fill, needs_compiler
+from agreement import fill, needs_compiler
 
 import carousel
 from carousel import Detach, Regularization, cells

@@ -17,15 +17,16 @@ State = tuple[Tensor, ...]
 Initializer = Callable[["Cell"], None]
 
 
-def lend(module: M, tensors: dict[str, Tensor], prefix: str = "") -> M:
-    """A view of `module` with these parameters and buffers, by their full names; the module itself is left alone."""
+def with_tensors(module: M, tensors: dict[str, Tensor], prefix: str = "") -> M:
+    """A view of `module` with these parameters and buffers, by their full names, as of a functional call; the module
+    itself is left alone."""
     view = view_of(module)
     for kind in ("_parameters", "_buffers"):
-        own = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
-        object.__setattr__(view, kind, own)
+        found = {name: tensors.get(prefix + name) for name in module.__dict__[kind]}
+        object.__setattr__(view, kind, found)
     parts = module._modules.items()
-    lent = {name: None if part is None else lend(part, tensors, f"{prefix}{name}.") for name, part in parts}
-    object.__setattr__(view, "_modules", lent)
+    inner = {name: None if part is None else with_tensors(part, tensors, f"{prefix}{name}.") for name, part in parts}
+    object.__setattr__(view, "_modules", inner)
     return view
 
 
@@ -48,8 +49,8 @@ def _initializers(init: Any) -> tuple[Initializer, ...]:
 
 def _reset(module: nn.Module) -> None:
     """Reset a module by its own `reset_parameters`, or if it has none what is in it."""
-    if (own := getattr(module, "reset_parameters", None)) is not None:
-        own()
+    if (reset := getattr(module, "reset_parameters", None)) is not None:
+        reset()
         return
     for child in module.children():
         _reset(child)
@@ -112,7 +113,7 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
     `update` is given a `uh` of no blocks."""
     projectable: ClassVar[bool] = False
     """Whether `update` leaves the old h alone, so that h may be projected to another size."""
-    twins: ClassVar[tuple[type[nn.Module], type[nn.Module]] | None] = None
+    torch_modules: ClassVar[tuple[type[nn.Module], type[nn.Module]] | None] = None
     """The same cell, and the same layer, in torch.nn."""
 
     if TYPE_CHECKING:  # the parameters of `shapes`; of a cell without biases these are None
@@ -222,13 +223,13 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         """
         raise NotImplementedError(f"{type(self).__name__} has no update, which is what happens in one step")
 
-    def step(self, wx: Tensor, state: State, seen: Tensor | None = None) -> tuple[State, dict[str, Tensor]]:
-        """One step, as `update`; `seen` (..., H) is what the hidden map sees in place of h_{t-1}.
+    def step(self, wx: Tensor, state: State, hidden_input: Tensor | None = None) -> tuple[State, dict[str, Tensor]]:
+        """One step, as `update`; `hidden_input` (..., H) is what the hidden map is given in place of h_{t-1}.
 
         Raises:
             TypeError: the class's `update` does not return what it should.
         """
-        returned = self.update(wx, self.hidden_map(state[0] if seen is None else seen), state)
+        returned = self.update(wx, self.hidden_map(state[0] if hidden_input is None else hidden_input), state)
         if "_checked" not in self.__dict__ and not torch.compiler.is_compiling():
             self.check_update(returned, state)
             self.__dict__["_checked"] = True  # once is enough
@@ -265,17 +266,17 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         state, _ = self.step(self.input_map(input), state)
         return state[0] if len(state) == 1 else state
 
-    def torch_twin(self, which: int, **options: Any) -> Any:
-        """The module of torch.nn with this cell's options: `which` of `twins`, 0 the cell, 1 the layer.
+    def torch_module(self, which: int, **options: Any) -> Any:
+        """The module of torch.nn with this cell's options: `which` of `torch_modules`, 0 the cell, 1 the layer.
 
         Raises:
             ValueError: there is none.
         """
         kind = type(self).__mro__[1] if is_parametrized(self) else type(self)
-        if "twins" not in vars(kind) or self.twins is None:  # a subclass has other equations
+        if "torch_modules" not in vars(kind) or self.torch_modules is None:  # a subclass has other equations
             raise ValueError(f"torch.nn has no {kind.__name__}")
         options |= {"proj_size": self.proj_size} if self.proj_size else {}
-        return self.twins[which](self.input_size, self.hidden_size, bias=self.bias, **options)
+        return self.torch_modules[which](self.input_size, self.hidden_size, bias=self.bias, **options)
 
     def to_torch(self) -> nn.Module:
         """The counterpart in torch.nn, with copies of the weights.
@@ -286,7 +287,7 @@ class Cell(LoadsFromTorch, nn.RNNCellBase):
         if self.proj_size:
             raise ValueError("torch.nn.LSTMCell has no projection")
         view = refreshed(self)
-        torchs = self.torch_twin(0, device="meta")
+        torchs = self.torch_module(0, device="meta")
         fill(torchs, {name: getattr(view, name) for name in torchs.state_dict()})
         return torchs.train(self.training)
 

@@ -23,7 +23,7 @@ class RNNCell(Cell):
     """
 
     gates = ("h",)
-    twins = (nn.RNNCell, nn.RNN)
+    torch_modules = (nn.RNNCell, nn.RNN)
 
     def __init__(
         self,
@@ -45,5 +45,5 @@ class RNNCell(Cell):
         h = a.tanh() if self.nonlinearity == "tanh" else a.relu()
         return (h,), {}
 
-    def torch_twin(self, which: int, **options: Any) -> nn.Module:
-        return super().torch_twin(which, nonlinearity=self.nonlinearity, **options)
+    def torch_module(self, which: int, **options: Any) -> nn.Module:
+        return super().torch_module(which, nonlinearity=self.nonlinearity, **options)

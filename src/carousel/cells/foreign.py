@@ -117,12 +117,12 @@ def of_modules(
         raise TypeError(f"cell should be a subclass of carousel.Cell, or a module with forward(x, state), got {module}")
     sizes: dict[str, Any] = {"input_size": input_size, "hidden_size": hidden_size}
     for name, size in sizes.items():
-        own = None if module is kind else getattr(module, name, None)
-        sizes[name] = own if size is None else size
+        told = None if module is kind else getattr(module, name, None)
+        sizes[name] = told if size is None else size
         if sizes[name] is None:
             raise TypeError(f"{name} is missing, and {kind.__name__} does not tell it")
-        if own is not None and own != sizes[name]:
-            raise ValueError(f"{name} is {sizes[name]}, but {kind.__name__} has {own}")
+        if told is not None and told != sizes[name]:
+            raise ValueError(f"{name} is {sizes[name]}, but {kind.__name__} has {told}")
     if module is not kind and not single:
         raise ValueError(f"one {kind.__name__} makes one layer in one direction; give its class to have more of them")
     takes = signature(kind).parameters if module is kind else {}

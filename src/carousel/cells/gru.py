@@ -22,7 +22,7 @@ class GRUCell(Cell):
 
     gates = ("r", "z", "n")
     keep_gate = "z"
-    twins = (nn.GRUCell, nn.GRU)
+    torch_modules = (nn.GRUCell, nn.GRU)
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         (h,) = state

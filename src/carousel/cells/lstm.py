@@ -29,7 +29,7 @@ class LSTMCell(Cell):
     states = ("h", "c")
     keep_gate, write_gate = "f", "i"
     projectable = True
-    twins = (nn.LSTMCell, nn.LSTM)
+    torch_modules = (nn.LSTMCell, nn.LSTM)
 
     def update(self, wx: Tensor, uh: Tensor, state: State) -> tuple[State, dict[str, Tensor]]:
         _, c = state

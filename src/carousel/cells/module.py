@@ -35,9 +35,9 @@ class LoadsFromTorch(nn.Module):
         told = (missing_keys, unexpected_keys, error_msgs)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *told)
         torchs = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        own = {prefix + name for name in self._parameters if not name.startswith(torchs)}
-        if not own & state_dict.keys():
-            missing_keys[:] = [key for key in missing_keys if key not in own]
+        additions = {prefix + name for name in self._parameters if not name.startswith(torchs)}
+        if not additions & state_dict.keys():
+            missing_keys[:] = [key for key in missing_keys if key not in additions]
 
 
 REFRESHERS = (WeightNorm, SpectralNorm, BasePruningMethod)

@@ -26,8 +26,8 @@ _METHODS = {"update", "step", "input_map", "hidden_map", "initial_state"}
 def torch_step(cell: "Cell", input: Tensor, hx: "Tensor | State | None") -> "Tensor | State | None":
     """`Cell.forward` of a cell that is one of torch's. None if it is not, if a transform is active, or if anything is
     not as it should be, which the usual way will say."""
-    operator = STEPS.get((vars(type(cell)).get("twins") or (None,))[0])  # a subclass has other equations
-    own, several = cell._parameters, len(cell.states) > 1
+    operator = STEPS.get((vars(type(cell)).get("torch_modules") or (None,))[0])  # a subclass has other equations
+    parameters, several = cell._parameters, len(cell.states) > 1
     if operator is None or cell.proj_size or not _METHODS.isdisjoint(cell.__dict__):
         return None
     if operator is torch.rnn_tanh_cell and cell.nonlinearity == "relu":
@@ -43,7 +43,7 @@ def torch_step(cell: "Cell", input: Tensor, hx: "Tensor | State | None") -> "Ten
             return None
         given = given if batched else tuple(s.unsqueeze(0) for s in given)
         hx = given if several else given[0]
-    weights = [own[name] if name in own else cell.__dict__.get(name) for name in WEIGHTS]  # a hook may keep one there
+    weights = [parameters[n] if n in parameters else cell.__dict__.get(n) for n in WEIGHTS]  # a hook may keep one there
     if weights[0] is None or weights[1] is None or (weights[2] is None) != (weights[3] is None):
         return None
     if torch.compiler.is_compiling() or forward_ad._current_level >= 0:

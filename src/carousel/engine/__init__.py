@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.overrides import has_torch_function
 
-from ..cells.cell import Cell, State, lend
+from ..cells.cell import Cell, State, with_tensors
 from ..cells.module import view_of
 from . import record as recorded
 from . import torch_kernels
@@ -77,7 +77,7 @@ def run(
     arguments = (x, state, masks, record, norms)
     if compiling:  # it cannot follow the making of a view
         return functional_call(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()}, arguments)
-    view = lend(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()})
+    view = with_tensors(loop, {f"cell.{name}": tensor for name, tensor in tensors.items()})
     return view(*arguments)  # nothing shared is touched, so that threads do not meet
 
 
@@ -88,17 +88,17 @@ def _run_kernel(
     kernel = REGISTRY.kernels[key]
     if not autocasts(x):
         return kernel.run(loop.cell, x, state, tensors, masks, norms)
-    masks = masks._replace(recurrent=widened(masks.recurrent), share=tuple(map(widened, masks.share)))
+    masks = masks._replace(recurrent=widened(masks.recurrent), update_mask=tuple(map(widened, masks.update_mask)))
     with suspended(x):
         out, last = kernel.run(loop.cell, widened(x), tuple(map(widened, state)), tensors, masks, norms)
     return out.to(x.dtype), tuple(s.to(x.dtype) for s in last)
 
 
 @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]  # gradients.watch looks at a layer outside of compiled graphs
-def watched(norms: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tensor, *arguments: Any) -> Any:
+def watched(found: list[Norms], loop: Loop, tensors: dict[str, Tensor], x: Tensor, *arguments: Any) -> Any:
     """`run`, with another `Norms` at the end of the list."""
-    norms.append(Norms(loop, x.size(0), x.size(1)))
-    return run(loop, tensors, x, *arguments, norms=norms[-1])
+    found.append(Norms(loop, x.size(0), x.size(1)))
+    return run(loop, tensors, x, *arguments, norms=found[-1])
 
 
 def explain(layer: torch.nn.Module, *args: Any, **kwargs: Any) -> list[Choice]:
@@ -121,9 +121,9 @@ def _hand_over(given: tuple[Tensor, ...], arguments: tuple[Any, ...]) -> Any:
     kinds = {type(tensor) for tensor in given} - {Tensor}
     plain = Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
     if all(kind.__torch_dispatch__ is plain for kind in kinds):  # pyright: ignore[reportAttributeAccessIssue]
-        own = [kind for kind in kinds if kind.__torch_function__ is not torch._C._disabled_torch_function_impl]
-        for kind in sorted(own, key=lambda kind: -len(kind.__mro__)):  # subclasses before what they extend
-            results = kind.__torch_function__(recurrence, tuple(own), arguments, {})
+        asked = [kind for kind in kinds if kind.__torch_function__ is not torch._C._disabled_torch_function_impl]
+        for kind in sorted(asked, key=lambda kind: -len(kind.__mro__)):  # subclasses before what they extend
+            results = kind.__torch_function__(recurrence, tuple(asked), arguments, {})
             if results is not NotImplemented:
                 return results
     return NotImplemented

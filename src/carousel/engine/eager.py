@@ -19,10 +19,10 @@ class Masks(NamedTuple):
     """(T, B, 1) bool: the state is zeroed before the step."""
     recurrent: Tensor | None = None
     """(B, H): multiplies h_{t-1} on its way into the hidden map."""
-    share: tuple[Tensor | None, ...] = ()
+    update_mask: tuple[Tensor | None, ...] = ()
     """For each state (T, B, 1 or H) in [0, 1]: how far it moves to its new value. Empty: all the way."""
     real: Tensor | None = None
-    """(T, B, 1): 0 in padding, else 1; for the measures, since `share` holds it already."""
+    """(T, B, 1): 0 in padding, else 1; for the measures, since `update_mask` holds it already."""
     detach_gates: bool | Tensor = False
     """Whether no gradient goes back through the hidden map; if that changes from step to step, (T, 1, 1) bool."""
     detach_carousel: bool | Tensor = False
@@ -30,13 +30,13 @@ class Masks(NamedTuple):
 
     @property
     def kinds(self) -> "Kinds":
-        share = tuple(0 if s is None else 1 if s.size(-1) == 1 else 2 for s in self.share)
+        update_mask = tuple(0 if m is None else 1 if m.size(-1) == 1 else 2 for m in self.update_mask)
         detach = (
             self.detach_gates,
             self.detach_carousel,
         )  # where sizes are symbols, a compiler's True is none of its own
         detach = (2 if isinstance(where, Tensor) else where is True for where in detach)
-        return Kinds(self.reset is not None, self.recurrent is not None, share, *detach)
+        return Kinds(self.reset is not None, self.recurrent is not None, update_mask, *detach)
 
     def before(self, state: State, t: int) -> State:
         """The state that step t begins with."""
@@ -50,24 +50,24 @@ class Masks(NamedTuple):
                 return torch.where(where[t], s.detach(), s)
             return s.detach() if where else s
 
-        seen = begun[0] if self.recurrent is None else begun[0] * self.recurrent
-        return detached(seen, self.detach_gates), tuple(detached(s, self.detach_carousel) for s in begun)
+        hidden_input = begun[0] if self.recurrent is None else begun[0] * self.recurrent
+        return detached(hidden_input, self.detach_gates), tuple(detached(s, self.detach_carousel) for s in begun)
 
     def after(self, old: State, new: State, t: int) -> State:
         """The state that step t ends with."""
-        if not self.share:
+        if not self.update_mask:
             return new
-        shares = (None if share is None else share[t] for share in self.share)
-        return tuple(b if s is None else _lerp(a, b, s) for a, b, s in zip(old, new, shares, strict=True))
+        now = (None if mask is None else mask[t] for mask in self.update_mask)
+        return tuple(b if m is None else _lerp(a, b, m) for a, b, m in zip(old, new, now, strict=True))
 
 
 class Kinds(NamedTuple):
-    """Which masks there are; of each state's share, 0 if none, 1 if all units have the same, 2 if each has its own; and
-    of what is detached, 0 if never, 1 if in every step, 2 if that changes from step to step."""
+    """Which masks there are; of each state's update mask, 0 if none, 1 if all units have the same, 2 if each has its
+    own; and of what is detached, 0 if never, 1 if in every step, 2 if that changes from step to step."""
 
     reset: bool = False
     recurrent: bool = False
-    share: tuple[int, ...] = ()
+    update_mask: tuple[int, ...] = ()
     detach_gates: int = 0
     detach_carousel: int = 0
 
@@ -101,19 +101,19 @@ class Norms:
                 s.register_hook(lambda d, k=k: note(d, k))
 
 
-def _lerp(old: Tensor, new: Tensor, share: Tensor) -> Tensor:
+def _lerp(old: Tensor, new: Tensor, update_mask: Tensor) -> Tensor:
     dtype = torch.promote_types(old.dtype, new.dtype)  # under autocast they differ
-    return torch.lerp(old.to(dtype), new.to(dtype), share.to(dtype))
+    return torch.lerp(old.to(dtype), new.to(dtype), update_mask.to(dtype))
 
 
 class Loop(nn.Module):
-    """A cell over time. A module, so that hooks can watch it and `torch.func.functional_call` lend it parameters."""
+    """A cell over time. A module, so that hooks can watch it and `torch.func.functional_call` give it parameters."""
 
     def __init__(self, cell: Cell) -> None:
         super().__init__()
         self.cell = cell
         self.names = tuple(name for found in (cell.named_parameters(), cell.named_buffers()) for name, _ in found)
-        """Of the cell's parameters and buffers: what a run borrows."""
+        """Of the cell's parameters and buffers: what a run is given."""
         self.function = torch_kernels.function(cell, self.names)
         """The name of torch's own for a layer of this cell, "" if there is none."""
 
@@ -189,5 +189,5 @@ def step(cell: Cell, row: Tensor, state: State, masks: Masks, t: int) -> tuple[S
                 raise ValueError(f"{what} needs a hidden map; {kind} has a forward of its own")
         new = cell(row, state[0] if len(state) == 1 else state)
         return ((new,) if isinstance(new, Tensor) else tuple(new)), {}
-    seen, held = masks.ways(state, t)
-    return cell.step(row, held, seen)
+    hidden_input, held = masks.ways(state, t)
+    return cell.step(row, held, hidden_input)

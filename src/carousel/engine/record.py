@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..cells.cell import Cell, State, lend
+from ..cells.cell import Cell, State, with_tensors
 from ..cells.module import view_of
 from .eager import Loop, Masks, derivative
 
@@ -22,7 +22,7 @@ def run(
     """As `Loop.forward` with a record."""
     cell, mapped = view_of(kernel.cell), x
     if type(cell).forward is Cell.forward and not kernel.maps_input:  # it is done here, once
-        mapped = lend(loop.cell, tensors).input_map(x)
+        mapped = with_tensors(loop.cell, tensors).input_map(x)
         cell.input_map = lambda x: x
     with torch.no_grad():
         out, last, kept = kernel.record(cell, mapped, state, tensors, masks)
@@ -30,8 +30,8 @@ def run(
     if torch.is_grad_enabled() and any(t.requires_grad for t in given):
 
         def again(mapped: Tensor, *others: Tensor) -> list[Tensor]:
-            lent = dict(zip(tensors, others[count:], strict=True))
-            out, last, kept = Loop(lend(cell, lent))(mapped, others[:count], masks, True)
+            view = with_tensors(cell, dict(zip(tensors, others[count:], strict=True)))
+            out, last, kept = Loop(view)(mapped, others[:count], masks, True)
             return [out, *last, *kept.values()]
 
         results = _Again.apply(again, results, *given)

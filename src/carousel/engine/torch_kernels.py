@@ -36,7 +36,7 @@ def function(cell: Cell, names: tuple[str, ...]) -> str:
 
     It is "" if torch has no such cell, or this one is not as its class.
     """
-    layer = (vars(type(cell)).get("twins") or (None, None))[1]  # a subclass has other equations
+    layer = (vars(type(cell)).get("torch_modules") or (None, None))[1]  # a subclass has other equations
     if layer is None or names not in LISTS or not _METHODS.isdisjoint(cell.__dict__):
         return ""
     return f"rnn_{cell.nonlinearity}" if layer is nn.RNN else {nn.LSTM: "lstm", nn.GRU: "gru"}.get(layer, "")
@@ -66,7 +66,7 @@ def lacks(loop: "Loop", tensors: dict[str, Tensor], x: Tensor, state: State, mas
     asked = {
         "reset": masks.reset is not None,
         "recurrent dropout": masks.recurrent is not None,
-        "zoneout, nor lengths of padded input": bool(masks.share),
+        "zoneout, nor lengths of padded input": bool(masks.update_mask),
         "detached gradients": masks.detach_gates is not False or masks.detach_carousel is not False,
     }
     if missing := [what for what, wanted in asked.items() if wanted]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from ..cells import Cell
-from ..cells.cell import lend
+from ..cells.cell import with_tensors
 from .runs import Run
 
 
@@ -42,7 +42,7 @@ class Chain:
         return torch.linalg.qr(draw.to(s.device)).Q.expand(len(s), -1, -1)
 
     def push(self, t: int, v: Tensor) -> Tensor:
-        """J_t v: (B, n, k) -> (B, n, k), at the cost of one step on k*B rows."""
+        """J_t v: (B, n, k) -> (B, n, k), at the cost of one step of k*B sequences."""
         step = partial(self._step, t)
         return vmap(lambda v: jvp(step, (self.states[t],), (v,))[1], -1, -1)(v)
 
@@ -67,7 +67,7 @@ def double(cell: Cell, device: str | None = None) -> Cell:
     """A cell with copies of its parameters and buffers in float64, apart from any graph, there or where they are."""
     named = (*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False))
     tensors = {name: t.detach().to(device=device) for name, t in named}
-    return lend(cell, {name: t.double() if t.is_floating_point() else t for name, t in tensors.items()})
+    return with_tensors(cell, {name: t.double() if t.is_floating_point() else t for name, t in tensors.items()})
 
 
 def _double(run: Run) -> Run:

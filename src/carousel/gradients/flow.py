@@ -102,7 +102,7 @@ def flow(layer: nn.Module, loss: Callable[[], Tensor]) -> list[Flow]:
     with respect to that output. So the direct ones are taken from autograd, and the recursion is walked back with
     the cell, step by step; an `nn.LSTM`, `nn.GRU` or `nn.RNN` is measured through ours with the same weights.
 
-    The layer is taken as it is in this one run: with the weights in force (lent by `torch.func.functional_call`,
+    The layer is taken as it is in this one run: with the weights in force (of a `torch.func.functional_call`,
     parametrised, pruned), the input after hooks, frozen or not. A layer in half precision or under autocast is walked
     back in float32, what was compiled as it was written. Random numbers and buffers are put back at the end.
 

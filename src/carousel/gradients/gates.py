@@ -73,7 +73,7 @@ def gates(layer: nn.Module, model: Callable[[], Any]) -> list[Gates]:
                 _, state, values = run.step(t, state)
                 real.append(run.real(t).squeeze(-1))
                 steps.append(values)
-            rows = torch.stack(real)  # (T, B)
-            values = {name: torch.stack([step[name] for step in steps])[rows] for name in steps[0]}
+            active = torch.stack(real)  # (T, B)
+            values = {name: torch.stack([step[name] for step in steps])[active] for name in steps[0]}
             found.append(Gates(values, run.cell.keep_gate))
     return found

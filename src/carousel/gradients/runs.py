@@ -17,10 +17,10 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from ..cells import Cell
-from ..cells.cell import State, lend
+from ..cells.cell import State, with_tensors
 from ..engine import Loop, Masks, rows, step
 from ..layer import Recurrent
-from ..twins import from_torch
+from ..layers import from_torch
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _copy(layer: nn.Module, keep: Callable[[Tensor], Tensor]) -> Recurrent:
     if not isinstance(layer, nn.Module):
         raise TypeError(f"expected a recurrent layer, got {type(layer).__name__}")
     named = (*layer.named_parameters(remove_duplicate=False), *layer.named_buffers(remove_duplicate=False))
-    view = lend(layer, {name: keep(tensor) for name, tensor in named})
+    view = with_tensors(layer, {name: keep(tensor) for name, tensor in named})
     if parametrize.is_parametrized(layer):
         view.__class__ = type(layer).__mro__[1]
         del view._modules["parametrizations"]
@@ -246,7 +246,7 @@ def _left_as_found() -> Generator[None]:
         if numpy:
             numpy.random.set_state(numpys)
         for module, name, now in rebound:
-            if module._buffers.get(name) is now:  # functional_call has put back what it had lent
+            if module._buffers.get(name) is now:  # functional_call has put back what it had replaced
                 module._buffers[name] = buffers[module][name][0]
         for buffer, then in (pair for pairs in buffers.values() for pair in pairs.values()):
             if not torch.equal(buffer.nan_to_num(), then.nan_to_num()):

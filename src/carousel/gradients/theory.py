@@ -212,8 +212,8 @@ class Linear:
         seen = torch.einsum("vst,kvt->kvs", self.made, alone)
         curves = {}
         for name, unit in zip(self.states, seen.unbind(-1), strict=True):
-            own = unit @ unit.mT / unit.size(1)
-            squares = [own[k, k] + (gamma[:k, :k].flip(0, 1) * own[:k, :k]).sum() for k in range(lags)]
+            covariance = unit @ unit.mT / unit.size(1)
+            squares = [covariance[k, k] + (gamma[:k, :k].flip(0, 1) * covariance[:k, :k]).sum() for k in range(lags)]
             curve = torch.stack(squares).log10() / 2
             curves[name] = curve - curve[0]
         return curves

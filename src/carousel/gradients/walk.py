@@ -177,5 +177,5 @@ def walk_back(run: Run, outputs: Scaled, last: Scaled) -> tuple[dict[str, Tensor
         onward.append(Scaled.of(gradients[-1], carried.log))
         carried = Scaled.of(torch.cat(gradients[: len(names)], -1), carried.log)
     onward.reverse()
-    rows = Scaled(torch.stack([step.value for step in onward]), torch.stack([step.log for step in onward]))
-    return {name: torch.stack(curve) for name, curve in curves.items()}, rows
+    d_rows = Scaled(torch.stack([step.value for step in onward]), torch.stack([step.log for step in onward]))
+    return {name: torch.stack(curve) for name, curve in curves.items()}, d_rows

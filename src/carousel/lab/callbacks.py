@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ..gradients import flow, gates, lyapunov, memory_length, paths, theory
-from ..twins import from_torch
+from ..layers import from_torch
 from . import figures
 from .dashboard import tag
 from .module import SequenceModule

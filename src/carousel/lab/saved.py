@@ -12,7 +12,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
-from ..twins import from_torch
+from ..layers import from_torch
 from .model import SequenceModel
 from .module import SequenceModule
 from .options import FINDERS, OptionError, first_line, make, option

@@ -22,7 +22,7 @@ SINGLE = {
     "w_h": "(GU * H, P)",
     "b_h": "(GU * H,)",
     "w_r": "(P, H)",
-    "own": "(OWN, H), further parameters",
+    "extra": "(EXTRA, H), parameters besides those of the maps",
 }
 """What a step with one product reads, and has gradients of."""
 
@@ -36,8 +36,8 @@ def single(states: int) -> dict[str, list[Argument]]:
 def phased(states: int, weights: int) -> dict[str, list[Argument]]:
     """Of both passes of `Phases` with so many states, and `Phases.names`."""
     read = [Argument("x", "(T, B, INPUTS)"), Argument("weights", "the parameters that take part", count=weights)]
-    made = [Argument("d_x", "(T, B, INPUTS)", "real*"), Argument("d_weights", "added to", "real*", weights)]
-    return _passes(states, read, made)
+    gradients = [Argument("d_x", "(T, B, INPUTS)", "real*"), Argument("d_weights", "added to", "real*", weights)]
+    return _passes(states, read, gradients)
 
 
 def _passes(states: int, read: Sequence[Argument], gradients: Sequence[Argument]) -> dict[str, list[Argument]]:
@@ -49,7 +49,7 @@ def _passes(states: int, read: Sequence[Argument], gradients: Sequence[Argument]
         Argument("detach_gates", "(T, B): whether no gradient goes back through the hidden map", truths),
         Argument("detach_carousel", "(T, B): whether none goes back past it", truths),
         Argument("recurrent", "(B, H): multiplies h on its way into the hidden map"),
-        Argument("share", "(T, B, 1 or H) each: how far a state moves to its new value", count=states),
+        Argument("update_mask", "(T, B, 1 or H) each: how far a state moves to its new value", count=states),
     ]
     forward = [
         Argument("out", "(T, B, H of the first state)", "real*"),

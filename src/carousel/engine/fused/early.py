@@ -103,7 +103,7 @@ class Early(Part):
         for number in range(len(self.ages), len(self.graph.nodes)):
             op, args = self.graph.nodes[number]
             if op == "leaf":
-                age = {"own": NEUTRAL, "x": EARLY}.get(args[0], LATE)
+                age = {"extra": NEUTRAL, "x": EARLY}.get(args[0], LATE)
             else:
                 age = max((self.ages[n] for n in self.graph.operands(number)), default=NEUTRAL)
             self.ages.append(age)
@@ -147,11 +147,11 @@ class Early(Part):
             return None
         parts, starts = [], [k for k in range(len(early)) if k == 0 or early[k] != early[k - 1]]
         for at, end in zip(starts, [*starts[1:], len(early)], strict=True):
-            part, rows = features.narrow(-1, at, end - at), matrix.narrow(1 if LINEAR[func] else 0, at, end - at)
+            part, weights = features.narrow(-1, at, end - at), matrix.narrow(1 if LINEAR[func] else 0, at, end - at)
             if early[at]:
                 label = self._mapped(part.label, lambda e: self.inputs[self.graph.nodes[e].args[1]])
                 part: Any = self.traced(label, self.dtype).requires_grad_()
-            parts.append(func(part, rows, *bias))
+            parts.append(func(part, weights, *bias))
             bias = ()
         return sum(parts[1:], parts[0])
 

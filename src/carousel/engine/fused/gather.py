@@ -21,8 +21,8 @@ class Gathers(Part):
         if not ((expression == expression[:1]) & (unit == unit[:1])).all():
             raise Unsupported("it does not treat all sequences alike")
         pairs = list(zip(expression[0].tolist(), unit[0].tolist(), strict=True))
-        operands, own = tuple(dict.fromkeys(e for e, _ in pairs)), units_of(len(pairs))
-        if len(operands) == 1 and (unit[0] == own).all():
+        operands, units = tuple(dict.fromkeys(e for e, _ in pairs)), units_of(len(pairs))
+        if len(operands) == 1 and (unit[0] == units).all():
             return label
         index, at = [], dict(zip(operands, self._starts(operands), strict=True))
         for e, u in pairs:
@@ -32,7 +32,7 @@ class Gathers(Part):
                 raise Unsupported("it mixes hidden units other than by the hidden map")
             index.append(at[e] + place)
         number = self.graph.add("gather", operands, tuple(index), width=len(pairs))
-        return torch.stack([torch.full_like(unit, number), own.expand_as(unit), sequence])
+        return torch.stack([torch.full_like(unit, number), units.expand_as(unit), sequence])
 
     def _starts(self, operands: tuple[int, ...]) -> list[int]:
         """Where each stands, if they stand one after the other."""
@@ -78,10 +78,10 @@ class Gathers(Part):
     def _in_runs(self, label: Tensor) -> tuple[tuple, list[int], Tensor]:
         expression, unit, sequence = label
         heads, _, columns = expression.shape
-        rows = sequence.amax(-1)
+        sequences = sequence.amax(-1)
         if not (expression == expression[:1, :1]).all() or not (unit == unit[:, :1]).all():
             raise Unsupported("it multiplies different expressions by one matrix")
-        if ((sequence != rows.unsqueeze(-1)) & (sequence != -1)).any():
+        if ((sequence != sequences.unsqueeze(-1)) & (sequence != -1)).any():
             raise Unsupported("it mixes the sequences of a batch other than by the hidden map")
         e, u = expression[0, 0].tolist(), unit[:, 0]
         first = u[0].tolist()
@@ -93,4 +93,4 @@ class Gathers(Part):
                 raise Unsupported("it multiplies a part of the units by a matrix")
             operands.append((e[at], width))
             lengths.append(end - at)
-        return tuple(operands), lengths, rows
+        return tuple(operands), lengths, sequences

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...cells.cell import Cell, lend
+from ...cells.cell import Cell, with_tensors
 from ..eager import Kinds, Masks, step
 from .graph import Graph, Phases, Unsupported
 from .tracer import Traced, Tracer
@@ -21,8 +21,9 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         Other: a parameter is to be taken for what it is.
     """
     sizes = cell.state_sizes
-    own = {name: tracer.own(name, t, cell.hidden_size) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
-    lent, labels = lend(cell, own), {name: t.label for name, t in own.items() if isinstance(t, Traced)}
+    named = (*cell.named_parameters(), *cell.named_buffers())
+    tensors = {name: tracer.tensor(name, t, cell.hidden_size) for name, t in named}
+    view, labels = with_tensors(cell, tensors), {name: t.label for name, t in tensors.items() if isinstance(t, Traced)}
     state = tuple(tracer.leaf("state", k, units=size).requires_grad_() for k, size in enumerate(sizes))
     masks = masks_of(kinds, sizes, tracer)
     whole = type(cell).forward is not Cell.forward
@@ -33,16 +34,16 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
 
     with tracer:
         begun = masks.before(state, 0)
-        made, gates = step(lent, row, begun, masks, 0)
-        lent.__dict__.pop("_checked", None)
+        made, gates = step(view, row, begun, masks, 0)
+        view.__dict__.pop("_checked", None)
         if [tuple(s.shape) for s in made] != [tuple(s.shape) for s in state]:
             raise Unsupported(f"it makes {[list(s.shape[1:]) for s in made]} of states {[list(sizes)]}")
-        refuse_writes(cell, lent, own, labels)
+        refuse_writes(cell, view, tensors, labels)
         new = masks.after(begun, made, 0)
 
         tracer.backward = True
-        own |= tracer.computed
-        learnt = {name: t for name, t in own.items() if isinstance(t, Traced) and t.requires_grad}
+        tensors |= tracer.computed
+        learnt = {name: t for name, t in tensors.items() if isinstance(t, Traced) and t.requires_grad}
         calls = [call for call in tracer.calls if not isinstance(call.result, Tensor) or call.result.requires_grad]
         entered = [] if not whole else tracer.entered
         wanted = [row, *state, *learnt.values(), *entered, *(call.result for call in calls)]
@@ -67,13 +68,13 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
     reached = graph.reach([*roots, *d_state, *d_wx, *multiplied])
     read = {graph.nodes[n].args[1] for n in reached if graph.nodes[n].op == "leaf" and graph.nodes[n].args[0] == "wx"}
     used = tuple(
-        graph.nodes[n].args[1:] for n in reached if graph.nodes[n][0] == "leaf" and graph.nodes[n].args[0] == "own"
+        graph.nodes[n].args[1:] for n in reached if graph.nodes[n][0] == "leaf" and graph.nodes[n].args[0] == "extra"
     )
-    d_own = []
+    d_extra = []
     for name, block, units in used:
         gradient = d_learnt[list(learnt).index(name)] if name in learnt else None
         flat = None if gradient is None else Traced(gradient.label.reshape(3, -1), gradient.dtype)
-        d_own.append(tracer.expressions(flat, units, own[name].numel() // units)[block])
+        d_extra.append(tracer.expressions(flat, units, tensors[name].numel() // units)[block])
     early = _names(graph, graph.reach([inputs[j] for j in sorted(read)])) if whole else ()
     matrices = _matrices(graph, reached, outers)
     return Phases(
@@ -84,8 +85,8 @@ def trace_phases(cell: Cell, kinds: Kinds, tracer: Tracer) -> Phases:
         d_state=tuple(d_state),
         d_made=tuple(first(d, size) for d, size in zip(d_made, sizes, strict=True)),
         d_wx=d_wx,
-        own=used,
-        d_own=tuple(d_own),
+        extra=used,
+        d_extra=tuple(d_extra),
         outers=tuple(outers),
         matrices=matrices,
         early=early,
@@ -106,9 +107,9 @@ def masks_of(kinds: Kinds, sizes: tuple[int, ...], tracer: Tracer) -> Masks:
     return Masks(
         reset=flag("reset") if kinds.reset else None,
         recurrent=tracer.leaf("recurrent", units=sizes[0]) if kinds.recurrent else None,
-        share=tuple(
-            step_of(tracer.leaf("share", k, units=(1, sizes[k])[kind - 1])) if kind else None
-            for k, kind in enumerate(kinds.share)
+        update_mask=tuple(
+            step_of(tracer.leaf("update_mask", k, units=(1, sizes[k])[kind - 1])) if kind else None
+            for k, kind in enumerate(kinds.update_mask)
         ),
         detach_gates=flag("detach_gates") if kinds.detach_gates == 2 else bool(kinds.detach_gates),
         detach_carousel=flag("detach_carousel") if kinds.detach_carousel == 2 else bool(kinds.detach_carousel),
@@ -120,7 +121,7 @@ def _row(cell: Cell, whole: bool, tracer: Tracer) -> tuple[Traced, int, int]:
     many units these are."""
     if whole:
         return tracer.leaf("x", units=cell.input_size).requires_grad_(), 1, cell.input_size
-    on_meta = lend(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
+    on_meta = with_tensors(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
     x = torch.empty(tracer.batch, cell.input_size, device="meta", dtype=tracer.dtype)
     features, units = on_meta.input_map(x).size(-1), cell.hidden_size
     blocks, width = (features // units, units) if features % units == 0 else (1, features)
@@ -129,7 +130,7 @@ def _row(cell: Cell, whole: bool, tracer: Tracer) -> tuple[Traced, int, int]:
 
 def _names(graph: Graph, numbers: list[int]) -> tuple[str, ...]:
     leaves = [graph.nodes[n].args for n in numbers if graph.nodes[n].op == "leaf"]
-    return tuple(dict.fromkeys([*_matrices(graph, numbers), *(leaf[1] for leaf in leaves if leaf[0] == "own")]))
+    return tuple(dict.fromkeys([*_matrices(graph, numbers), *(leaf[1] for leaf in leaves if leaf[0] == "extra")]))
 
 
 def _matrices(graph: Graph, numbers, outers=()) -> tuple[str, ...]:

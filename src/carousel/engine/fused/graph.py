@@ -78,8 +78,8 @@ class Outer(NamedTuple):
 class Phases:
     """Any step of a cell and its adjoint: expressions with products and reductions among them.
 
-    Leaves: ("wx", j), ("state", k), ("own", name, block, units), the masks' as in `Step`, and in the adjoint ("d_new",
-    k). Other expressions are told apart by the units that they stand for.
+    Leaves: ("wx", j), ("state", k), ("extra", name, block, units), the masks' as in `Step`, and in the adjoint
+    ("d_new", k). Other expressions are told apart by the units that they stand for.
     """
 
     graph: Graph
@@ -91,9 +91,9 @@ class Phases:
     d_state: tuple[int, ...]
     d_made: tuple[int, ...]
     d_wx: tuple[int, ...]
-    own: tuple[tuple[str, int, int], ...]
+    extra: tuple[tuple[str, int, int], ...]
     """The parameters and buffers that take part unit by unit: name, which block, and of how many units."""
-    d_own: tuple[int, ...]
+    d_extra: tuple[int, ...]
     outers: tuple[Outer, ...]
     matrices: tuple[str, ...]
     """The parameters and buffers that take part in products within a step."""
@@ -107,26 +107,26 @@ class Phases:
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters and buffers that a kernel is given."""
-        return tuple(dict.fromkeys([*(name for name, *_ in self.own), *self.matrices]))
+        return tuple(dict.fromkeys([*(name for name, *_ in self.extra), *self.matrices]))
 
 
 @dataclass(frozen=True)
 class Step:
     """A step of a cell and its adjoint, as expressions for one hidden unit of one sequence.
 
-    Leaves: ("wx", gate), ("uh", gate), ("state", k), ("own", name, block) for the cell's further parameters and
-    buffers, ("reset",), ("detach_gates",), ("detach_carousel",), ("recurrent",) and ("share", k) for the masks; in the
-    adjoint ("d_new", k), the gradient that
-    arrives at state k, and ("d_seen",); with a projection ("out",), what it gives, and ("d_out",).
+    Leaves: ("wx", gate), ("uh", gate), ("state", k), ("extra", name, block) for the cell's parameters and buffers
+    besides those of its maps; ("reset",), ("detach_gates",), ("detach_carousel",), ("recurrent",) and ("update_mask",
+    k) for the masks; in the adjoint ("d_new", k), the gradient that arrives at state k, and ("d_hidden_input",); with a
+    projection ("out",), what it gives, and ("d_out",).
     """
 
     graph: Graph
-    seen: int
+    hidden_input: int
     """What the hidden map is given."""
     new: tuple[int, ...]
     """The state after the step; with a projection its first is what is projected."""
-    d_seen: int
-    """What ("d_seen",) gives to state 0."""
+    d_hidden_input: int
+    """What ("d_hidden_input",) gives to state 0."""
     d_wx: tuple[int, ...]
     d_uh: tuple[int, ...]
     """Of each block of U h + b; empty if the step has no such product."""
@@ -136,9 +136,9 @@ class Step:
     result."""
     d_made: tuple[int, ...]
     """Of what the cell makes of each state, before any mask, through the other states too."""
-    own: tuple[tuple[str, int], ...]
-    """The further parameters and buffers that take part: name, and which block of H elements."""
-    d_own: tuple[int, ...]
+    extra: tuple[tuple[str, int], ...]
+    """Of these parameters and buffers those that take part: name, and which block of H elements."""
+    d_extra: tuple[int, ...]
     """Per unit and sequence, to be added up over the sequences and the steps."""
     projected: int | None = None
     """State 0 after the step, from ("out",)."""

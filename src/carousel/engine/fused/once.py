@@ -76,21 +76,21 @@ def names_in(call: Call) -> list[str]:
 
 
 class Once(Part):
-    """The part of a tracer that makes the leaves ("own", name, block) and the matrices.
+    """The part of a tracer that makes the leaves ("extra", name, block) and the matrices.
 
     What is made of these by moving elements about stays what it is; what else is made of them alone is a parameter like
     them, `computed` before all steps, as soon as it meets what is not.
     """
 
     def start_once(self) -> None:
-        self.made: dict[str, Call] = {}
+        self.recorded: dict[str, Call] = {}
         self.computed: dict[str, Tensor] = {}
         """What is read in the place of such results."""
         self.on_meta: dict[str, Any] = {}
         self.alone = self.computing = False
         """Whether a function of such tensors alone is being traced, or run on "meta"."""
 
-    def own(self, name: str, tensor: Tensor, units: int) -> Any:
+    def tensor(self, name: str, tensor: Tensor, units: int) -> Any:
         """A parameter or buffer of the cell: blocks of `units` elements, or one element for all units. With products, a
         larger one and one of integers or truth values is a matrix; without, it stays as it is: no elementwise operation
         can read it."""
@@ -108,11 +108,11 @@ class Once(Part):
             return self.known(made.requires_grad_(tensor.is_floating_point()), name, tensor)
         width = tensor.numel() // blocks
         what = (width,) if self.across else ()
-        leaves = [self.graph.add("leaf", "own", name, k, *what, width=width) for k in range(blocks)]
+        leaves = [self.graph.add("leaf", "extra", name, k, *what, width=width) for k in range(blocks)]
         label = torch.full((3, tensor.numel()), -1)
         label[0] = torch.tensor(leaves).repeat_interleave(width)
         label[1] = units_of(width).repeat(blocks)
-        learnt = tensor.requires_grad if name in self.made else isinstance(tensor, nn.Parameter)
+        learnt = tensor.requires_grad if name in self.recorded else isinstance(tensor, nn.Parameter)
         made = self.traced(label.view(3, *tensor.shape), self.dtype).requires_grad_(learnt)
         return self.known(made, name, tensor)
 
@@ -170,8 +170,8 @@ class Once(Part):
             self.computing = False
         if in_place(call.function) or [t._version for t in given] != versions:
             raise Unsupported("it writes to a parameter")
-        name = f"once {len(self.made)}"
-        self.made[name], self.on_meta[name] = call, result
+        name = f"once {len(self.recorded)}"
+        self.recorded[name], self.on_meta[name] = call, result
         return name
 
     def _argument(self, tensor: Any) -> Named | Constant:
@@ -212,7 +212,7 @@ class Once(Part):
             if result.is_floating_point() and result.dtype != self.dtype:
                 raise Unsupported(f"it makes {result.dtype} of its parameters, not {self.dtype}")
             with _disable_current_modes():
-                self.computed[name] = self.own(name, result, self.units)
+                self.computed[name] = self.tensor(name, result, self.units)
         return self.computed[name]
 
     def settled(self, tensor: Any) -> Tensor:
@@ -247,7 +247,7 @@ class Once(Part):
         """Whether functions of parameters alone have made it, whose derivatives are torch's."""
         return (
             isinstance(tensor, self.traced)
-            and tensor.known_as in self.made
+            and tensor.known_as in self.recorded
             and tensor.is_floating_point()
             and not self.age(tensor)
             and not has_functions_of_its_own(tensor)
@@ -261,10 +261,10 @@ class Once(Part):
     def once(self, names: set[str]) -> Calls:
         """The calls that these results take."""
         needed, calls = set(names), []
-        for name in reversed(self.made):
+        for name in reversed(self.recorded):
             if name in needed:
-                calls.insert(0, (name, self.made[name]))
-                needed.update(names_in(self.made[name]))
+                calls.insert(0, (name, self.recorded[name]))
+                needed.update(names_in(self.recorded[name]))
         return tuple(calls)
 
 
@@ -275,13 +275,13 @@ def in_place(func) -> bool:
 
 
 def has_functions_of_its_own(tensor: Tensor) -> bool:
-    seen, stack = set(), [tensor.grad_fn]
+    visited, stack = set(), [tensor.grad_fn]
     while stack:
         function = stack.pop()
-        if function is not None and function not in seen:
-            seen.add(function)
+        if function is not None and function not in visited:
+            visited.add(function)
             stack += [f for f, _ in function.next_functions]
-    return any(isinstance(function, BackwardCFunction) for function in seen)
+    return any(isinstance(function, BackwardCFunction) for function in visited)
 
 
 def _is_affine(matrix: Matrix) -> bool:

@@ -81,12 +81,12 @@ def backward(
     fused = REGISTRY.kernels[key]
     d_x, *others = _gradients(key, arriving, x, state, weights, masks, out, saved, wanted, watch)
     d_state, d_weights = others[: len(state)], dict(zip(fused.names, others[len(state) :], strict=True))
-    norms = x.new_zeros((*x.shape[:2], len(state)) if watch else 0, dtype=torch.float64)
+    squares = x.new_zeros((*x.shape[:2], len(state)) if watch else 0, dtype=torch.float64)
     d_out, *d_last = (d.contiguous() for d in arriving)
-    given = {"out": out, "saved": saved, "d_out": d_out, "d_last": d_last, "d_state": d_state, "norms": norms}
+    given = {"out": out, "saved": saved, "d_out": d_out, "d_last": d_last, "d_state": d_state, "norms": squares}
     fused.gradients(x, state, weights, masks, d_x, d_weights, given)
     if watch in REGISTRY.watched:
-        REGISTRY.watched[watch].add(norms)
+        REGISTRY.watched[watch].add(squares)
     return [d_x, *d_state, *d_weights.values()]
 
 

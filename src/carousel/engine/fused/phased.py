@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ...cells.cell import Cell, lend
+from ...cells.cell import Cell, with_tensors
 from ..eager import Loop
 from .early import evaluate, overloads
 from .graph import Phases
@@ -15,7 +15,7 @@ from .recurrence import Fused
 from .target import Kernel
 
 INPUT = "the input itself"
-"""The name under which a cell with a step of its own is lent x, which only derivatives of higher order read."""
+"""The name under which a cell with a step of its own is given x, which only derivatives of higher order read."""
 
 
 class FusedPhases(Fused):
@@ -24,11 +24,11 @@ class FusedPhases(Fused):
 
     def prepare(self, cell: Cell, step: Phases) -> None:
         self.whole = type(cell).forward is not Cell.forward
-        own, made = step.names, dict(step.once)
-        self.maps_input, self.maps, self.own = False, {}, step.own
+        within, made = step.names, dict(step.once)
+        self.maps_input, self.maps, self.extra = False, {}, step.extra
         elsewhere = dict.fromkeys([*step.early, *(name for call in made.values() for name in names_in(call))])
-        self.elsewhere = tuple(n for n in elsewhere if n not in own and n not in made) + (INPUT,) * self.whole
-        self.within, self.names = own, own + self.elsewhere
+        self.elsewhere = tuple(n for n in elsewhere if n not in within and n not in made) + (INPUT,) * self.whole
+        self.within, self.names = within, within + self.elsewhere
         self.features, self.functions = sum(step.sizes), overloads(step)
 
     def reads(self, cell: Cell, x: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -43,7 +43,8 @@ class FusedPhases(Fused):
             return super().again(x, state, weights, masks, norms)
         given = dict(zip(self.names, weights, strict=True))
         idle = {name: x.new_zeros(t.shape) for name, t in self.cell.named_parameters() if name not in given}
-        out, last, _ = Loop(lend(self.cell, idle | given))(given[INPUT], tuple(state), self.masks(masks), norms=norms)
+        loop = Loop(with_tensors(self.cell, idle | given))
+        out, last, _ = loop(given[INPUT], tuple(state), self.masks(masks), norms=norms)
         return [out, *last]
 
     def call(self, kernel: Kernel, which: str, x: Tensor, state, weights, masks, **results) -> None:

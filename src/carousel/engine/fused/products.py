@@ -135,8 +135,8 @@ class Across(Part):
         if op == "mv":
             return self._of_vector(a, b)
         for t in (a, b):
-            if not isinstance(t, Matrix) and self._is_own(t):
-                raise Other(self._own_name(t), MATRIX)
+            if not isinstance(t, Matrix) and self._is_extra(t):
+                raise Other(self._extra_name(t), MATRIX)
         if isinstance(bias, Matrix):
             raise Other(bias.parameter, UNITS)
         if isinstance(a, Matrix) == isinstance(b, Matrix):
@@ -323,11 +323,11 @@ class Across(Part):
         both = {"amax": "maximum", "amin": "minimum"}[op]
         return reduce(lambda a, b: self.graph.add(both, a, b), dict.fromkeys(expressions))
 
-    def _is_own(self, tensor) -> bool:
+    def _is_extra(self, tensor) -> bool:
         if not isinstance(tensor, self.traced):
             return False
         nodes = [self.graph.nodes[n] for n in tensor.label[0].unique().tolist()]
-        return all(node.op == "leaf" and node.args[0] == "own" for node in nodes)
+        return all(node.op == "leaf" and node.args[0] == "extra" for node in nodes)
 
-    def _own_name(self, tensor) -> str:
+    def _extra_name(self, tensor) -> str:
         return self.graph.nodes[int(tensor.label[0].flatten()[0])].args[1]

@@ -40,11 +40,11 @@ def read(cell: Cell) -> list[tuple[str, object]]:
 
 def line_that_writes(cell: Cell, name: str) -> str:
     """ " (file:line)" of a step's code that sets an attribute of this name or writes to it in place, or ""."""
-    seen: set[FunctionType] = set()
+    visited: set[FunctionType] = set()
     for owner, functions in _roots(cell):
         for function in functions:
-            list(_of_function(function, owner, seen))
-    for code in sorted((f.__code__ for f in seen), key=lambda code: (code.co_filename, code.co_firstlineno)):
+            list(_of_function(function, owner, visited))
+    for code in sorted((f.__code__ for f in visited), key=lambda code: (code.co_filename, code.co_firstlineno)):
         for now, then in pairwise(dis.get_instructions(code)):
             in_place = str(then.argval).endswith("_") and not str(then.argval).endswith("__")
             if now.argval == name and (now.opname == "STORE_ATTR" or in_place) and now.positions:
@@ -107,42 +107,42 @@ class _Same:
 
 @lru_cache
 def _reads(cell: type[Cell], roots: tuple[FunctionType, ...]) -> tuple[Read, ...]:
-    seen: set[FunctionType] = set()
-    return tuple(found for root in roots for found in _of_function(root, cell, seen))
+    visited: set[FunctionType] = set()
+    return tuple(found for root in roots for found in _of_function(root, cell, visited))
 
 
-def _of_function(function: object, cell: type[Cell], seen: set) -> Iterator[Read]:
-    if not isinstance(function, FunctionType) or function in seen or _is_others(function.__module__):
+def _of_function(function: object, cell: type[Cell], visited: set) -> Iterator[Read]:
+    if not isinstance(function, FunctionType) or function in visited or _is_others(function.__module__):
         return
-    seen.add(function)
+    visited.add(function)
     names, known = _names(function.__code__), function.__globals__
     for name in ("__defaults__", "__kwdefaults__"):
         if getattr(function, name):
             yield f"{function.__qualname__}.{name}", partial(getattr, function, name)
     for name, inside in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         if name != "__class__":
-            yield from _of_value(name, partial(getattr, inside, "cell_contents", None), names, cell, seen)
+            yield from _of_value(name, partial(getattr, inside, "cell_contents", None), names, cell, visited)
     for name in names & known.keys():
-        yield from _of_value(name, partial(known.get, name), names, cell, seen)
-    yield from _of_attributes(cell, names, cell, seen)
+        yield from _of_value(name, partial(known.get, name), names, cell, visited)
+    yield from _of_attributes(cell, names, cell, visited)
 
 
-def _of_value(label: str, get: Callable, names: frozenset[str], cell: type[Cell], seen: set) -> Iterator[Read]:
+def _of_value(label: str, get: Callable, names: frozenset[str], cell: type[Cell], visited: set) -> Iterator[Read]:
     value = get()
     if isinstance(value, ModuleType):
         if not _is_others(value.__name__):
             for name in names & vars(value).keys():
-                yield from _of_value(f"{label}.{name}", partial(getattr, value, name, None), names, cell, seen)
+                yield from _of_value(f"{label}.{name}", partial(getattr, value, name, None), names, cell, visited)
         return
     if _is_others(getattr(value, "__module__", None)) and callable(value):
         return
     if isinstance(value, type):
-        yield from _of_attributes(value, names, cell, seen)
+        yield from _of_attributes(value, names, cell, visited)
     yield label, get
-    yield from _of_function(value, cell, seen)
+    yield from _of_function(value, cell, visited)
 
 
-def _of_attributes(owner: type, names: frozenset[str], cell: type[Cell], seen: set) -> Iterator[Read]:
+def _of_attributes(owner: type, names: frozenset[str], cell: type[Cell], visited: set) -> Iterator[Read]:
     """Of a class, the attributes of these names, and what its methods read."""
     for name in names:
         value = getattr_static(owner, name, None)
@@ -150,7 +150,7 @@ def _of_attributes(owner: type, names: frozenset[str], cell: type[Cell], seen: s
             continue
         function = _function(value.fget if isinstance(value, property) else value)
         if isinstance(function, FunctionType):
-            yield from _of_function(function, cell, seen)
+            yield from _of_function(function, cell, visited)
         else:
             yield f"{owner.__name__}.{name}", partial(getattr, owner, name, None)
 

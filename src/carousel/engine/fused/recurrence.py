@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...cells.cell import Cell, State, lend
+from ...cells.cell import Cell, State, with_tensors
 from ..eager import Kinds, Loop, Masks, Norms
 from ..registry import REGISTRY
 from . import op
@@ -43,16 +43,16 @@ class Fused:
         self.cell = copy.deepcopy(cell)  # which may change, or come to its end
         self.step, self.dtype, self.target = step, dtype, target
         self.recorder: Kernel | None = None
-        self.share = kinds.share or (0,) * len(self.state_sizes)
+        self.update_mask = kinds.update_mask or (0,) * len(self.state_sizes)
         there = {"reset": kinds.reset, "recurrent": kinds.recurrent}
         there |= {f"detach_{way}": getattr(kinds, f"detach_{way}") == 2 for way in ("gates", "carousel")}
         self.single = [name for name in there if there[name]]
-        """The masks that there are but for `share`, in the order in which the operators take them; that comes last."""
+        """The masks that there are but for `update_mask`, in the operators' order; that comes last."""
         self.kernel = self.emit()
         self.prepare(cell, step)
         sizes = {name: tuple(t.shape) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
         self.shapes = {name: sizes[name] for name in self.names if name in sizes}
-        identity = (target.device, self.kernel.sources, step, self.shapes, self.own, self.maps, self.kinds)
+        identity = (target.device, self.kernel.sources, step, self.shapes, self.extra, self.maps, self.kinds)
         identity += (self.state_sizes, self.hidden_size, self.features)
         self.key = hashlib.sha256(repr(identity).encode()).hexdigest()
         REGISTRY.kernels[self.key] = self
@@ -61,13 +61,13 @@ class Fused:
         """Find out what of the cell's it reads."""
         self.maps_input = step.maps_input
         self.maps = (INPUT_MAP if self.maps_input else {}) | (HIDDEN_MAP if step.d_uh else {}) | PROJECTION
-        self.own = step.own
+        self.extra = step.extra
         there = [name for name in self.maps if cell._parameters.get(name) is not None]
-        self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.own)]))
+        self.names = tuple(dict.fromkeys([*there, *(name for name, _ in self.extra)]))
         self.features = cell.input_size if self.maps_input else len(step.d_wx) * cell.hidden_size
 
     def emit(self, keep: tuple[int, ...] | None = None) -> Kernel:
-        return self.target.kernel(self.step, self.dtype, self.hidden_size, self.state_sizes, self.share, keep)
+        return self.target.kernel(self.step, self.dtype, self.hidden_size, self.state_sizes, self.update_mask, keep)
 
     def prepare_record(self) -> None:
         """Make another kernel, of which the forward pass keeps the gates and the states.
@@ -123,7 +123,7 @@ class Fused:
         """What the kernel reads of the input, and those parameters and buffers that take part. The cell is asked for
         its input map, where that is none of the kernel's."""
         dtype, device, places = x.dtype, x.device, x.shape[:2]
-        x = x if self.maps_input else lend(cell, tensors).input_map(x)
+        x = x if self.maps_input else with_tensors(cell, tensors).input_map(x)
         if x.shape != (*places, self.features) or x.dtype != dtype or x.device != device:
             raise RuntimeError(
                 f"the kernel wants {self.features} features of {dtype}, got {list(x.shape)} of {x.dtype}"
@@ -133,7 +133,7 @@ class Fused:
     def again(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor], norms):
         """The same run composed with autograd, for derivatives of higher order: the output and the last states."""
         idle = {name: x.new_zeros(t.shape) for name, t in self.cell.named_parameters() if name not in self.names}
-        cell = lend(self.cell, idle | dict(zip(self.names, weights, strict=True)))
+        cell = with_tensors(self.cell, idle | dict(zip(self.names, weights, strict=True)))
         if not self.maps_input:
             cell.input_map = lambda x: x
         out, last, _ = Loop(cell)(x, tuple(state), self.masks(masks), norms=norms)
@@ -145,39 +145,39 @@ class Fused:
         for k, name in enumerate(self.single):
             if name.startswith("detach"):
                 single[k] = single[k].expand(-1, batch, 1)  # (T, B, 1)
-        return [*single, *(share for share in masks.share if share is not None)]
+        return [*single, *(mask for mask in masks.update_mask if mask is not None)]
 
     def named(self, given: Sequence[Tensor]) -> dict:
         """The inverse of `listed`: by the names that `Masks` has, and the kernel."""
         queue = iter(given)
         found = {name: next(queue) for name in self.single}
-        return found | {"share": [next(queue) if kind else None for kind in self.share]}
+        return found | {"update_mask": [next(queue) if kind else None for kind in self.update_mask]}
 
     def masks(self, given: Sequence[Tensor]) -> Masks:
         always = {f"detach_{way}": getattr(self.kinds, f"detach_{way}") == 1 for way in ("gates", "carousel")}
         found: dict[str, Any] = always | self.named(given)
-        found["share"] = tuple(found["share"]) if self.kinds.share else ()
+        found["update_mask"] = tuple(found["update_mask"]) if self.kinds.update_mask else ()
         return Masks(**found)
 
     def gradients(self, x, state, weights, masks, d_x, d_weights, given: dict) -> None:
         """Fill in the gradients, of the states too, whose places are `given`; what is empty is not wanted."""
-        read = {name for name, _ in self.own}
+        read = {name for name, _ in self.extra}
         like = {n: t for n, t in zip(self.names, weights, strict=True) if n in read and d_weights[n].numel()}
-        rows = x.new_empty(len(self.own) if like else 0, self.hidden_size)
+        d_extra = x.new_empty(len(self.extra) if like else 0, self.hidden_size)
         found = {f"d_{called}": d_weights.get(name) for name, called in self.maps.items()}
-        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_own": rows}
+        found |= {"d_x" if self.maps_input else "d_wx": d_x, "d_extra": d_extra}
         self.call(self.kernel, "backward", x, state, weights, masks, **given, **found)
-        for name, d in self.own_gradients(rows, like).items() if like else ():
+        for name, d in self.extra_gradients(d_extra, like).items() if like else ():
             d_weights[name] = d_weights[name] + d if name in self.maps else d  # `update` may read a map's bias, too
 
     def blocks(self, tensor: Tensor) -> Tensor:
-        """One of the cell's further parameters as the trace counts it: blocks of H, or a single number."""
+        """One of the cell's extra parameters as the trace counts it: blocks of H, or a single number."""
         return tensor.reshape(-1, self.hidden_size if tensor.numel() > 1 else 1)
 
-    def own_gradients(self, rows: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of these parameters, from those of the blocks that take part, (len(own), H)."""
+    def extra_gradients(self, d_extra: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of these parameters, from those of the blocks that take part, (len(extra), H)."""
         gradients = {name: torch.zeros_like(t, memory_format=torch.contiguous_format) for name, t in like.items()}
-        for (name, block), row in zip(self.own, rows, strict=True):
+        for (name, block), row in zip(self.extra, d_extra, strict=True):
             if name in gradients:
                 part = self.blocks(gradients[name])[block]
                 part.copy_(row if part.numel() == row.numel() else row.sum())
@@ -186,9 +186,9 @@ class Fused:
     def call(self, kernel: Kernel, which: str, x: Tensor, state, weights, masks, **results) -> None:
         """Run a pass of a kernel, with the places for its results by the names of `arguments`."""
         tensors = dict(zip(self.names, weights, strict=True))
-        own = [self.blocks(tensors[name])[block].expand(self.hidden_size) for name, block in self.own]
+        extra = [self.blocks(tensors[name])[block].expand(self.hidden_size) for name, block in self.extra]
         values = {called: tensors[name].contiguous() for name, called in self.maps.items() if name in tensors}
-        values["own"] = torch.stack(own) if own else None
+        values["extra"] = torch.stack(extra) if extra else None
         kernel.call(which, x, values | self.always(state, masks) | results)
 
     def always(self, state, masks) -> dict:

@@ -86,7 +86,7 @@ class Target(ABC):
         dtype: torch.dtype,
         hidden_size: int,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None = None,
     ) -> Kernel:
         """A kernel, built.
@@ -96,7 +96,7 @@ class Target(ABC):
             dtype: of all floating-point tensors.
             hidden_size: H.
             sizes: features of each state.
-            share: of each state, as in `Kinds`.
+            update_mask: of each state, as in `Kinds`.
             keep: the nodes that the forward pass is to keep, in place of what the adjoint needs; then there is no
                 backward pass.
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...cells.cell import Cell, lend
+from ...cells.cell import Cell, with_tensors
 from ..eager import Kinds
 from .general import masks_of, trace_phases
 from .graph import Node, Phases, Step, Unsupported
@@ -71,11 +71,12 @@ def trace(
 
 def _where(error: Exception) -> str:
     """The line of the cell's own code that stands in the way, if it is one."""
-    lines = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if _is_own(f)]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{Path(f.filename).name}:{f.lineno}" for f in frames if _is_the_cells(f)]
     return f" ({lines[-1]})" if lines else ""
 
 
-def _is_own(frame: traceback.FrameSummary) -> bool:
+def _is_the_cells(frame: traceback.FrameSummary) -> bool:
     others = (Path(torch.__file__).parent, Path(__file__).parents[2])
     return not any(Path(frame.filename).is_relative_to(folder) for folder in others) and frame.filename[0] != "<"
 
@@ -89,37 +90,37 @@ def _twice(trace: Callable[[int], Step | Phases]) -> Step | Phases:
 
 def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     units, sizes = cell.hidden_size, cell.state_sizes
-    own = {name: tracer.own(name, t, units) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
-    lent, labels = lend(cell, own), {name: t.label for name, t in own.items() if isinstance(t, Traced)}
+    tensors = {name: tracer.tensor(name, t, units) for name, t in (*cell.named_parameters(), *cell.named_buffers())}
+    view, labels = with_tensors(cell, tensors), {name: t.label for name, t in tensors.items() if isinstance(t, Traced)}
     state = tuple(tracer.leaf("state", k, units=size).requires_grad_() for k, size in enumerate(sizes))
     masks = masks_of(kinds, sizes, tracer)
-    wx, mapped, maps_input = _input_map(cell, lent, tracer)
+    wx, mapped, maps_input = _input_map(cell, view, tracer)
     weight = cell._parameters.get("weight_hh")
     if weight is not None and weight.size(0) % units:
         raise Unsupported(f"its weight_hh has {weight.size(0)} rows, which are no blocks of {units}")
     uh = tracer.blocks_of_leaves("uh", 0 if weight is None else weight.size(0) // units, units).requires_grad_()
     out = tracer.leaf("out", units=sizes[0]).requires_grad_()
     d_new = [tracer.leaf("d_new", k, units=units) for k in range(len(state))]
-    d_seen, d_out = (tracer.leaf(name, units=sizes[0]) for name in ("d_seen", "d_out"))
+    d_hidden_input, d_out = (tracer.leaf(name, units=sizes[0]) for name in ("d_hidden_input", "d_out"))
 
     with tracer:
         begun = masks.before(state, 0)
-        seen: Any
-        seen, held = masks.ways(begun, 0)
-        seen.product = (lent._parameters.get("weight_hh"), lent._parameters.get("bias_hh"), uh)
-        returned = lent.update(mapped, lent.hidden_map(seen), held)
-        lent.check_update(returned, held)
+        hidden_input: Any
+        hidden_input, held = masks.ways(begun, 0)
+        hidden_input.product = (view._parameters.get("weight_hh"), view._parameters.get("bias_hh"), uh)
+        returned = view.update(mapped, view.hidden_map(hidden_input), held)
+        view.check_update(returned, held)
         made, gates = returned
-        refuse_writes(cell, lent, own, labels)
+        refuse_writes(cell, view, tensors, labels)
         moved = masks.after(begun, (out if cell.proj_size else made[0], *made[1:]), 0)
         new = (made[0] if cell.proj_size else moved[0], *moved[1:])
 
         tracer.backward = True
-        learnt = {name: tensor for name, tensor in own.items() if tensor.requires_grad and isinstance(tensor, Traced)}
+        learnt = {name: t for name, t in tensors.items() if t.requires_grad and isinstance(t, Traced)}
         d_wx, d_uh, *rest = tracer.gradients(new, [wx, uh, *state, *learnt.values()], d_new)
         d_made = [tracer.gradients(new, [s], d_new)[0] if s.requires_grad else None for s in made]
         d_learnt: dict[str, Any] = dict(zip(learnt, rest[len(state) :], strict=True))
-        (d_seen,) = tracer.gradients([seen], state[:1], [d_seen])
+        (d_hidden_input,) = tracer.gradients([hidden_input], state[:1], [d_hidden_input])
         d_out, d_held = tracer.gradients(moved[:1], [out, state[0]], [d_out])
 
     def first(tensor: Tensor | None, size: int) -> int:
@@ -132,47 +133,47 @@ def _trace(cell: Cell, kinds: Kinds, tracer: Tracer) -> Step:
     leaves = [args for op, args in (tracer.graph.nodes[n] for n in reached) if op == "leaf"]
     product = any(leaf[0] == "uh" for leaf in leaves)
     d_uh = tracer.expressions(d_uh, units, uh.size(-1) // units) if product else ()
-    used = tuple(leaf[1:] for leaf in leaves if leaf[0] == "own")
-    d_own = []
+    used = tuple(leaf[1:] for leaf in leaves if leaf[0] == "extra")
+    d_extra = []
     for name, block in used:
         gradient = d_learnt.get(name)
-        blocks = max(1, own[name].numel() // units)
+        blocks = max(1, tensors[name].numel() // units)
         flat = None if gradient is None else Traced(gradient.label.reshape(3, -1), gradient.dtype)
-        d_own.append(tracer.expressions(flat, units if own[name].numel() > 1 else 1, blocks)[block])
+        d_extra.append(tracer.expressions(flat, units if tensors[name].numel() > 1 else 1, blocks)[block])
     return Step(
         tracer.graph,
-        seen=first(seen, sizes[0]),
+        hidden_input=first(hidden_input, sizes[0]),
         new=tuple(roots),
-        d_seen=first(d_seen, sizes[0]),
+        d_hidden_input=first(d_hidden_input, sizes[0]),
         d_wx=d_wx,
         maps_input=maps_input,
         d_uh=d_uh,
         d_state=d_state,
         d_made=tuple(first(d, units) for d in d_made),
-        own=used,
-        d_own=tuple(d_own),
+        extra=used,
+        d_extra=tuple(d_extra),
         projected=first(moved[0], sizes[0]) if cell.proj_size else None,
         d_projected=(first(d_out, sizes[0]), first(d_held, sizes[0])) if cell.proj_size else (),
         gates=tracer.shown(gates, units, reached),
     )
 
 
-def _input_map(cell: Cell, lent: Cell, tracer: Tracer) -> tuple[Traced, Traced, bool]:
+def _input_map(cell: Cell, view: Cell, tracer: Tracer) -> tuple[Traced, Traced, bool]:
     """The leaves ("wx", gate), what `update` is given, and whether the leaves are W x + b.
 
     So they are if the map is elementwise but for that product; any other map is left to be done before.
     """
-    units, (weight, bias) = cell.hidden_size, (lent._parameters.get(name) for name in ("weight_ih", "bias_ih"))
+    units, (weight, bias) = cell.hidden_size, (view._parameters.get(name) for name in ("weight_ih", "bias_ih"))
     if weight is not None and weight.size(0) % units == 0:
         x = tracer.leaf("x", units=cell.input_size)
         wx = tracer.blocks_of_leaves("wx", weight.size(0) // units, units).requires_grad_()
         x.product = (weight, bias, wx)
         with contextlib.suppress(Exception), tracer:
-            mapped: Any = lent.input_map(x)
+            mapped: Any = view.input_map(x)
             reached = tracer.graph.reach(mapped.label[0].unique().tolist())
             if not any(tracer.graph.nodes[n] == Node("leaf", ("x",)) for n in reached):
                 return wx, mapped, True
-    on_meta = lend(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
+    on_meta = with_tensors(cell, {name: torch.empty_like(t, device="meta") for name, t in cell.state_dict().items()})
     x = torch.empty(tracer.batch, cell.input_size, device="meta", dtype=tracer.dtype)
     wx = tracer.blocks_of_leaves("wx", on_meta.input_map(x).size(-1) // units, units).requires_grad_()
     return wx, wx, False

@@ -45,12 +45,12 @@ class CPU(Target):
         dtype: torch.dtype,
         hidden_size: int,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None = None,
     ) -> Kernel:
         from ..graph import Step
         from .phased import PhasedKernel  # not before there is one to be made, and never on Windows
         from .single import SingleKernel
 
-        given = (dtype, hidden_size, sizes, share, keep)
+        given = (dtype, hidden_size, sizes, update_mask, keep)
         return SingleKernel(self, step, *given) if isinstance(step, Step) else PhasedKernel(self, step, *given)

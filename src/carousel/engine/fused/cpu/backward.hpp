@@ -1,22 +1,23 @@
 // A sequence backwards: the adjoint of every step, and the gradients of the weights.
 
-constexpr long FEW = 16;  // chunks whose products are added up in `real`
+constexpr long FEW = 16;               // chunks whose products are added up in `real`
+constexpr long X_COUNT = D - X_FIRST;  // gradients that are W x's
 
 struct Team {  // what its members share in a backward pass
   const long rows, places, of_w_h, of_w_x, of_w_r;  // how many numbers
-  Buffer<real> gradients, seen, full, d_out, carried, carried_out;
+  Buffer<real> gradients, hidden_inputs, full, d_out, carried, carried_out;
   Buffer<real> products;   // the gradients of w_h, w_x and w_r of the last few chunks
   Buffer<double> earlier;  // of the chunks before them, in double: there are many
-  Buffer<double> sums, own;
+  Buffer<double> sums, d_extra;
   Buffer<doubles> norms;
   Team(const Problem& c, long rows, long chunk, long members, bool weights)
       : rows(rows),
         places(rows * chunk),
-        of_w_h(weights ? c.blocks() * c.P * DU * WIDTH : 0),
-        of_w_x(weights && c.x ? c.blocks() * c.I * (D - D_X) * WIDTH : 0),
+        of_w_h(weights ? c.blocks() * c.P * U_COUNT * WIDTH : 0),
+        of_w_x(weights && c.x ? c.blocks() * c.I * X_COUNT * WIDTH : 0),
         of_w_r(weights && PROJECTED ? c.out_blocks() * c.H * WIDTH : 0),
         gradients(c.blocks() * places * D * WIDTH),
-        seen(places * stride(c.out_blocks())),
+        hidden_inputs(places * stride(c.out_blocks())),
         full(PROJECTED ? places * stride(c.blocks()) : 0),
         d_out(PROJECTED ? places * c.out_blocks() * WIDTH : 0),
         carried(STATES * rows * c.blocks() * WIDTH),
@@ -24,7 +25,7 @@ struct Team {  // what its members share in a backward pass
         products(of_w_h + of_w_x + of_w_r),
         earlier(rows * c.T > FEW * CHUNK ? of_w_h + of_w_x + of_w_r : 0),
         sums(c.blocks() * D * WIDTH),
-        own((OWN + 1) * c.blocks() * WIDTH),
+        d_extra((EXTRA + 1) * c.blocks() * WIDTH),
         norms(2 * members * rows * STATES) {}
   real *w_h() const { return products; }
   real *w_x() const { return products + of_w_h; }
@@ -43,11 +44,11 @@ extern "C" int backward(const Arguments& given) try {
   const long width = blocks * WIDTH, out_width = out_blocks * WIDTH;
   const long columns = (PROJECTED ? out_blocks : blocks) / BACKWARD,
              x_columns = (I + BACKWARD * WIDTH - 1) / (BACKWARD * WIDTH);
-  constexpr long TILE = BACKWARD * WIDTH, DX = D - D_X;
+  constexpr long TILE = BACKWARD * WIDTH;
   const bool weights = c.d_w_x || c.d_w_h || c.d_w_r, first_state = c.d_state[0];
-  Buffer<real> w_h(GU ? columns * blocks * DU * WIDTH * TILE : 0),
-      w_x(c.d_x ? x_columns * blocks * DX * WIDTH * TILE : 0);
-  Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), own(OWN * width);
+  Buffer<real> w_h(GU ? columns * blocks * U_COUNT * WIDTH * TILE : 0),
+      w_x(c.d_x ? x_columns * blocks * X_COUNT * WIDTH * TILE : 0);
+  Buffer<real> w_r(PROJECTED ? blocks / BACKWARD * out_blocks * WIDTH * TILE : 0), extra(EXTRA * width);
   Barrier everyone;
   Buffer<Barrier> meeting(c.threads);
   Slots<Team> teams(c.threads);
@@ -59,13 +60,15 @@ extern "C" int backward(const Arguments& given) try {
     const long chunk = max(2, min(T, CHUNK / max(1, rows)));
     if (me.member == 0 && me.team < me.teams)
       teams[me.team] = new Team(c, rows, chunk, me.members, weights);
-    if (GU) pack_transposed(w_h, c.w_h, H, P, blocks, GU, DU, BACKWARD, me.job(columns), [](int g) { return U_AT[g]; });
+    if (GU)
+      pack_transposed(w_h, c.w_h, H, P, blocks, GU, U_COUNT, BACKWARD, me.job(columns),
+                      [](int g) { return U_AT[g]; });
     if (c.d_x)
-      pack_transposed(w_x, c.w_x, H, I, blocks, GX, DX, BACKWARD, me.job(x_columns),
-                      [](int g) { return X_AT[g] - D_X; });
+      pack_transposed(w_x, c.w_x, H, I, blocks, GX, X_COUNT, BACKWARD, me.job(x_columns),
+                      [](int g) { return X_AT[g] - X_FIRST; });
     if (PROJECTED)
       pack_transposed(w_r, c.w_r, P, H, out_blocks, 1, 1, BACKWARD, me.job(blocks / BACKWARD), [](int) { return 0; });
-    pack(own, c.own, H, 1, OWN, 1, me.job(blocks));
+    pack(extra, c.extra, H, 1, EXTRA, 1, me.job(blocks));
     everyone.wait(all);
     if (rows) {
       Team& team = *teams[me.team];
@@ -73,7 +76,7 @@ extern "C" int backward(const Arguments& given) try {
       const Range my_blocks{mine.begin * BACKWARD, mine.end * BACKWARD},
           my_out_blocks{out_mine.begin * BACKWARD, out_mine.end * BACKWARD};
       real* const ring = team.gradients;
-      const long places = team.places, seen_step = Team::stride(out_blocks), full_step = Team::stride(blocks),
+      const long places = team.places, input_step = Team::stride(out_blocks), full_step = Team::stride(blocks),
                  panel = places * D * WIDTH;
       auto carried = [&](int k, long row) INLINED { return team.carried + (k * rows + row) * width; };
       auto carried_out = [&](long row)
@@ -102,9 +105,9 @@ extern "C" int backward(const Arguments& given) try {
           if (!arrived && c.d_out) d += load(c.d_out + (t * B + b) * P + at, n);
           if (GU && back > 0) {
             Unit u{};
-            if (SEEN || DETACH_GATES) c.masks<true>(c, u, t + 1, b, block);
-            u.d_seen = through;
-            d += d_seen(u);
+            if (HIDDEN_INPUT || DETACH_GATES) c.masks<true>(c, u, t + 1, b, block);
+            u.d_hidden_input = through;
+            d += d_hidden_input(u);
           }
           return d;
         };
@@ -115,25 +118,26 @@ extern "C" int backward(const Arguments& given) try {
         // What the hidden map saw, for its weights' gradient.
         auto remember = [&](Unit& u, long row, long block) INLINED {
           if (GU && c.d_w_h)
-            store(team.seen + (place + row) * seen_step + block * WIDTH, first(seen(u), c.out_valid(block)));
+            store(team.hidden_inputs + (place + row) * input_step + block * WIDTH,
+                  first(hidden_input(u), c.out_valid(block)));
         };
         auto adjoin = [&](vec d, long row, long block) INLINED {  // a step of one unit
           const long b = b0 + row, unit = block * WIDTH, n = c.valid(block);
           Unit u{};
-          vec kept[SAVED + 1], before[STATES], totals[STATES], gradients[D + 1], d_parameters[OWN + 1];
+          vec kept[SAVED + 1], before[STATES], d_made[STATES], gradients[D + 1], d_extra[EXTRA + 1];
           u.d_new[0] = d;
           UNROLL
           for (int k = 1; k < STATES; k++) u.d_new[k] = load(carried(k, row) + unit);
           c.masks<false>(c, u, t, b, block);
           UNROLL
-          for (int k = 0; k < OWN; k++) u.own[k] = load(own + (block * OWN + k) * WIDTH);
+          for (int k = 0; k < EXTRA; k++) u.extra[k] = load(extra + (block * EXTRA + k) * WIDTH);
           if (!PROJECTED) u.state[0] = state_before(row, block);
           const real* from = c.saved + ((t * B + b) * width + unit) * SAVED;
           UNROLL
           for (int k = 0; k < SAVED; k++) kept[k] = load(from + k * WIDTH);
           vec made;
-          adjoint(u, kept, made, gradients, before, totals, d_parameters);
-          for (int k = PROJECTED; k < STATES && c.norms; k++) norm[row * STATES + k] += squares(first(totals[k], n));
+          adjoint(u, kept, made, gradients, before, d_made, d_extra);
+          for (int k = PROJECTED; k < STATES && c.norms; k++) norm[row * STATES + k] += squares(first(d_made[k], n));
           if (n < WIDTH) {  // padding is to stay zero, whatever the cell makes of zeros
             UNROLL
             for (int k = 0; k < D; k++) gradients[k] = first(gradients[k], n);
@@ -146,7 +150,7 @@ extern "C" int backward(const Arguments& given) try {
           for (int k = 0; k < D; k++) store(to + k * WIDTH, gradients[k]);
           UNROLL
           for (int k = PROJECTED; k < STATES; k++) store(carried(k, row) + unit, before[k]);
-          for (int k = 0; k < OWN && c.d_own; k++) add(team.own + k * width + unit, d_parameters[k]);
+          for (int k = 0; k < EXTRA && c.d_extra; k++) add(team.d_extra + k * width + unit, d_extra[k]);
           for (int g = 0; g < GX && c.d_wx; g++) store(c.d_wx + ((t * B + b) * GX + g) * H + unit, gradients[X_AT[g]], n);
           if (PROJECTED)
             store(team.full + (place + row) * full_step + unit, made);
@@ -155,7 +159,7 @@ extern "C" int backward(const Arguments& given) try {
         };
 
         for_products<BACKWARD, 1>(
-            out_mine, P, {0, rows}, w_h, nullptr, DU * WIDTH, back > 0 ? blocks : 0, panel,
+            out_mine, P, {0, rows}, w_h, nullptr, U_COUNT * WIDTH, back > 0 ? blocks : 0, panel,
             [&](long row) INLINED { return ring + (previous + row) * D * WIDTH; },
             [&](long row, long block, const vec* through) INLINED {
               const vec d = gather(*through, row, block);
@@ -196,11 +200,11 @@ extern "C" int backward(const Arguments& given) try {
         const long n = (slot + 1) * rows;
         if constexpr (GU > 0)
           if (c.d_w_h)
-            add_products<DU, FORWARD>(team.w_h(), team.seen, rows * seen_step, seen_step, P, ring, D * WIDTH, panel,
-                                      my_blocks, slot + 1, rows);
+            add_products<U_COUNT, FORWARD>(team.w_h(), team.hidden_inputs, rows * input_step, input_step, P, ring,
+                                           D * WIDTH, panel, my_blocks, slot + 1, rows);
         if (c.d_w_x)  // the ring has the last step first
-          add_products<DX, FORWARD>(team.w_x(), c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I,
-                                    ring + D_X * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
+          add_products<X_COUNT, FORWARD>(team.w_x(), c.x + (t + slot) * c.x_t + b0 * c.x_b, -c.x_t, c.x_b, I,
+                                         ring + X_FIRST * WIDTH, D * WIDTH, panel, my_blocks, slot + 1, rows);
         if (PROJECTED && c.d_w_r)
           add_products<1, BACKWARD>(team.w_r(), team.full, rows * full_step, full_step, H, team.d_out, WIDTH,
                                     places * WIDTH, my_out_blocks, slot + 1, rows);
@@ -219,8 +223,8 @@ extern "C" int backward(const Arguments& given) try {
           }
         if (c.d_x)
           for_products<BACKWARD, 1>(
-              {0, x_columns}, I, me.share(n), w_x, nullptr, DX * WIDTH, blocks, panel,
-              [&](long i) INLINED { return ring + (i * D + D_X) * WIDTH; },
+              {0, x_columns}, I, me.share(n), w_x, nullptr, X_COUNT * WIDTH, blocks, panel,
+              [&](long i) INLINED { return ring + (i * D + X_FIRST) * WIDTH; },
               [&](long i, long block, const vec* d) INLINED {
                 const long step = t + slot - i / rows, b = b0 + i % rows, column = block * WIDTH;
                 store(c.d_x + (step * B + b) * I + column, *d, I - column);
@@ -255,16 +259,17 @@ extern "C" int backward(const Arguments& given) try {
       for (int g = 0; g < GU && c.d_w_h; g++)
         for (long k = 0; k < P; k++)
           c.d_w_h[(g * H + unit) * P + k] =
-              total([&](Team& t) { return t.product(t.w_h() + ((block * P + k) * DU + U_AT[g]) * WIDTH + v); });
+              total([&](Team& t) { return t.product(t.w_h() + ((block * P + k) * U_COUNT + U_AT[g]) * WIDTH + v); });
       for (int g = 0; g < GX && c.d_w_x; g++)
         for (long k = 0; k < I; k++)
-          c.d_w_x[(g * H + unit) * I + k] =
-              total([&](Team& t) { return t.product(t.w_x() + ((block * I + k) * DX + X_AT[g] - D_X) * WIDTH + v); });
+          c.d_w_x[(g * H + unit) * I + k] = total([&](Team& t) {
+            return t.product(t.w_x() + ((block * I + k) * X_COUNT + X_AT[g] - X_FIRST) * WIDTH + v);
+          });
       auto sum = [&](int k) { return total([&](Team& t) { return t.sums[(block * D + k) * WIDTH + v]; }); };
       for (int g = 0; g < GX && c.d_b_x; g++) c.d_b_x[g * H + unit] = sum(X_AT[g]);
       for (int g = 0; g < GU && c.d_b_h; g++) c.d_b_h[g * H + unit] = sum(U_AT[g]);
-      for (int k = 0; k < OWN && c.d_own; k++)
-        c.d_own[k * H + unit] = total([&](Team& t) { return t.own[k * width + unit]; });
+      for (int k = 0; k < EXTRA && c.d_extra; k++)
+        c.d_extra[k * H + unit] = total([&](Team& t) { return t.d_extra[k * width + unit]; });
     }
     for (long unit = me.job(P).begin; unit < me.job(P).end && PROJECTED && c.d_w_r; unit++)
       for (long k = 0; k < H; k++)

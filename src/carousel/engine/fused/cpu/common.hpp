@@ -95,11 +95,11 @@ void in_parallel(int threads, bool openmp, F&& body) {  // body(thread, threads)
   std::fenv_t callers;  // tells whether denormals are flushed, which each thread has to be told
   std::fegetenv(&callers);
   auto run = [&](int thread, int all) {
-    std::fenv_t own;
-    std::fegetenv(&own);
+    std::fenv_t environment;
+    std::fegetenv(&environment);
     std::fesetenv(&callers);
     body(thread, all);
-    std::fesetenv(&own);
+    std::fesetenv(&environment);
   };
   using Run [[maybe_unused]] = decltype(run);
   if (threads == 1) return body(0, 1);

@@ -9,21 +9,21 @@ extern "C" int forward(const Arguments& given) try {
   constexpr long WX = FORWARD * GX * WIDTH, UH = FORWARD * GU * WIDTH;
   Buffer<real> w_x(tiles * inputs * WX), w_h(GU ? tiles * P * UH : 0), b_x(tiles * WX), b_h(tiles * UH);
   Buffer<real> w_r(PROJECTED ? out_tiles * BACKWARD * WIDTH * H : 0), full(PROJECTED ? B * width : 0);
-  Buffer<real> h(2 * B * out_width), seen_by(SEEN ? 2 * B * out_width : 0), rest((STATES - 1) * B * width),
-      own(OWN * width);
-  real* const shown = SEEN ? seen_by : h;  // to the hidden map
+  Buffer<real> h(2 * B * out_width), hidden_inputs(HIDDEN_INPUT ? 2 * B * out_width : 0);
+  Buffer<real> rest((STATES - 1) * B * width), extra(EXTRA * width);
+  real* const shown = HIDDEN_INPUT ? hidden_inputs : h;  // to the hidden map
   Buffer<real>::advise(c.out, T * B * P * sizeof(real));
   if (c.saved) Buffer<real>::advise(c.saved, T * B * width * SAVED * sizeof(real));
   Barrier everyone;
   Buffer<Barrier> meeting(c.threads);
 
   auto look = [&](long t, long b, long block, vec value) INLINED {  // what the hidden map will see of h in step t
-    if constexpr (SEEN) {
+    if constexpr (HIDDEN_INPUT) {
       if (t >= T) return;
       Unit u{};
       c.masks<true>(c, u, t, b, block);
       u.state[0] = value;
-      store(seen_by + (t % 2 * B + b) * out_width + block * WIDTH, first(seen(u), c.out_valid(block)));
+      store(hidden_inputs + (t % 2 * B + b) * out_width + block * WIDTH, first(hidden_input(u), c.out_valid(block)));
     }
   };
 
@@ -36,7 +36,7 @@ extern "C" int forward(const Arguments& given) try {
     if (GU) pack(w_h, c.w_h, H, P, GU, FORWARD, packed);
     if (GU && c.b_h) pack(b_h, c.b_h, H, 1, GU, FORWARD, packed);
     if (PROJECTED) pack(w_r, c.w_r, P, H, 1, BACKWARD, me.job(out_tiles));
-    pack(own, c.own, H, 1, OWN, 1, me.job(c.blocks()));
+    pack(extra, c.extra, H, 1, EXTRA, 1, me.job(c.blocks()));
     for (long b = me.job(B).begin; b < me.job(B).end; b++) {
       std::memcpy(h + b * out_width, c.state[0] + b * P, P * sizeof(real));
       for (long f = 0; f * WIDTH < P; f++) look(0, b, f, load(h + b * out_width + f * WIDTH));
@@ -83,7 +83,7 @@ extern "C" int forward(const Arguments& given) try {
             UNROLL
             for (int k = 1; k < STATES; k++) u.state[k] = load(rest + ((k - 1) * B + b) * width + unit);
             UNROLL
-            for (int k = 0; k < OWN; k++) u.own[k] = load(own + (block * OWN + k) * WIDTH);
+            for (int k = 0; k < EXTRA; k++) u.extra[k] = load(extra + (block * EXTRA + k) * WIDTH);
             c.masks<false>(c, u, t, b, block);
             update(u, next, kept);
             UNROLL

@@ -47,9 +47,9 @@ struct Problem : Arguments {
   long members(long all) const {
     return team ? min(team, all) : members_for(all, B, PACKED * sizeof(real), WORTH);
   }
-  void pack(real* packed, real* own, long thread, long all) const {
+  void pack(real* packed, real* extra, long thread, long all) const {
     for (const Copy& c : COPIES)
-      if (thread == 0 && c.n) std::memcpy(own + c.to, weights[c.parameter] + c.from, c.n * sizeof(real));
+      if (thread == 0 && c.n) std::memcpy(extra + c.to, weights[c.parameter] + c.from, c.n * sizeof(real));
     for (const Piece& p : PIECES) {
       const Range some = part(p.rows, thread, all);
       for (long j = some.begin; j < some.end; j++)
@@ -123,7 +123,7 @@ struct Team {  // what its members share
   Buffer<real> products;   // the gradients of matrices of the last few chunks
   Buffer<double> earlier;  // of the chunks before them, in double: there are many
   Buffer<real> recent;     // the gradients of vectors of the last few places
-  Buffer<double> own;      // of those before them
+  Buffer<double> d_extra;  // of those before them
   Buffer<doubles> norms;
   Team(const Problem& c, long rows, long most, long members)
       : chunk(max(1, min(c.T, CHUNK / most))),
@@ -132,21 +132,21 @@ struct Team {  // what its members share
         ring(chunk * most * RING),
         products(OUTER),
         earlier(rows * c.T > FEW * CHUNK ? OUTER : 0),
-        recent(OWN),
-        own(OWN),
+        recent(EXTRA),
+        d_extra(EXTRA),
         norms(2 * members * most * STATES) {}
   double product(long at) const { return products[at] + (earlier ? earlier[at] : 0.0); }
   void put_away(Range some) {  // so that `products` stays a sum of few terms
     for (long i = some.begin; i < some.end; i++) earlier[i] += products[i], products[i] = 0;
   }
   void add_up(Range some) {
-    for (long i = some.begin; i < some.end; i++) own[i] += recent[i], recent[i] = 0;
+    for (long i = some.begin; i < some.end; i++) d_extra[i] += recent[i], recent[i] = 0;
   }
 };
 
 extern "C" int backward(const Arguments& given) try {
   const Problem c(given);
-  Buffer<real> packed(PACKED), own(OWN);
+  Buffer<real> packed(PACKED), extra(EXTRA);
   Barrier everyone;
   Buffer<Barrier> meeting(c.threads);
   Slots<Team> teams(c.threads);
@@ -156,7 +156,7 @@ extern "C" int backward(const Arguments& given) try {
     const Groups groups{me.rows};
     if (me.member == 0 && groups.count())
       teams[me.team] = new Team(c, me.rows.size(), groups.most(), me.members);
-    c.pack(packed, own, thread, all);
+    c.pack(packed, extra, thread, all);
     everyone.wait(all);
     for (long g = 0; g < groups.count(); g++) {
       Team& team = *teams[me.team];
@@ -204,12 +204,12 @@ extern "C" int backward(const Arguments& given) try {
                      tb};
         }
         if (c.norms) std::memset((void*)norm, 0, n * STATES * sizeof(doubles));
-        step_backward(c, me, at, n, packed, own, team.recent, c.norms ? norm : nullptr);
+        step_backward(c, me, at, n, packed, extra, team.recent, c.norms ? norm : nullptr);
         if (t > 0) arrive(back + 1);
         me.meet();
         few += n;
-        if (OWN && (few >= SEVERAL || t == 0)) {
-          team.add_up(me.share(OWN));
+        if (EXTRA && (few >= SEVERAL || t == 0)) {
+          team.add_up(me.share(EXTRA));
           few = 0;
           me.meet();
         }
@@ -249,7 +249,7 @@ extern "C" int backward(const Arguments& given) try {
     if (SHARED) everyone.wait(all);
     for (const Copy& p : COPIES)
       for (long i = 0; thread == 0 && c.d_weights[p.parameter] && i < p.n; i++)
-        c.d_weights[p.parameter][p.from + i] += total([&](Team& t) { return t.own[p.to + i]; });
+        c.d_weights[p.parameter][p.from + i] += total([&](Team& t) { return t.d_extra[p.to + i]; });
   });
   return 0;
 } catch (const std::bad_alloc&) { return 1; }
@@ -261,7 +261,7 @@ struct Team {  // what its members share
 
 extern "C" int forward(const Arguments& given) try {
   const Problem c(given);
-  Buffer<real> packed(PACKED), own(OWN);
+  Buffer<real> packed(PACKED), extra(EXTRA);
   Buffer<real>::advise(c.out, c.T * c.B * SIZE[0] * sizeof(real));
   if (c.saved) Buffer<real>::advise(c.saved, c.T * c.B * SAVED * sizeof(real));
   Barrier everyone;
@@ -271,7 +271,7 @@ extern "C" int forward(const Arguments& given) try {
     const Place me(thread, all, c.members(all), c.B, meeting);
     const Groups groups{me.rows};
     if (me.member == 0 && groups.count()) teams[me.team] = new Team(groups.most());
-    c.pack(packed, own, thread, all);
+    c.pack(packed, extra, thread, all);
     everyone.wait(all);
     for (long g = 0; g < groups.count(); g++) {
       Team& team = *teams[me.team];
@@ -298,7 +298,7 @@ extern "C" int forward(const Arguments& given) try {
                      b,
                      tb};
         }
-        step_forward(c, me, at, n, packed, own);
+        step_forward(c, me, at, n, packed, extra);
         me.meet();
       }
       for (long row = me.share(n).begin; row < me.share(n).end; row++)

@@ -33,7 +33,7 @@ class PhasedKernel(Compiled):
         dtype: torch.dtype,
         hidden_size: int,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None = None,
     ) -> None:
         self.step, self.names = step, step.names
@@ -41,14 +41,14 @@ class PhasedKernel(Compiled):
         self.lanes = width // (8 if dtype == torch.float64 else 4)
         graph = step.graph
         multiplied = [n for o in step.outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
-        adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
+        adjoint = {*step.d_state, *step.d_wx, *step.d_extra, *step.d_made, *multiplied}
         self.saved = keep or ()
         if keep is None:
             self.saved = choose(
                 graph, step.new, adjoint, _at_hand, lambda op: cost(op) if op not in ACROSS else ACROSS_COST
             )
-        self.own, self.states, kept = Memory(self.lanes), Memory(self.lanes), Memory(self.lanes)
-        own_at = [self.own.take(width) for _, _, width in step.own]
+        self.extra, self.states, kept = Memory(self.lanes), Memory(self.lanes), Memory(self.lanes)
+        extra_at = [self.extra.take(width) for _, _, width in step.extra]
         state_at = [self.states.take(size) for size in sizes]
         saved_at = [kept.take(graph.widths[n]) for n in self.saved]
         self.kept, self.parts = kept.size, [(at, graph.widths[n]) for n, at in zip(self.saved, saved_at, strict=True)]
@@ -57,11 +57,11 @@ class PhasedKernel(Compiled):
             inputs.append(Place("r.x", features, size, padded=False))
             features += size
         leaves: dict[tuple, Place] = {("wx", j): place for j, place in enumerate(inputs)}
-        leaves |= {("own", *o): Place("own", at, o[2]) for o, at in zip(step.own, own_at, strict=True)}
+        leaves |= {("extra", *o): Place("extra", at, o[2]) for o, at in zip(step.extra, extra_at, strict=True)}
         leaves["recurrent",] = Place(f"c.recurrent + r.b * {sizes[0]}", 0, sizes[0], padded=False)
         leaves |= {
-            ("share", k): Place(f"c.share[{k}] + r.tb * {n}", 0, n, padded=False)
-            for k, n in enumerate(size if kind == 2 else 1 for size, kind in zip(sizes, share, strict=True))
+            ("update_mask", k): Place(f"c.update_mask[{k}] + r.tb * {n}", 0, n, padded=False)
+            for k, n in enumerate(size if kind == 2 else 1 for size, kind in zip(sizes, update_mask, strict=True))
         }
         before = {("state", k): Place("r.before", state_at[k], size) for k, size in enumerate(sizes)}
 
@@ -77,7 +77,8 @@ class PhasedKernel(Compiled):
         forward.run(outputs)
 
         copies = [
-            (self.names.index(name), block * n, n, at) for (name, block, n), at in zip(step.own, own_at, strict=True)
+            (self.names.index(name), block * n, n, at)
+            for (name, block, n), at in zip(step.extra, extra_at, strict=True)
         ]
 
         table = phased(len(sizes), max(1, len(self.names)))
@@ -91,10 +92,13 @@ class PhasedKernel(Compiled):
                 "STATES": (len(sizes), "of the cell"),
                 "SIZE": (sizes, "units of each"),
                 "STATE_AT": (state_at, "where each stands in a row of all of them"),
-                "SHARE": (share, "of each, how it is held back: 0 not, 1 all units alike, 2 each by itself"),
+                "UPDATE_MASK": (
+                    update_mask,
+                    "of each, if it has one: 0 no, 1 for all units alike, 2 for each by itself",
+                ),
                 "CARRIED": (self.states.stride, "numbers in a row of the states"),
                 "SAVED": (self.kept, "numbers of each step that the adjoint needs"),
-                "OWN": (self.own.size, "numbers in the packed vectors"),
+                "EXTRA": (self.extra.size, "numbers in the packed vectors"),
                 "PACKED": (which.packed, "and in the packed matrices"),
                 "OUTER": (which.outer_size, "and in the gradients of these"),
                 "SHARED": (int(_overlap(which.outer_pieces)), "whether two of these are of the same numbers"),
@@ -118,7 +122,7 @@ class PhasedKernel(Compiled):
 
         sources = {"forward": source(forward, "forward")}
         if keep is None:
-            backward = self._backward(leaves, inputs, state_at, own_at, saved_at, sizes)
+            backward = self._backward(leaves, inputs, state_at, extra_at, saved_at, sizes)
             sources["backward"] = source(backward, "backward")
         super().__init__(target, sources, signatures)
 
@@ -126,7 +130,7 @@ class PhasedKernel(Compiled):
         given["x"] = x = x.contiguous()
         super().call(which, x, given)
 
-    def _backward(self, leaves: dict[tuple, Place], inputs, state_at, own_at, saved_at, sizes) -> Pass:
+    def _backward(self, leaves: dict[tuple, Place], inputs, state_at, extra_at, saved_at, sizes) -> Pass:
         step, graph = self.step, self.step.graph
         arriving = {("d_new", k): Place("r.d", state_at[k], size) for k, size in enumerate(sizes)}
         backward = Pass(
@@ -145,7 +149,7 @@ class PhasedKernel(Compiled):
             if not place.width:  # the step does not read it
                 continue
             outputs.append(Output(n, place.width, f"if (r.d_x) {put(place._replace(base='r.d_x'))}"))
-        for n, at, (_, _, size) in zip(step.d_own, own_at, step.own, strict=True):
+        for n, at, (_, _, size) in zip(step.d_extra, extra_at, step.extra, strict=True):
             add = f"sums[{at}] += {{v}}[0];" if size == 1 else f"put(sums + {at} + i, load(sums + {at} + i) + {{v}});"
             outputs.append(Output(n, size, add))
         for k, (n, size) in enumerate(zip(step.d_made, sizes, strict=True)):
@@ -177,9 +181,9 @@ def _overlap(pieces: list[tuple]) -> bool:
 
 
 def _tables(copies: list[tuple], which: Pass) -> str:
-    def table(kind: str, name: str, rows: list[tuple]) -> str:
+    def table(kind: str, name: str, entries: list[tuple]) -> str:
         shown = ",\n".join(
-            f"  {{{', '.join(map(str, row))}}}" for row in rows or [(0,) * (4 if kind == "Copy" else 11)]
+            f"  {{{', '.join(map(str, entry))}}}" for entry in entries or [(0,) * (4 if kind == "Copy" else 11)]
         )
         return f"constexpr {kind} {name}[] = {{\n{shown}}};\n"
 

@@ -83,15 +83,15 @@ class Pass:
             if heads > 1:  # of which the numbers of a head stand together for one operand and one block alone
                 pairs = [(i, j) for i in range(len(operands)) for j in range(len(blocks))]
                 parts = [((operands[i],), ((*blocks[j][:2], blocks[j][2][i : i + 1]),)) for i, j in pairs]
-            for some, rows in parts:
+            for some, some_blocks in parts:
                 a = self._area(some, self.ring)
-                d = self._area(tuple((gradient, n * heads) for gradient, n, _ in rows), self.ring)
+                d = self._area(tuple((gradient, n * heads) for gradient, n, _ in some_blocks), self.ring)
                 K, N = a.width // heads, d.width // heads
                 tile = _tile(-(-N // self.lanes))
                 padded = -(-N // (tile * self.lanes)) * tile
                 for head in range(heads):
                     to, at_a, at_d = self.outer_size, a.offset + head * K, d.offset + head * N
-                    self.outer_pieces += self._pieces([block[1:] for block in rows], head, to, 1, K)
+                    self.outer_pieces += self._pieces([block[1:] for block in some_blocks], head, to, 1, K)
                     self.outer_calls.append(
                         f"  add_outer<{tile}>(deal({padded // tile}), products + {to}, ring + {at_a}, {K},"
                         f" ring + {at_d}, places);"
@@ -143,7 +143,7 @@ class Pass:
             self._arithmetic(level)
 
     def source(self, name: str) -> str:
-        arguments = "const Problem& c, const Place& me, Row* at, long rows, const real* packed, const real* own"
+        arguments = "const Problem& c, const Place& me, Row* at, long rows, const real* packed, const real* extra"
         arguments += ", real* sums, doubles* norms" if name == "backward" else ""
         outer = "static void add_outers(const Place& me, real* products, const real* ring, long places) {\n"
         outer += f"  Deal deal{{me.share({self.outer_tiles})}};"
@@ -178,9 +178,9 @@ class Pass:
         if heads > 1 and len(set(columns)) > 1:
             raise Unsupported("its heads multiply vectors of different widths together")
         source = self._area(tuple((e, n * heads) for e, n in zip(operands, columns, strict=True)))
-        depth, rows = sum(columns), [graph.nodes[n].args[1][1] for n in numbers]
-        calls, tiles, at = [], 0, self.memory.take(sum(rows) * heads, spare=4 * self.lanes)
-        for n, size in zip(numbers, rows, strict=True):
+        depth, sizes = sum(columns), [graph.nodes[n].args[1][1] for n in numbers]
+        calls, tiles, at = [], 0, self.memory.take(sum(sizes) * heads, spare=4 * self.lanes)
+        for n, size in zip(numbers, sizes, strict=True):
             self.places[n] = Place("r.s", at, size * heads)
             at += size * heads
         for part in [numbers] if heads == 1 else [[n] for n in numbers]:

@@ -9,7 +9,8 @@
 // Needs, from the emitted part, the constants above and the functions on a `Unit`.
 
 struct Unit {  // what the elementwise functions read: one block of units of one sequence
-  vec wx[GX + 1], uh[GU + 1], state[STATES], own[OWN + 1], share[STATES], recurrent, d_new[STATES], d_seen, out, d_out;
+  vec wx[GX + 1], uh[GU + 1], state[STATES], extra[EXTRA + 1], update_mask[STATES], recurrent;
+  vec d_new[STATES], d_hidden_input, out, d_out;
   ivec reset, detach_gates, detach_carousel;
 };
 
@@ -40,9 +41,9 @@ struct Problem : Arguments {
     if constexpr (RECURRENT && (OUT || !PROJECTED)) u.recurrent = load(c.recurrent + b * c.P + at, n);
     UNROLL
     for (int k = 0; k < STATES; k++) {
-      if (SHARE[k] == 0 || (PROJECTED && OUT != (k == 0))) continue;
-      const real* s = c.share[k] + (t * c.B + b) * (SHARE[k] == 1 ? 1 : k ? c.H : c.P);
-      u.share[k] = SHARE[k] == 1 ? splat(*s) : load(s + at, n);
+      if (UPDATE_MASK[k] == 0 || (PROJECTED && OUT != (k == 0))) continue;
+      const real* s = c.update_mask[k] + (t * c.B + b) * (UPDATE_MASK[k] == 1 ? 1 : k ? c.H : c.P);
+      u.update_mask[k] = UPDATE_MASK[k] == 1 ? splat(*s) : load(s + at, n);
     }
   }
 };

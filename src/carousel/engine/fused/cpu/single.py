@@ -23,9 +23,9 @@ LEAVES = {
     "wx": "u.wx[{0}]",
     "uh": "u.uh[{0}]",
     "state": "u.state[{0}]",
-    "share": "u.share[{0}]",
+    "update_mask": "u.update_mask[{0}]",
     "d_new": "u.d_new[{0}]",
-    **{name: f"u.{name}" for name in (*FLAGS, "recurrent", "d_seen", "out", "d_out")},
+    **{name: f"u.{name}" for name in (*FLAGS, "recurrent", "d_hidden_input", "out", "d_out")},
 }
 SIZES = (
     Argument("I", "features of x", "long"),
@@ -46,7 +46,7 @@ class SingleKernel(Compiled):
         dtype: torch.dtype,
         hidden_size: int,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None = None,
     ) -> None:
         graph, projected = step.graph, step.projected is not None
@@ -58,7 +58,7 @@ class SingleKernel(Compiled):
             *(d for d in dict.fromkeys(step.d_wx) if d not in common),
         ]
         made = (step.new[0],) if projected else ()
-        adjoint = {*gradients, *step.d_state, *step.d_made, *step.d_own, *made}
+        adjoint = {*gradients, *step.d_state, *step.d_made, *step.d_extra, *made}
         self.saved = choose(graph, step.new, adjoint, _at_hand, cost) if keep is None else keep
         width, registers = machine()
         self.lanes = lanes = width // (8 if dtype == torch.float64 else 4)
@@ -69,22 +69,28 @@ class SingleKernel(Compiled):
         pad = lcm(forward, backward) * lanes
         self.width = -(-hidden_size // pad) * pad
         self.kept = self.width * len(self.saved)
-        uses = {graph.nodes[n].args[0] for n in graph.reach([step.seen]) if graph.nodes[n].op == "leaf"}
+        uses = {graph.nodes[n].args[0] for n in graph.reach([step.hidden_input]) if graph.nodes[n].op == "leaf"}
         kinds = {node.args[0] for node in graph.nodes if node.op == "leaf"}
         constants: Constants = {
             "GX": (len(step.d_wx), "blocks of H rows in W x"),
             "GU": (len(step.d_uh), "and in U h"),
             "D": (len(gradients), "gradients of these for each unit, equal ones once"),
-            "DU": (len(set(step.d_uh)), "of them U h's, the first ones"),
-            "D_X": (len(gradients) - len(set(step.d_wx)), "from which on they are W x's"),
+            "U_COUNT": (len(set(step.d_uh)), "of them U h's, the first ones"),
+            "X_FIRST": (len(gradients) - len(set(step.d_wx)), "from which on they are W x's"),
             "X_AT": ([gradients.index(d) for d in step.d_wx], "which is that of each block of W x"),
             "U_AT": ([gradients.index(d) for d in step.d_uh] or [0], "and of U h"),
             "STATES": (len(step.new), "of the cell; the first is h"),
-            "SHARE": (share, "of each state, how it is held back: 0 not, 1 all units alike, 2 each by itself"),
-            "OWN": (len(step.own), "further parameters of H numbers"),
+            "UPDATE_MASK": (
+                update_mask,
+                "of each state, if it has one: 0 no, 1 for all units alike, 2 for each by itself",
+            ),
+            "EXTRA": (len(step.extra), "extra parameters of H numbers"),
             "SAVED": (len(self.saved), "numbers of each unit and step that the adjoint needs"),
             **{name.upper(): (name in kinds, f"whether there is a mask {name}") for name in (*FLAGS, "recurrent")},
-            "SEEN": (bool(uses - {"state"}) and bool(step.d_uh), "whether U h sees something else than the old h"),
+            "HIDDEN_INPUT": (
+                bool(uses - {"state"}) and bool(step.d_uh),
+                "whether U h is given something else than the old h",
+            ),
             "PROJECTED": (projected, "whether h is projected to P numbers"),
             "FORWARD": (forward, "blocks of units in a tile of a product, forwards"),
             "BACKWARD": (backward, "and backwards"),
@@ -136,17 +142,18 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
         return "\n".join([f"INLINE vec {name}(const Unit& u) {{", *body, "  return result;", "}"])
 
     return [
-        value("seen", step.seen),
-        value("d_seen", step.d_seen),
+        value("hidden_input", step.hidden_input),
+        value("d_hidden_input", step.d_hidden_input),
         function("update(const Unit& u, vec* next, vec* kept)", [*pairs("next", step.new), *pairs("kept", saved)]),
         function(
-            "adjoint(const Unit& u, const vec* kept, vec& made, vec* gradients, vec* before, vec* total, vec* own)",
+            "adjoint(const Unit& u, const vec* kept, "
+            "vec& made, vec* gradients, vec* before, vec* d_made, vec* d_extra)",
             [
                 *(("made", n) for n in made),
                 *pairs("gradients", gradients),
                 *pairs("before", step.d_state),
-                *pairs("total", step.d_made),
-                *pairs("own", step.d_own),
+                *pairs("d_made", step.d_made),
+                *pairs("d_extra", step.d_extra),
             ],
             saved,
         ),
@@ -160,7 +167,7 @@ def _functions(step: Step, gradients: list[int], made: tuple[int, ...], saved: t
 
 def _at_hand(leaf: tuple) -> bool:
     """Whether the adjoint has it without its being stored: h_{t-1} is the output of the step before."""
-    return leaf[0] in ("own", *FLAGS, "recurrent", "share", "d_new", "d_seen") or leaf == ("state", 0)
+    return leaf[0] in ("extra", *FLAGS, "recurrent", "update_mask", "d_new", "d_hidden_input") or leaf == ("state", 0)
 
 
 def _tile(blocks: int, most: int) -> int:
@@ -175,7 +182,9 @@ def _statements(step: Step, outputs: list[tuple[str, int]], known: dict[int, str
         op, args = graph.nodes[number]
         if op == "leaf":
             kind, *which = args
-            names[number] = f"u.own[{step.own.index(tuple(which))}]" if kind == "own" else LEAVES[kind].format(*which)
+            names[number] = (
+                f"u.extra[{step.extra.index(tuple(which))}]" if kind == "extra" else LEAVES[kind].format(*which)
+            )
             continue
         expression = statement(graph, number, names.__getitem__)
         names[number] = f"v{len(names)}"

@@ -54,7 +54,7 @@ class Triton(Target):
         dtype: torch.dtype,
         hidden_size: int,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None = None,
     ) -> Kernel:
         from ..graph import Step, Unsupported
@@ -68,9 +68,9 @@ class Triton(Target):
         if isinstance(step, Step):
             if step.projected is not None:
                 raise Unsupported("the Triton kernel takes a projection as a product among several")
-            made = SingleKernel(self, step, dtype, hidden_size, share, keep)
+            made = SingleKernel(self, step, dtype, hidden_size, update_mask, keep)
         else:
-            made = PhasedKernel(self, step, dtype, sizes, share, keep)
+            made = PhasedKernel(self, step, dtype, sizes, update_mask, keep)
         if capabilities:  # else nothing can be launched either
             made.compile(self.room())
         return made

@@ -56,13 +56,13 @@ FORWARD, BACKWARD = ("SAVE", "PRECISION"), ("D_OUT", "NORMS", "PRECISION")
 """The flags of these passes."""
 POINTERS = {
     "carried": "(B, units) each, the gradients of the states, from step to step",
+    "d_extra": "the gradients of extra parameters, of each sequence",
     "d_made": "(T, B, units of all states), the gradients of what the states have become",
-    "d_own": "the gradients of further parameters, of each sequence",
     "d_uh": "(T, B, GU * H), the gradients of U h, where they are others than those of W x",
     "d_wx": "(T, B, GX * H), the gradients of W x",
     "multiplied": "(T, B, ...), what the matrices' gradients are made of",
     "scratch": "vectors on their way into a product, and what torch has made of them",
-    "seen": "(B, H), what U is multiplied with, or backwards of each step",
+    "hidden_input": "(B, H), what U is multiplied with, or backwards of each step",
     "through": "(B, H), the gradient that comes back through U",
     "uh": "(B, GU * H), the product U h by torch",
     "w_h": "(GU * H, H)",

@@ -15,9 +15,9 @@ from .build import load
 from .emit import FLAGS, head
 from .function import Function
 
-TIMED = ("x", "wx", "out", "d_out", "d_x", "d_wx", "d_uh", "seen", "multiplied", "d_made", *FLAGS)
-"""What there is for each step, besides `share` and `saved`."""
-WIDE = ("carried", "d_own", "scratch", "through", "uh")
+TIMED = ("x", "wx", "out", "d_out", "d_x", "d_wx", "d_uh", "hidden_input", "multiplied", "d_made", *FLAGS)
+"""What there is for each step, besides `update_mask` and `saved`."""
+WIDE = ("carried", "d_extra", "scratch", "through", "uh")
 """What begins so is a float32 in half precision, too: sums, and what goes on from one step to the next."""
 TOLD = "with Triton, {}; it has been compiled and interpreted, and not run on a GPU yet"
 
@@ -90,7 +90,7 @@ class Launched(Kernel):
     def always(self, given: dict[str, Any]) -> dict[str, Any]:
         """The states and masks, which all passes read, by the names of their pointers."""
         values = {f"state{k}": s for k, s in enumerate(given["state"])}
-        values |= {f"share{k}": s for k, s in enumerate(given["share"])}
+        values |= {f"update_mask{k}": s for k, s in enumerate(given["update_mask"])}
         values |= {name: given[name].view(torch.uint8) for name in FLAGS if name in given}
         return values | {"recurrent": given.get("recurrent")}
 
@@ -151,7 +151,7 @@ class Launched(Kernel):
 
 def _at(values: dict[str, Any], t: int, steps: int) -> dict[str, Any]:
     """A step's part of what has one for each."""
-    timed = (name for name in values if name in TIMED or name.startswith("share"))
+    timed = (name for name in values if name in TIMED or name.startswith("update_mask"))
     parts = values | {name: values[name][t] for name in timed if values[name] is not None}
     return parts | ({} if values.get("saved") is None else {"saved": values["saved"].view(steps, -1)[t]})
 

@@ -42,13 +42,13 @@ class PhasedKernel(Launched):
         step: Phases,
         dtype: torch.dtype,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         keep: tuple[int, ...] | None,
     ) -> None:
         multiplied = [n for o in step.outers for n in (*(e for e, _ in o.operands), *(d for d, _, _ in o.blocks))]
-        adjoint = {*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *multiplied}
+        adjoint = {*step.d_state, *step.d_wx, *step.d_extra, *step.d_made, *multiplied}
         self.saved = choose(step.graph, step.new, adjoint, _at_hand, _cost) if keep is None else keep
-        given = (step, dtype, sizes, share, self.saved, keep is None)
+        given = (step, dtype, sizes, update_mask, self.saved, keep is None)
         self.step, self.source, self.schedule = step, PhasesSource(*given), "several"
         warps, width = 8 if self.source.widest > 16 else 4, padded(self.source.widest)
         if self.source.widest * max(4, dtype.itemsize) > target.widest * 4:
@@ -81,7 +81,7 @@ class PhasedKernel(Launched):
         d_x = given.get("d_x")
         values["d_x"] = x.new_empty(x.shape) if d_x is None else d_x
         values["multiplied"] = multiplied = x.new_empty(*places, source.multiplied.total)
-        values["d_own"] = d_own = x.new_zeros(x.size(1), source.own.total, dtype=self.wide)
+        values["d_extra"] = d_extra = x.new_zeros(x.size(1), source.extra.total, dtype=self.wide)
         values["d_made"] = d_made = x.new_empty(*places, source.sizes.total if "norms" in given else 0)
         flags = {"D_OUT": "d_out" in given, "NORMS": "norms" in given}
         if self.schedule == "several":
@@ -94,24 +94,24 @@ class PhasedKernel(Launched):
         if "norms" in given:
             parts = source.sizes.split(d_made.double().square())
             given["norms"] += torch.stack([part.sum(-1) for part in parts], -1)
-        self.parameters(dict(zip(self.step.names, given["d_weights"], strict=True)), multiplied, d_own)
+        self.parameters(dict(zip(self.step.names, given["d_weights"], strict=True)), multiplied, d_extra)
 
-    def parameters(self, gradients: dict[str, Tensor | None], multiplied: Tensor, d_own: Tensor) -> None:
+    def parameters(self, gradients: dict[str, Tensor | None], multiplied: Tensor, d_extra: Tensor) -> None:
         """Add up the gradients of parameters, of which None is not wanted, over the sequences and the steps."""
         source = self.source
-        for (name, block, units), part in zip(self.step.own, source.own.split(d_own.sum(0)), strict=True):
+        for (name, block, units), part in zip(self.step.extra, source.extra.split(d_extra.sum(0)), strict=True):
             d = gradients[name]
             if d is not None:
                 d.view(-1)[block * units : (block + 1) * units] += part
         factors = dict(zip(source.pairs, source.multiplied.split(multiplied.flatten(0, 1)), strict=True))
         for heads, operands, blocks in self.step.outers:
-            for e, rows, matrices in blocks:
-                left = factors[e, rows * heads].unflatten(-1, (heads, rows))
+            for e, height, matrices in blocks:
+                left = factors[e, height * heads].unflatten(-1, (heads, height))
                 for pair, (name, offset, row, column, apart, columns) in zip(operands, matrices, strict=True):
                     d = gradients[name]
                     if d is not None:
                         right = factors[pair].unflatten(-1, (heads, columns))
-                        part = torch.as_strided(d, (heads, rows, columns), (apart, row, column), offset)
+                        part = torch.as_strided(d, (heads, height, columns), (apart, row, column), offset)
                         part += left.permute(1, 2, 0) @ right.transpose(0, 1)
 
     def read(self, x: Tensor, given: dict[str, Any]) -> dict[str, Any]:

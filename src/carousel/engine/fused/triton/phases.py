@@ -27,7 +27,7 @@ class PhasesSource:
         step: of a cell.
         dtype: of all numbers.
         sizes: features of each state.
-        share: of each state, as in `Kinds`.
+        update_mask: of each state, as in `Kinds`.
         saved: the nodes that the forward pass keeps.
         backward: whether there is such a pass.
         rows: sequences of a program, if torch multiplies between launches; None if a program does all steps.
@@ -41,27 +41,27 @@ class PhasesSource:
         step: Phases,
         dtype: torch.dtype,
         sizes: Sequence[int],
-        share: Sequence[int],
+        update_mask: Sequence[int],
         saved: tuple[int, ...],
         backward: bool,
         rows: int | None = None,
     ) -> None:
-        self.step, self.share, self.saved = step, share, saved
+        self.step, self.update_mask, self.saved = step, update_mask, saved
         self.real = real(dtype)
         self.inputs, self.sizes = Columns(step.sizes), Columns(sizes)
         self.kept = Columns(step.graph.widths[n] for n in saved)
-        self.own = Columns(units for *_, units in step.own)
+        self.extra = Columns(units for *_, units in step.extra)
         pairs = [pair for outer in step.outers for pair in outer.operands]
-        pairs += [(d, rows * outer.heads) for outer in step.outers for d, rows, _ in outer.blocks]
+        pairs += [(d, height * outer.heads) for outer in step.outers for d, height, _ in outer.blocks]
         self.pairs = tuple(dict.fromkeys(pairs))
         """Expressions of which matrices' gradients are made, and of how many units each."""
         self.multiplied = Columns(units for _, units in self.pairs)
         self.scratch, self.widest = 0, 0
         """Numbers that a step of a sequence leaves in memory, and the widest vector, of both passes."""
         self.rows = rows or ROWS
-        graph, made = step.graph, [*step.new, *saved]
-        gradients = [*step.d_state, *step.d_wx, *step.d_own, *step.d_made, *(n for n, _ in self.pairs)]
-        self.between = {"forward": Between(graph, made, ())} if rows else {}
+        graph, roots = step.graph, [*step.new, *saved]
+        gradients = [*step.d_state, *step.d_wx, *step.d_extra, *step.d_made, *(n for n, _ in self.pairs)]
+        self.between = {"forward": Between(graph, roots, ())} if rows else {}
         if backward and rows:
             self.between["backward"] = Between(graph, gradients, saved)
         functions = []
@@ -113,12 +113,12 @@ class PhasesSource:
         ]
         if turn is not None:
             return w.prepare(turn, begin, "for back in range(T):")
-        sums = list(zip(self.own.places, self.own.widths, strict=True))
-        begin += [w.load(f"sum{k}", "d_own", "b", self.own.total, *place) for k, place in enumerate(sums)]
-        w.compute([*step.d_state, *step.d_wx, *step.d_own, *(n for n, _ in self.pairs)])
+        sums = list(zip(self.extra.places, self.extra.widths, strict=True))
+        begin += [w.load(f"sum{k}", "d_extra", "b", self.extra.total, *place) for k, place in enumerate(sums)]
+        w.compute([*step.d_state, *step.d_wx, *step.d_extra, *(n for n, _ in self.pairs)])
         w.lines += w.stores("d_x", self.inputs, step.d_wx)
         w.lines += w.stores("multiplied", self.multiplied, [n for n, _ in self.pairs])
-        for k, (n, units) in enumerate(zip(step.d_own, self.own.widths, strict=True)):
+        for k, (n, units) in enumerate(zip(step.d_extra, self.extra.widths, strict=True)):
             w.lines.append(f"sum{k} += tl.where({w.valid(units)}, {w.names[n]}, 0.0)")
         w.compute(step.d_made)
         w.lines += ["if NORMS:", *(f"    {line}" for line in w.stores("d_made", self.sizes, step.d_made))]
@@ -129,7 +129,7 @@ class PhasesSource:
         begin += ["last = tl.cast(T - 1, tl.int64)", *self.advance(w.f, sizes, "+= last *")]
         w.lines += self.advance(w.f, sizes, "-=")
         end = [w.store(f"carried{k}", n, 0, n, f"d{k}") for k, n in enumerate(widths)]
-        end += [w.store("d_own", self.own.total, *place, f"sum{k}") for k, place in enumerate(sums)]
+        end += [w.store("d_extra", self.extra.total, *place, f"sum{k}") for k, place in enumerate(sums)]
         return w.finish(begin, "for back in range(T):", end)
 
     def writer(self, which: str, turn: int | None, flags: tuple[str, ...], counter: str) -> Writer:
@@ -138,8 +138,8 @@ class PhasesSource:
 
     def advance(self, f: Function, sizes: dict[str, int], how: str) -> list[str]:
         sizes = sizes | dict.fromkeys(FLAGS, 1)
-        pairs = zip(self.share, self.sizes.widths, strict=True)
-        sizes |= {f"share{k}": 1 if kind == 1 else size for k, (kind, size) in enumerate(pairs)}
+        pairs = zip(self.update_mask, self.sizes.widths, strict=True)
+        sizes |= {f"update_mask{k}": 1 if kind == 1 else size for k, (kind, size) in enumerate(pairs)}
         return [f"p_{name} {how} (B * {n})" for name, n in sizes.items() if name in f.pointers]
 
 
@@ -221,9 +221,9 @@ class Writer:
     def leaf(self, args: tuple) -> str:
         kind, *which = args
         name, source = kind + "".join(map(str, which)), self.source
-        if kind == "own":
+        if kind == "extra":
             parameter, block, units = which
-            name = f"own{source.step.own.index((parameter, block, units))}"
+            name = f"extra{source.step.extra.index((parameter, block, units))}"
             at = f"{self.f.pointer(self.weight(parameter))} + {block * units} + {self.unit(units)}"
             self.lines.append(f"{name} = {self.f.read(at, f'{self.unit(units)} < {units}')}")
         elif kind == "wx":
@@ -234,8 +234,8 @@ class Writer:
         elif kind == "recurrent":
             size = source.sizes.widths[0]
             self.lines.append(self.load(name, "recurrent", "b", size, 0, size))
-        elif kind == "share":
-            size = 1 if source.share[which[0]] == 1 else source.sizes.widths[which[0]]
+        elif kind == "update_mask":
+            size = 1 if source.update_mask[which[0]] == 1 else source.sizes.widths[which[0]]
             self.lines.append(self.load(name, name, "b", size, 0, size))
         return name
 
@@ -245,8 +245,8 @@ class Writer:
 
     def product(self, n: int, what: tuple) -> None:
         """A sum of products of matrices, block by block where there are heads, and vectors."""
-        heads, rows, matrices = what
-        width, pairs = heads * rows, factors(self.graph, n)
+        heads, height, matrices = what
+        width, pairs = heads * height, factors(self.graph, n)
         new = dict.fromkeys(pair for pair in pairs if pair not in self.stored)
         for m, size in new:
             turn = f"B * ({2 * self.scratch} + ({self.counter} % 2) * {size})"
@@ -263,8 +263,8 @@ class Writer:
             if heads == 1:
                 at += f"{unit} * {row} + row * {column}"
             else:
-                at += f"{unit} % {rows} * {row} + row % {columns} * {column} + row // {columns} * {apart}"
-                inside += f" & (row // {columns} == {unit} // {rows})"
+                at += f"{unit} % {height} * {row} + row % {columns} * {column} + row // {columns} * {apart}"
+                inside += f" & (row // {columns} == {unit} // {height})"
             self.lines += [
                 f"for begin in range(0, {size}, {DEPTH}):",
                 f"    k = begin + tl.arange(0, {DEPTH})[None, :]",

@@ -46,8 +46,8 @@ class Held:
         return [f"bias{g} = {f.read(f'{at} + {g * self.units}', mask)}" for g in range(self.blocks)]
 
     def forward(self, f: Function) -> list[str]:
-        """uh{g} of `seen`, in step t."""
-        return [f"uh{g} = tl.dot(seen, w{g}, {self.how}) + bias{g}" for g in range(self.blocks)]
+        """uh{g} of `hidden_input`, in step t."""
+        return [f"uh{g} = tl.dot(hidden_input, w{g}, {self.how}) + bias{g}" for g in range(self.blocks)]
 
     def backward(self, f: Function, d_uh: str) -> list[str]:
         """`through` of d_uh{g}, which have been stored too."""
@@ -66,7 +66,7 @@ class Streamed(Held):
         H = self.units
         return [
             f"turn = {f.pointer('scratch')} + (t % 2) * (B * {H})",  # so that none writes what others are yet to read
-            "tl.store(turn + at, seen, mask=valid)",
+            "tl.store(turn + at, hidden_input, mask=valid)",
             "tl.debug_barrier()",
             *(f"uh{g} = bias{g} + {self.zero}" for g in range(self.blocks)),
             *self.loop(f, "w_t", [f"turn + b * {H}"] * self.blocks, [f"uh{g}" for g in range(self.blocks)]),

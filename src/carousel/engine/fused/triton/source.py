@@ -25,7 +25,7 @@ class Source:
         step: without projection.
         dtype: of all numbers.
         units: H.
-        share: of each state, as in `Kinds`.
+        update_mask: of each state, as in `Kinds`.
         saved: the nodes that the forward pass keeps.
         product: how a program in rows multiplies; None for the flat form.
         backward: whether there is such a pass.
@@ -36,12 +36,12 @@ class Source:
         step: Step,
         dtype: torch.dtype,
         units: int,
-        share: Sequence[int],
+        update_mask: Sequence[int],
         saved: tuple[int, ...],
         product: type[Held] | None,
         backward: bool,
     ) -> None:
-        self.step, self.units, self.share, self.saved = step, units, share, saved
+        self.step, self.units, self.update_mask, self.saved = step, units, update_mask, saved
         self.real = real(dtype)
         self.inputs, self.products, self.states = len(step.d_wx), len(step.d_uh), len(step.new)
         self.product = product(self.products, units, self.real) if product else None
@@ -57,11 +57,15 @@ class Source:
         states = [f"state{k}" for k in range(self.states)]
         f.lines += [self.load(f, name, name, "at") for name in states]
         f.lines += self.product.begin(f, forward=True) if self.product else []
-        roots = [*step.new, *self.saved, *([step.seen] if self.product else [])]
+        roots = [*step.new, *self.saved, *([step.hidden_input] if self.product else [])]
         body, known = self.masks(f, roots, ()), {}
         if self.product:
-            lines, known = self.compute([step.seen], known)
-            body += [*lines, f"seen = tl.where(valid, {known[step.seen]}, 0.0)", *self.product.forward(f)]
+            lines, known = self.compute([step.hidden_input], known)
+            body += [
+                *lines,
+                f"hidden_input = tl.where(valid, {known[step.hidden_input]}, 0.0)",
+                *self.product.forward(f),
+            ]
         body += self.inputs_of(f, roots)
         lines, names = self.compute([*step.new, *self.saved], known)
         body += lines
@@ -82,12 +86,12 @@ class Source:
         shared = step.d_uh == step.d_wx
         f.lines += self.begin(f)
         f.lines += [self.load(f, f"d{k}", f"carried{k}", "at") for k in range(self.states)]
-        f.lines += [self.load(f, f"sum{k}", "d_own", f"{k} * B * {self.units} + at") for k in range(len(step.own))]
+        f.lines += [self.load(f, f"sum{k}", "d_extra", f"{k} * B * {self.units} + at") for k in range(len(step.extra))]
         f.lines += self.product.begin(f, forward=False) if self.product else []
-        gradients = (*step.d_wx, *step.d_uh, *step.d_state, *step.d_own)
-        seen = [step.seen] if self.products else []
-        joined = [step.d_seen] if self.product else []
-        everything = [*gradients, *step.d_made, *seen]
+        gradients = (*step.d_wx, *step.d_uh, *step.d_state, *step.d_extra)
+        hidden_input = [step.hidden_input] if self.products else []
+        joined = [step.d_hidden_input] if self.product else []
+        everything = [*gradients, *step.d_made, *hidden_input]
         body = self.masks(f, [*everything, *joined], self.saved)
         known = {n: f"kept{k}" for k, n in enumerate(self.saved)}
         for k, n in enumerate(self.saved):
@@ -102,47 +106,47 @@ class Source:
             ]
         body += ["d_new0 = d0", "if D_OUT:", "    d_new0 = d0 + " + self.load(f, "", "d_out", "at")]
         body += [f"d_new{k} = d{k}" for k in range(1, self.states)]
-        lines, names = self.compute([*gradients, *seen], known)
+        lines, names = self.compute([*gradients, *hidden_input], known)
         body += lines
         body += self.stores(f, "d_wx", step.d_wx, names)
         if self.products:
             body += [] if shared else self.stores(f, "d_uh", step.d_uh, names)
-            body += [self.store(f, "seen", "at", names[step.seen])]
-        body += [f"sum{k} += tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_own)]
-        lines, made = self.compute(step.d_made, names)
-        body += ["if NORMS:", *(f"    {line}" for line in [*lines, *self.stores(f, "d_made", step.d_made, made)])]
+            body += [self.store(f, "hidden_input", "at", names[step.hidden_input])]
+        body += [f"sum{k} += tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_extra)]
+        lines, all_names = self.compute(step.d_made, names)
+        body += ["if NORMS:", *(f"    {line}" for line in [*lines, *self.stores(f, "d_made", step.d_made, all_names)])]
         body += [f"d{k} = tl.where(valid, {names[n]}, 0.0)" for k, n in enumerate(step.d_state)]
         if self.product:
             body += [f"d_uh{g} = tl.where(valid, {names[n]}, 0.0)" for g, n in enumerate(step.d_uh)]
             body += self.product.backward(f, "d_wx" if shared else "d_uh")
-            lines, names = self.compute([step.d_seen], names)
-            body += [*lines, f"d0 = d0 + tl.where(valid, {names[step.d_seen]}, 0.0)"]
+            lines, names = self.compute([step.d_hidden_input], names)
+            body += [*lines, f"d0 = d0 + tl.where(valid, {names[step.d_hidden_input]}, 0.0)"]
         sizes = {"out": 1, "saved": len(self.saved), "d_out": 1, "d_wx": self.inputs}
-        sizes |= {"d_uh": 0 if shared else self.products, "seen": 1, "d_made": self.states}
+        sizes |= {"d_uh": 0 if shared else self.products, "hidden_input": 1, "d_made": self.states}
         sizes = {name: n * self.units for name, n in sizes.items()}
         f.lines += ["last = tl.cast(T - 1, tl.int64)", *self.advance(f, sizes, "+= last *")]
         f.lines += ["for back in range(T):", *(f"    {line}" for line in [*body, *self.advance(f, sizes, "-=")])]
         f.lines += [self.store(f, f"carried{k}", "at", f"d{k}") for k in range(self.states)]
-        f.lines += [self.store(f, "d_own", f"{k} * B * {self.units} + at", f"sum{k}") for k in range(len(step.own))]
+        f.lines += [self.store(f, "d_extra", f"{k} * B * {self.units} + at", f"sum{k}") for k in range(len(step.extra))]
         return f
 
     def look(self) -> Function:
         f = Function("look", self.real, ())
-        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.seen], ())]
+        f.lines += [*self.begin(f, extra=False), *self.masks(f, [self.step.hidden_input], ())]
         f.lines += [self.load(f, "state0", "state0", "at")]
-        lines, names = self.compute([self.step.seen], {})
-        f.lines += [*lines, self.store(f, "seen", "at", names[self.step.seen])]
+        lines, names = self.compute([self.step.hidden_input], {})
+        f.lines += [*lines, self.store(f, "hidden_input", "at", names[self.step.hidden_input])]
         return f
 
     def join(self) -> Function:
         f = Function("join", self.real, ())
-        f.lines += [*self.begin(f, own=False), *self.masks(f, [self.step.d_seen], ())]
+        f.lines += [*self.begin(f, extra=False), *self.masks(f, [self.step.d_hidden_input], ())]
         f.lines += [self.load(f, "through", "through", "at"), self.load(f, "d0", "carried0", "at")]
-        lines, names = self.compute([self.step.d_seen], {})
-        f.lines += [*lines, self.store(f, "carried0", "at", f"d0 + {names[self.step.d_seen]}")]
+        lines, names = self.compute([self.step.d_hidden_input], {})
+        f.lines += [*lines, self.store(f, "carried0", "at", f"d0 + {names[self.step.d_hidden_input]}")]
         return f
 
-    def begin(self, f: Function, own: bool = True) -> list[str]:
+    def begin(self, f: Function, extra: bool = True) -> list[str]:
         """The program's places, and what holds for all steps."""
         if self.rows:
             lines = [
@@ -158,11 +162,11 @@ class Source:
                 f"unit = at % {self.units}",
                 f"valid = at < B * {self.units}",
             ]
-        if own:
+        if extra:
             mask = f"unit < {self.units}" if self.rows else "valid"
-            for k in range(len(self.step.own)):
-                at = f"{f.pointer('own')} + {k * self.units} + unit"
-                lines.append(f"own{k} = {f.read(at, mask)}")
+            for k in range(len(self.step.extra)):
+                at = f"{f.pointer('extra')} + {k * self.units} + unit"
+                lines.append(f"extra{k} = {f.read(at, mask)}")
         return lines
 
     def leaves(self, roots: Iterable[int], known: Iterable[int]) -> set[tuple]:
@@ -173,17 +177,19 @@ class Source:
     def masks(self, f: Function, roots: Iterable[int], known: Iterable[int]) -> list[str]:
         """Those that are read, of one step. Forwards they are read step by step, backwards from the last on."""
         leaves, H = self.leaves(roots, known), self.units
-        rows = "b < B" if self.rows else "valid"
+        there = "b < B" if self.rows else "valid"
         lines = [
-            f"{name} = tl.load({f.pointer(name)} + b, mask={rows}, other=0) != 0" for name in FLAGS if (name,) in leaves
+            f"{name} = tl.load({f.pointer(name)} + b, mask={there}, other=0) != 0"
+            for name in FLAGS
+            if (name,) in leaves
         ]
         if ("recurrent",) in leaves:
             lines.append(self.load(f, "recurrent", "recurrent", "at"))
-        for k, kind in enumerate(self.share):
-            if ("share", k) in leaves:
-                place, mask = ("b", rows) if kind == 1 else (f"b * {H} + unit", "valid")
-                at = f"{f.pointer(f'share{k}')} + {place}"
-                lines.append(f"share{k} = {f.read(at, mask)}")
+        for k, kind in enumerate(self.update_mask):
+            if ("update_mask", k) in leaves:
+                place, mask = ("b", there) if kind == 1 else (f"b * {H} + unit", "valid")
+                at = f"{f.pointer(f'update_mask{k}')} + {place}"
+                lines.append(f"update_mask{k} = {f.read(at, mask)}")
         return lines
 
     def inputs_of(self, f: Function, roots: Iterable[int]) -> list[str]:
@@ -202,15 +208,15 @@ class Source:
     def advance(self, f: Function, sizes: dict[str, int], how: str) -> Iterator[str]:
         """The pointers moved by a step: of what has so many numbers for each sequence, and of the masks."""
         sizes = sizes | dict.fromkeys(FLAGS, 1)
-        sizes |= {f"share{k}": 1 if kind == 1 else self.units for k, kind in enumerate(self.share)}
+        sizes |= {f"update_mask{k}": 1 if kind == 1 else self.units for k, kind in enumerate(self.update_mask)}
         return (f"p_{name} {how} (B * {n})" for name, n in sizes.items() if name in f.pointers)
 
     def compute(self, roots: Iterable[int], known: dict[int, str]) -> tuple[list[str], dict[int, str]]:
         def leaf(args: tuple) -> str:
             kind, *which = args
-            if kind == "own":
-                return f"own{self.step.own.index(tuple(which))}"
-            return "through" if kind == "d_seen" else kind + "".join(map(str, which))
+            if kind == "extra":
+                return f"extra{self.step.extra.index(tuple(which))}"
+            return "through" if kind == "d_hidden_input" else kind + "".join(map(str, which))
 
         return statements(self.step.graph, roots, known, leaf, self.real)
 

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+from agreement import CELLS, LAYERS, assert_same_with_gradients
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
-from twins import CELLS, LAYERS, assert_same_with_gradients
 
 import carousel
 
