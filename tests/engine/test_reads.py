@@ -287,3 +287,39 @@ def test_subclasses_of_tensor_are_handed_the_whole_run():
     assert layer(heard)[0].tag == "speech"
     y = layer(x, tuple(s.as_subclass(Heard) for s in torch.zeros(2, 1, 2, 5)))[0]  # the state alone
     assert type(y) is Heard
+
+
+LOG, COUNTS = [], {"calls": 0}
+
+
+class Logged(Base):
+    def factor(self):
+        LOG.append(len(LOG))
+        return 0.5
+
+
+class Noted(Instance):
+    def factor(self):
+        self.config.calls = getattr(self.config, "calls", 0) + 1
+        return 0.5
+
+
+class Tallied(Base):
+    def factor(self):
+        COUNTS["calls"] += 1
+        return 0.5
+
+
+class Replaced(Base):
+    def factor(self):
+        global LOG
+        LOG = [*LOG, 0]
+        return 0.5
+
+
+@pytest.mark.parametrize(("cell", "name"), [(Logged, "LOG"), (Tallied, "COUNTS"), (Replaced, "LOG"), (Noted, "config")])
+def test_what_a_step_changes_is_named_with_its_line(cell, name):
+    (choice,) = carousel.explain(carousel.Recurrent(cell, 2, 3), torch.randn(30, 2, 2))
+    line = cell.factor.__code__.co_firstlineno + 1 + (cell is Replaced)
+    where = "" if cell is Noted else f" (test_reads.py:{line})"  # of which an attribute of another object is set
+    assert choice == ("eager", f"{cell.__name__}: its update changes {name}{where}")

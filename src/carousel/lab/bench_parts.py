@@ -5,7 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pandas as pd
 import torch
@@ -84,7 +84,7 @@ def importing(repeats: int) -> Iterator[tuple]:
 
 
 @contextlib.contextmanager
-def busy() -> Iterator[None]:
+def busy() -> Generator[None]:
     """Meanwhile each core has an endless loop as well."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:

@@ -12,7 +12,7 @@ from ..registry import REGISTRY, Known
 from . import TARGETS
 from .graph import Step, Unsupported
 from .phased import FusedPhases
-from .reads import is_fixed, read, snapshot
+from .reads import is_fixed, line_that_writes, read, snapshot
 from .recurrence import Fused
 from .target import BuildError
 from .trace import trace
@@ -53,7 +53,8 @@ def _plan(cell: Cell, known: Known, case: tuple[str, torch.dtype, Kinds], values
             known.values.append(values)
         plans[key] = _make(cell, *case)
         if changed := [name for name, value in read(cell) if (name, snapshot(value)) not in values]:
-            plans[key] = "", f"{type(cell).__name__}: its update changes {changed[0]}"
+            line = line_that_writes(cell, changed[0].rpartition(".")[2])
+            plans[key] = "", f"{type(cell).__name__}: its update changes {changed[0]}{line}"
     return plans[key]
 
 

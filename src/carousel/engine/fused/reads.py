@@ -2,12 +2,13 @@
 
 import dis
 import sys
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache, partial
 from inspect import getattr_static
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -22,6 +23,12 @@ _PLAIN = (int, bool, str, bytes, type(None), torch.dtype, torch.device)
 _FIXED = (*_PLAIN, float, complex, FunctionType, type)  # objects that never change
 _IDLE = {*vars(nn.Module()), "init", "input_size", "hidden_size", "bias", "proj_size"} - {"training"}
 """Attributes that no step depends on, or that the tensors' shapes tell."""
+_WRITING = {*vars(list), *vars(dict), *vars(set), *vars(deque)} - {
+    *vars(tuple),
+    *vars(frozenset),
+    *vars(MappingProxyType),
+}
+"""Methods that change what they are called of."""
 _OTHERS = {"torch", *sys.stdlib_module_names}  # packages whose values are taken to be constant
 
 
@@ -39,17 +46,25 @@ def read(cell: Cell) -> list[tuple[str, object]]:
 
 
 def line_that_writes(cell: Cell, name: str) -> str:
-    """ " (file:line)" of a step's code that sets an attribute of this name or writes to it in place, or ""."""
+    """ " (file:line)" of a step's code that sets what is called so or writes to it in place, or ""."""
     visited: set[FunctionType] = set()
     for owner, functions in _roots(cell):
         for function in functions:
             list(_of_function(function, owner, visited))
     for code in sorted((f.__code__ for f in visited), key=lambda code: (code.co_filename, code.co_firstlineno)):
-        for now, then in pairwise(dis.get_instructions(code)):
-            in_place = str(then.argval).endswith("_") and not str(then.argval).endswith("__")
-            if now.argval == name and (now.opname == "STORE_ATTR" or in_place) and now.positions:
-                return f" ({Path(code.co_filename).name}:{now.positions.lineno})"
+        for line, instructions in groupby(dis.get_instructions(code), lambda i: i.positions and i.positions.lineno):
+            if _writes(list(instructions), name):
+                return f" ({Path(code.co_filename).name}:{line})"
     return ""
+
+
+def _writes(line: list[dis.Instruction], name: str) -> bool:
+    if not any(i.argval == name for i in line):
+        return False
+    called = [str(then.argval) for now, then in pairwise(line) if now.argval == name]
+    in_place = any(word in _WRITING or (word.endswith("_") and not word.endswith("__")) for word in called)
+    stored = any(i.argval == name and i.opname.startswith(("STORE_", "DELETE_")) for i in line)
+    return in_place or stored or any(i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") for i in line)
 
 
 def _roots(cell: Cell) -> list[tuple[type, tuple]]:
