@@ -186,6 +186,17 @@ def test_best_chooses_for_each_setting_or_for_those_that_are_named(tmp_path):
     assert set(best(results, "optimizer.lr", ["task", "model"])["config.optimizer.lr"]) == {1e-3}
 
 
+def test_best_keeps_models_that_lack_an_option_in_which_others_vary(tmp_path):
+    for lr, loss in ((1e-2, 0.001), (1e-3, 0.16)):
+        make_run(tmp_path, "rnn", 10, val_loss=loss, config={"optimizer.lr": lr})
+        for bias in (None, 1.0, 2.0):
+            config = {"optimizer.lr": lr} | ({} if bias is None else {"model.init.value": bias})
+            make_run(tmp_path, "lstm", 10, val_loss=loss, config=config)
+    kept = best(collect(tmp_path).results, "optimizer.lr")
+    assert kept["config.optimizer.lr"].tolist() == [1e-2] * 4
+    assert kept["label"].tolist() == ["lstm", "lstm value=1", "lstm value=2", "rnn"]
+
+
 def test_best_needs_a_key_that_is_there(tmp_path):
     make_run(tmp_path, "rnn", 10)
     with pytest.raises(ValueError, match="lrr is in no run's configuration"):

@@ -258,7 +258,7 @@ def varied(results: pd.DataFrame) -> list[str]:
     that always change together only the one with the shorter name is.
     """
     columns = [column for column in results if column.startswith("config.") and column not in SEEDS]
-    values = results[columns].astype(str)
+    values = results[columns].map(str)
     values = values.loc[:, values.nunique() > 1]  # of which there are few
     changes = values.groupby([results["task"], results["model"], results["seq_len"]]).nunique() > 1
     found: dict[tuple, str] = {}
@@ -314,7 +314,7 @@ def best(results: pd.DataFrame, key: str, by: Iterable[str] | None = None) -> pd
     by = list(by or ["task", "seq_len", "model", *(c for c in varied(results) if c != column)])
     runs = (
         results[[*by, column]]
-        .astype(str)
+        .map(str)  # nan too, which is what a setting has that another model's option varies in
         .assign(
             unsolved=~results["solved"].astype(bool),
             steps=results["steps_to_solve"].astype(float).fillna(results[BUDGET]),

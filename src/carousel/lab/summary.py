@@ -132,7 +132,7 @@ def columns(tables: Tables) -> Summary:
     settings = []
     for key, column in keys.items():
         found = [plain(x) for x in results[column].tolist()]
-        several = results[column].astype(str).nunique() > 1
+        several = results[column].map(str).nunique() > 1
         if key == "seq_len" and not any(found):
             continue
         if (domain := _domain(found)) and (several or key in ("model", "task", "seq_len")):
