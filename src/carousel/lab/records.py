@@ -324,7 +324,7 @@ def best(results: pd.DataFrame, key: str, by: Iterable[str] | None = None) -> pd
     scores = runs.groupby([*by, column], sort=False).agg({"unsolved": "mean", "steps": "mean", "loss": "median"})
     chosen = scores.sort_values(list(scores), kind="stable").reset_index().drop_duplicates(by)[[*by, column]]
     kept = results[pd.MultiIndex.from_frame(runs[[*by, column]]).isin(pd.MultiIndex.from_frame(chosen))]
-    return kept.assign(label=labels(kept)).sort_values(ORDER, ignore_index=True)
+    return kept.assign(label=labels(kept, without=[column])).sort_values(ORDER, ignore_index=True)
 
 
 def by_goal(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
