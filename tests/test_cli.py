@@ -80,7 +80,7 @@ def test_one_run_writes_its_record_and_says_what_to_open(tmp_path):
     losses = pd.read_csv(folder / "metrics.csv").dropna(subset="val/loss")
     assert sorted(set(losses["step"])) == [6, 12]
     assert set(pd.read_csv(folder / "flow.csv")["step"]) == {0, 12}
-    events = EventAccumulator(str(folder)).Reload()
+    events = EventAccumulator(str(folder / "lstm")).Reload()  # as TensorBoard calls it then
     assert [e.step for e in events.Scalars("1_loss/val")] == [6, 12, 12]  # none thrown away by one that came later
     assert events.Scalars("1_loss/test")[-1].value == pytest.approx(record["metrics"]["test/loss"])
 
@@ -464,7 +464,7 @@ def test_a_run_in_two_processes_is_one_run_alone_and_in_a_sweep(tmp_path):
         assert record["status"] == "finished"
         assert record["steps"] == 12
         (folder,) = (path.parent for path in (tmp_path / name).rglob("result.json"))
-        assert {path.name.split(".")[-2] for path in folder.glob("events.*")} == {str(record["pid"])}
+        assert {path.name.split(".")[-2] for path in folder.rglob("events.*[0-9]")} == {str(record["pid"])}
         commands[name] = record["metrics"], *((folder / file).read_bytes() for file in ("flow.csv", "probes.csv"))
     assert commands["alone"] == commands["sweep"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "sweep"]
