@@ -26,6 +26,7 @@ TINY = [
     "trainer.max_steps=12",
 ]
 KILLED = "killed, probably by the system, for want of memory (run fewer at a time)"
+OUT_OF_MEMORY = "out of memory (run fewer at a time, or with a smaller batch_size)"
 STARTED: list[subprocess.Popen] = []
 KILLS = int(os.environ.get("KILLS", 2))
 """How often a sweep is killed, and its workers are, at random moments."""
@@ -86,15 +87,17 @@ def test_one_run_writes_its_record_and_says_what_to_open(tmp_path):
 
 
 def test_a_sweep_survives_runs_that_fail_and_can_be_reported_again(tmp_path):
-    models = "model._target_=broken.Raises,carousel.RNN,broken.Dies"
+    models = "model._target_=broken.Raises,carousel.RNN,broken.Dies,broken.Fills,broken.FillsToTheLast"
     done = call(tmp_path, "train.py", "-m", "model=rnn", models, *TINY, "hydra.sweep.dir=sweep")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: 2 of 3 runs failed"
+    assert done.stderr.splitlines()[-1] == "error: 4 of 5 runs failed"
     errors = {r["config"]["model._target_"]: r["error"] for r in records(tmp_path / "sweep").values()}
     assert errors == {
         "broken.Raises": "ValueError: in two lines",
         "carousel.RNN": None,
         "broken.Dies": KILLED,
+        "broken.Fills": f"RuntimeError: {OUT_OF_MEMORY}",
+        "broken.FillsToTheLast": f"MemoryError: {OUT_OF_MEMORY}",
     }
     assert "ValueError: in two lines" in done.stdout
     assert KILLED in " ".join(done.stdout.split())
