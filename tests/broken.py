@@ -1,6 +1,7 @@
 """Parts that pass every check and break once training has begun."""
 
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -23,6 +24,28 @@ class Dies(carousel.RNN):
         if torch.is_grad_enabled():
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(*arguments, **options)
+
+
+class Fills(carousel.RNN):
+    """Memory, of which the process has 64 MiB left: with tensors, or to the last KiB with Python's own objects."""
+
+    def forward(self, *arguments, **options):
+        if torch.is_grad_enabled():
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            _, most = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**26, most))
+            taken = []
+            while True:
+                taken.append(self.some())
+        return super().forward(*arguments, **options)
+
+    def some(self):
+        return torch.ones(2**20)
+
+
+class FillsToTheLast(Fills):
+    def some(self):
+        return bytearray(2**10)
 
 
 class Typo(carousel.LSTMCell):

@@ -26,6 +26,7 @@ TINY = [
     "trainer.max_steps=12",
 ]
 KILLED = "killed, probably by the system, for want of memory (run fewer at a time)"
+OUT_OF_MEMORY = "out of memory (run fewer at a time, or with a smaller batch_size)"
 STARTED: list[subprocess.Popen] = []
 KILLS = int(os.environ.get("KILLS", 2))
 """How often a sweep is killed, and its workers are, at random moments."""
@@ -80,21 +81,23 @@ def test_one_run_writes_its_record_and_says_what_to_open(tmp_path):
     losses = pd.read_csv(folder / "metrics.csv").dropna(subset="val/loss")
     assert sorted(set(losses["step"])) == [6, 12]
     assert set(pd.read_csv(folder / "flow.csv")["step"]) == {0, 12}
-    events = EventAccumulator(str(folder)).Reload()
+    events = EventAccumulator(str(folder / "lstm")).Reload()  # as TensorBoard calls it then
     assert [e.step for e in events.Scalars("1_loss/val")] == [6, 12, 12]  # none thrown away by one that came later
     assert events.Scalars("1_loss/test")[-1].value == pytest.approx(record["metrics"]["test/loss"])
 
 
 def test_a_sweep_survives_runs_that_fail_and_can_be_reported_again(tmp_path):
-    models = "model._target_=broken.Raises,carousel.RNN,broken.Dies"
+    models = "model._target_=broken.Raises,carousel.RNN,broken.Dies,broken.Fills,broken.FillsToTheLast"
     done = call(tmp_path, "train.py", "-m", "model=rnn", models, *TINY, "hydra.sweep.dir=sweep")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: 2 of 3 runs failed"
+    assert done.stderr.splitlines()[-1] == "error: 4 of 5 runs failed"
     errors = {r["config"]["model._target_"]: r["error"] for r in records(tmp_path / "sweep").values()}
     assert errors == {
         "broken.Raises": "ValueError: in two lines",
         "carousel.RNN": None,
         "broken.Dies": KILLED,
+        "broken.Fills": f"RuntimeError: {OUT_OF_MEMORY}",
+        "broken.FillsToTheLast": f"MemoryError: {OUT_OF_MEMORY}",
     }
     assert "ValueError: in two lines" in done.stdout
     assert KILLED in " ".join(done.stdout.split())
@@ -464,7 +467,7 @@ def test_a_run_in_two_processes_is_one_run_alone_and_in_a_sweep(tmp_path):
         assert record["status"] == "finished"
         assert record["steps"] == 12
         (folder,) = (path.parent for path in (tmp_path / name).rglob("result.json"))
-        assert {path.name.split(".")[-2] for path in folder.glob("events.*")} == {str(record["pid"])}
+        assert {path.name.split(".")[-2] for path in folder.rglob("events.*[0-9]")} == {str(record["pid"])}
         commands[name] = record["metrics"], *((folder / file).read_bytes() for file in ("flow.csv", "probes.csv"))
     assert commands["alone"] == commands["sweep"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "sweep"]

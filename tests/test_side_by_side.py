@@ -96,7 +96,7 @@ def test_a_run_that_hangs_is_ended_and_the_next_one_begins(launcher, tmp_path, m
 
 @pytest.mark.parametrize("error", [EOFError, ConnectionRefusedError])
 def test_a_run_is_started_though_the_server_has_just_been_killed(launcher, tmp_path, monkeypatch, error):
-    connect, errors = forkserver.connect_to_new_process, [error]
+    connect, errors = forkserver.connect_to_new_process, [error] * 3  # for as long as it takes to die
 
     def connect_or_not(fds):
         if errors:

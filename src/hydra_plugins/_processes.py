@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -51,15 +52,16 @@ class Runner:
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         processes: Any = multiprocessing.get_context(method)
         processes.set_forkserver_preload([self.module])
-        for is_last in (False, True):
+        until = time.monotonic() + 30
+        while True:
             process = processes.Process(target=_work, args=(self, job), daemon=True)
             try:
                 process.start()
-                break
-            except (EOFError, ConnectionError):  # the server was killed just now; there will be another
-                if is_last:
+                return process
+            except (EOFError, ConnectionError):  # the server was killed; there is another when it has quite gone
+                if time.monotonic() > until:
                     raise
-        return process
+                time.sleep(0.1)
 
     def close(self, process: BaseProcess, job: DictConfig) -> None:
         """Of a process that has ended, or is to be ended now for its time is up."""

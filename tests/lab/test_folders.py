@@ -95,12 +95,18 @@ def test_another_attempt_removes_what_the_last_one_measured_and_nothing_else(tmp
 
 def test_of_a_run_that_goes_on_only_what_it_has_begun_since_is_removed(tmp_path):
     own = folders.process()
-    old, new = (f"events.out.tfevents.{k}.{own['host']}.{own['pid']}.{k}" for k in range(2))
-    for name in (old, new, "flow.csv", f".{own['pid']}-progress.ckpt"):
+    old, new, summary = (
+        f"{place}/events.out.tfevents.{k}.{own['host']}.{own['pid']}.{k}{end}"
+        for k, (place, end) in enumerate([("lstm", ""), ("lstm", ""), ("summary", ".carousel-summary")])
+    )
+    for place in ("lstm", "summary"):
+        (tmp_path / place).mkdir()
+    for name in (old, new, summary, "flow.csv", f".{own['pid']}-progress.ckpt"):
         (tmp_path / name).write_text("x")
     write_record(tmp_path, BARE | {"status": "running"} | own)
     folders.clear(claim(tmp_path), kept={old: 1, "flow.csv": 1})
-    assert {p.name for p in tmp_path.iterdir()} == {".lock", "result.json", old, "flow.csv"}
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {".lock", "result.json", old, summary, "flow.csv"}
 
 
 @pytest.mark.parametrize(("kept", "left"), [(None, []), ({"events.out.tfevents.1.here.1.0": 1}, [1])])

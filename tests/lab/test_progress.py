@@ -59,7 +59,7 @@ def make(folder, cut=None, *, task=None, noise=None, dropout=0.0, scheduler=None
     trainer = L.Trainer(
         accelerator="cpu",
         max_steps=STEPS,
-        logger=[TensorBoard(folder, name="", version=""), CSVLogger(folder, name="", version="")],
+        logger=[TensorBoard(folder, name="", version="", sub_dir="lstm"), CSVLogger(folder, name="", version="")],
         callbacks=[
             GradientFlow(folder / "flow.csv", every_n_steps=6, num_sequences=4),
             GateStatistics(every_n_steps=8, num_sequences=4),
@@ -80,7 +80,7 @@ def make(folder, cut=None, *, task=None, noise=None, dropout=0.0, scheduler=None
 
 def result(folder, trainer, module):
     """All that is left of a run: weights, optimiser, best weights, what was measured, and TensorBoard's curves."""
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    events = EventAccumulator(str(folder / "lstm"), size_guidance={"scalars": 0}).Reload()
     # In order, for the files of one second are read in that of their names, where 10 comes before 9.
     curves = {tag: sorted((e.step, e.value) for e in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
@@ -124,7 +124,7 @@ def test_to_the_last_bit(tmp_path, name):
         with pytest.raises(CutOff):
             trainer.fit(module, data, ckpt_path=begun, weights_only=True if begun else None)
         begun, written = progress.take_up(folder)
-        for path in set(folder.glob("events*")) - {folder / name for name in written}:
+        for path in set(folder.rglob("events*")) - {folder / name for name in written}:
             path.unlink()  # as `folders.clear` does, by the record
         assert begun == folder / "checkpoints" / "progress.ckpt"
     trainer, module, data = make(folder, **options)

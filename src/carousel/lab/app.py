@@ -272,8 +272,7 @@ def run(cfg: DictConfig) -> float:
         raise KeyboardInterrupt from error
     except BaseException as error:
         record["steps"] = trainer.global_step
-        last = (str(error).strip().splitlines() or ["?"])[-1]
-        record |= {"status": "failed", "error": f"{type(error).__name__}: {last}"}
+        record |= {"status": "failed", "error": _line(error)}
         if isinstance(error, OSError) or not (module.diverged or _is_broken(module)):
             raise
         record |= {"status": "diverged", "error": module.diverged or record["error"]}
@@ -291,6 +290,13 @@ def run(cfg: DictConfig) -> float:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # or Gloo's threads may abort a process that exits (pytorch #190489)
     return record["metrics"].get("test/loss", math.inf)
+
+
+def _line(error: BaseException) -> str:
+    said = str(error).strip()
+    if isinstance(error, MemoryError) or "allocate memory" in said or "out of memory" in said:
+        said = "out of memory (run fewer at a time, or with a smaller batch_size)"
+    return ": ".join([type(error).__name__, *said.splitlines()[-1:]])
 
 
 def _is_broken(module: L.LightningModule) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,6 +23,7 @@ from .records import COLUMNS, NOW, RECORD, Unreadable, read_record
 LONGEST = 200  # bytes of a name; file systems take 255, and the time of day stands before it
 BEFORE = {".hydra", ".lock", "output.log"}  # what may stand in a run's folder before its record does
 CHECKPOINTS = [f"checkpoints/{name}.ckpt" for name in ("best", "last", "progress", "progress.before")]
+EVENTS = "events.out.tfevents.*[0-9]"  # of a run; those of a report's summary end in a word
 ENDED = ("finished", "diverged", "pruned")  # what taking a sweep up again has nothing to add to
 
 _locks: dict[Path, int] = {}  # open to the end of the process, for with it the lock ends
@@ -54,6 +56,15 @@ def run_name(overrides: Sequence[str], constant: Collection[str] = ()) -> str:
 
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def alone(mode: RunMode | None, model: str | None) -> str | None:
+    """A folder within a run's for TensorBoard's files, which calls runs as their folders are within the one that it is
+    given, and that one itself "."; a sweep's runs have names as they are."""
+    return None if mode == RunMode.MULTIRUN else (model or "run").replace("/", "_")
+
+
+OmegaConf.register_new_resolver("alone", alone, replace=True)
 
 
 def _lock(folder: Path) -> int | None:
@@ -162,10 +173,10 @@ def clear(folder: Path, kept: Collection[str] | None = None) -> None:
     record = read_record(folder)
     mine = [folder / name for name in (NOW, *(() if kept is not None else (*COLUMNS, *CHECKPOINTS)))]
     for attempt in attempts(record):
-        mine += folder.glob(f"events.out.tfevents.*.{attempt['host']}.{attempt['pid']}.*")
+        mine += folder.rglob(EVENTS.replace("*", f"*.{attempt['host']}.{attempt['pid']}.*"))
         mine += folder.rglob(f".{attempt['pid']}-*")  # what was being written when the process was killed
     for path in mine:
-        if path.name not in (kept or ()) and path.is_file() and not path.is_symlink():
+        if str(path.relative_to(folder)) not in (kept or ()) and path.is_file() and not path.is_symlink():
             path.unlink()
 
 

@@ -15,15 +15,13 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from . import records
+from . import folders, records
 from .data import of_all_processes
 from .options import first_line
 from .saved import CHECKPOINTS
 
 FILES = ("progress.ckpt", "progress.before.ckpt")
 """The last checkpoint, and the one before it."""
-GROWING = (records.FLOW, "events.out.tfevents.*")
-"""Files of a run's folder that are only ever added to."""
 
 
 class Progress(L.Callback):
@@ -164,11 +162,15 @@ def _size(path: Path) -> int:
 
 
 def _sizes(trainer: L.Trainer, folder: Path) -> dict[str, int]:
+    """Of the files in a run's folder that are only ever added to."""
+    paths = [folder / records.FLOW]
     for logger in trainer.loggers:
         logger.save()
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.flush()
-    return {path.name: path.stat().st_size for pattern in GROWING for path in folder.glob(pattern)}
+            paths += Path(logger.log_dir).glob(folders.EVENTS)
+    mine = [path for path in paths if path.is_relative_to(folder) and path.is_file()]
+    return {str(path.relative_to(folder)): path.stat().st_size for path in mine}
 
 
 def _rows(trainer: L.Trainer) -> list[dict[str, str]]:
