@@ -102,6 +102,33 @@ def test_what_is_said_of_onednn_is_so():
     assert " and ".join(quoted) in README
 
 
+def test_what_is_said_of_the_parts_of_a_call_is_the_benchs():
+    rows = pd.read_csv(ROOT / "outputs" / "reference" / "parts.csv").set_index(["part", "B", "H", "beside", "work"])
+    readme, engine = (" ".join(t.split()) for t in (README, (ROOT / "src/carousel/engine/README.md").read_text()))
+
+    def ratio(*row, digits=2):
+        return f"{rows.ratio[row]:.{digits}f}"
+
+    small, single, large = (
+        ratio("without activations", batch, units, "LSTM", "training")
+        for batch, units in ((32, 32), (1, 256), (32, 128))
+    )
+    assert f"a training step takes {small} of its time at H = 32. At B = 1 it takes {single}:" in readme
+    cells = (ratio("without activations", 32, 128, cell, "training") for cell in ("sLSTM", "Cho's GRU", "LEM"))
+    said = "takes {} of its time for the sLSTM, {} for Cho's GRU and {} for LEM, where the LSTM's takes {}."
+    assert said.format(*cells, large) in readme
+    norm = ratio("without layer norm", 32, 128, "LSTM", "training")
+    assert f"it is the norm, without which it takes {norm} " in readme
+    forward, training = (ratio("a busy machine", 32, 128, "nn.LSTM", work) for work in ("inference", "training"))
+    assert f"takes {forward} of nn.LSTM's time, and a training step {training} " in readme
+    assert max(forward, training) < "1.00"
+    (imported,) = rows.xs("import", level="work").itertuples()
+    assert f"takes {imported.ms:.0f} ms of CPU time where `import torch` takes {imported.beside_ms:.0f}" in readme
+    assert imported.ms < 50
+    few, many = (ratio("packing", 1, units, "a step", "inference", digits=0) for units in (128, 512))
+    assert f"as long as {few} steps of one sequence with 128 units and inputs, and {many} with 512" in engine
+
+
 def test_the_table_of_the_measures_is_the_benchs():
     measures = pd.read_csv(ROOT / "outputs" / "reference" / "measures.csv")
     assert set(measures.measure) == set(MEASURES)

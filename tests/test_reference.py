@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from carousel.lab import scores
+from carousel.lab.bench_cells import COMPILED
 from carousel.lab.bench_short import WORKS
 from carousel.lab.data import SequenceData
 from carousel.lab.experiments import CHOSEN, EXPERIMENTS
@@ -223,9 +224,14 @@ def test_the_readme_shows_what_short_sequences_and_other_cells_cost():
         speeds = [rows.speed[rows.work == work] for work in ("inference", "training")]
         shown = " | ".join(f"{geometric_mean(s):.2f} ({s.min():.2f})" for s in speeds)
         assert f"| {threads} | {module} | {shown} |" in text
-    for (threads, pair), rows in pd.read_csv(REFERENCE / "rivals.csv").groupby(["threads", "pair"]):
-        shown = " | ".join(f"{rows.speed[rows.work == work].item():.1f}" for work in ("inference", "training"))
-        assert f"| {threads} | {pair} | {shown} |" in text
+    rivals = pd.read_csv(REFERENCE / "rivals.csv")
+    speed = rivals.set_index(["threads", "pair", "work"]).speed.map("{:.1f}".format)
+    for threads, pair in dict.fromkeys(zip(rivals.threads, rivals.pair, strict=True)):
+        if not pair.endswith(COMPILED):
+            shown = [speed.get((threads, pair + how, work), "") for how in ("", COMPILED) for work in WORKS]
+            assert f"| {threads} | {pair} | {' | '.join(shown)} |" in text
+    bare = rivals.of_bare_product[(rivals.pair == "minGRU, minGRU-pytorch") & (rivals.work == "inference")]
+    assert f"minGRU takes {bare.min():.1f} to {bare.max():.1f} times" in " ".join(text.split())
     cells = pd.read_csv(REFERENCE / "cells.csv")
     assert set(cells.engine) == {"fused"}
     words = " ".join(text.split())

@@ -1,6 +1,7 @@
 """What the bench computes of its times; the times themselves are no test's business."""
 
 import io
+import re
 
 import pandas as pd
 import pytest
@@ -9,7 +10,10 @@ from omegaconf import read_write
 from rich.console import Console
 
 import carousel
-from carousel.lab import bench, bench_cells, bench_gpu, bench_guide, bench_short
+from carousel.engine.eager import Kinds
+from carousel.engine.fused.plans import plan
+from carousel.engine.registry import REGISTRY
+from carousel.lab import bench, bench_cells, bench_gpu, bench_guide, bench_parts, bench_short
 
 
 def test_measures_are_counted_in_training_steps(monkeypatch):
@@ -108,3 +112,29 @@ def test_the_cells_of_the_guide_are_beside_its_lstm(monkeypatch):
     assert table.parameters.between(19_000, 20_000).all()
     assert (table[["ms", "of_lstm"]] > 0).all(axis=None)
     assert bench_guide.show(table).row_count == 2
+
+
+def test_the_parts_of_a_call(monkeypatch):
+    few = bench_parts.BOUNDED[0][1:]
+    monkeypatch.setattr(bench_parts, "BOUNDED", (((2, 30, 2, 4), *few),))
+    monkeypatch.setattr(bench_parts, "PACKED", (4,))
+    monkeypatch.setattr(bench_parts, "BUSY", (2, 30, 2, 4))
+    table = bench_parts.measure(1, Console(quiet=True))
+    parts = {"without activations": 2, "packing": 1, "import carousel": 1, "a free machine": 2, "a busy machine": 2}
+    assert table.part.value_counts().to_dict() == parts
+    assert table.ratio.drop(2).min() > 0  # what is left of a call may be lost in the noise
+    assert bench_parts.show(table).row_count == 8
+
+
+@pytest.mark.parametrize(("bare", "whole"), [of[3:] for of in bench_parts.BOUNDED[2:] if of[1] == bench_parts.AWAY])
+def test_what_has_no_activations_has_the_same_products_forwards_and_backwards(bare, whole):
+    counts = []
+    for kind, options in (bare, whole):
+        key, reason = plan(kind(4, 8, **options), "cpu", torch.float64, Kinds())
+        assert key, reason
+        sources = REGISTRY.kernels[key].kernel.sources
+        found = {
+            which: dict(re.findall(r"constexpr long (GX|GU|D|WORK) = (\d+);", text)) for which, text in sources.items()
+        }
+        counts.append(found)
+    assert counts[0] == counts[1]

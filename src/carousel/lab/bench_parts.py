@@ -9,16 +9,16 @@ from collections.abc import Generator, Iterator
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from rich.progress import track
 from rich.table import Table
 from torch import nn
 
 import carousel
+from carousel import cells
 
 from .bench_short import WORKS, forward, seconds
 
-BOUNDED = ((32, 200, 2, 32), (1, 1000, 64, 256))
-"""B, T, I, H, of which a part is taken away."""
 PACKED = (128, 512)
 """H, and I, of which the weights are packed."""
 BUSY = (32, 100, 2, 128)
@@ -28,15 +28,58 @@ TORCH = "import time; begin = time.process_time(); import torch; print(time.proc
 COLUMNS = ["part", "B", "T", "I", "H", "threads", "work", "ms", "beside", "beside_ms", "ratio"]
 
 
-class BareCell(carousel.Cell):
-    """An LSTM's products, and hardly anything else: no activation is left."""
-
-    gates, states = ("i", "f", "g", "o"), ("h", "c")
+class BareLSTM(cells.LSTMCell):
+    """An LSTM's products, and hardly anything else. Its numbers differ, or the kernel would add up equal gradients."""
 
     def update(self, wx, uh, state):
         i, f, g, o = (wx + uh).chunk(4, -1)
-        c = 0.5 * state[1] + i + 0.5 * g  # numbers that differ, or the kernel would add up equal gradients once
-        return (0.01 * c + 0.02 * f + 0.03 * o, c), {"i": i, "f": f, "g": g, "o": o}
+        c = 0.5 * state[1] + i + 0.5 * g
+        return (0.01 * c + 0.02 * f + 0.03 * o, c), {}
+
+
+class BareSLSTM(cells.SLSTMCell):
+    """The same of an sLSTM."""
+
+    def update(self, wx, uh, state):
+        _, c, n, m = state
+        i, f, z, o = (wx + uh).chunk(4, -1)
+        c, n = 0.5 * c + i + 0.5 * z, 0.5 * n + 0.2 * f
+        return (0.01 * c + 0.02 * n + 0.03 * o, c, n, m), {}
+
+
+class BareChoGRU(cells.ChoGRUCell):
+    """The same of Cho's GRU."""
+
+    def update(self, wx, uh, state):
+        (h,) = state
+        wr, wz, wn = wx.chunk(3, -1)
+        ur, uz = uh.chunk(2, -1)
+        n = wn + self._map(0.5 * h + 0.1 * (wr + ur), self.rows("n"))
+        return (0.5 * h + 0.1 * n + 0.2 * (wz + uz),), {}
+
+
+class BareLEM(cells.LEMCell):
+    """The same of LEM."""
+
+    def update(self, wx, uh, state):
+        y, z = state
+        w1, w2, wz, wy = wx.chunk(4, -1)
+        u1, u2, uz = uh.chunk(3, -1)
+        z = 0.5 * z + 0.1 * (wz + uz) + 0.2 * (w1 + u1)
+        return (0.5 * y + 0.1 * (wy + F.linear(z, self.weight_zh)) + 0.2 * (w2 + u2), z), {}
+
+
+AWAY, LARGE = "without activations", (32, 100, 128, 128)
+BOUNDED: tuple = (
+    ((32, 200, 2, 32), AWAY, "LSTM", (BareLSTM, {}), (cells.LSTMCell, {})),
+    ((1, 1000, 64, 256), AWAY, "LSTM", (BareLSTM, {}), (cells.LSTMCell, {})),
+    (LARGE, AWAY, "LSTM", (BareLSTM, {}), (cells.LSTMCell, {})),
+    (LARGE, AWAY, "sLSTM", (BareSLSTM, {"heads": 4}), (cells.SLSTMCell, {"heads": 4})),
+    (LARGE, AWAY, "Cho's GRU", (BareChoGRU, {}), (cells.ChoGRUCell, {})),
+    (LARGE, AWAY, "LEM", (BareLEM, {}), (cells.LEMCell, {})),
+    (LARGE, "without layer norm", "LSTM", (cells.LSTMCell, {}), (cells.LSTMVariantCell, {"layer_norm": True})),
+)
+"""B, T, I, H, what is taken away of which cell, what is left and the whole."""
 
 
 def in_turns(works: list, repeats: int) -> tuple[list[float], float]:
@@ -46,15 +89,15 @@ def in_turns(works: list, repeats: int) -> tuple[list[float], float]:
 
 
 def bounds(repeats: int) -> Iterator[tuple]:
-    """A step without activations, beside the LSTM's, on one thread."""
+    """Kernels of which a part is taken away, beside the whole, on one thread."""
     torch.set_num_threads(1)
-    for batch, steps, inputs, hidden in BOUNDED:
+    for shape, part, name, *both in BOUNDED:
+        batch, steps, inputs, hidden = shape
         x, weights = torch.randn(steps, batch, inputs), torch.randn(steps, batch, hidden)
-        layers = [carousel.Recurrent(kind, inputs, hidden, backend="fused") for kind in (BareCell, carousel.LSTMCell)]
-        for name, work in WORKS.items():
-            (mine, lstms), ratio = in_turns([(work, layer, x, weights) for layer in layers], repeats)
-            shape = (batch, steps, inputs, hidden)
-            yield "without activations", *shape, 1, name, 1e3 * mine, "the LSTM", 1e3 * lstms, ratio
+        layers = [carousel.Recurrent(kind, inputs, hidden, backend="fused", **options) for kind, options in both]
+        for kind, work in WORKS.items():
+            (mine, whole), ratio = in_turns([(work, layer, x, weights) for layer in layers], repeats)
+            yield part, *shape, 1, kind, 1e3 * mine, name, 1e3 * whole, ratio
 
 
 def packing(repeats: int) -> Iterator[tuple]:
