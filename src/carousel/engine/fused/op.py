@@ -15,7 +15,7 @@ from ..eager import derivative
 from ..registry import REGISTRY
 
 
-def _is_watched() -> bool:
+def is_watched() -> bool:
     """Whether a compiler, a mode or a transform of torch's has to see the operators."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return True
@@ -23,16 +23,24 @@ def _is_watched() -> bool:
 
 
 def run(
-    key: str, x: Tensor, state: Sequence[Tensor], weights: list[Tensor], masks: list[Tensor], save: bool, watch: int
+    key: str,
+    x: Tensor,
+    state: Sequence[Tensor],
+    weights: list[Tensor],
+    masks: list[Tensor],
+    save: bool,
+    watch: int,
+    copied: bool = True,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """`forward`, in the way in which autograd and whoever looks on learn of it: the output and the last states.
 
-    The adjoint reads the output again; the caller gets a copy (under 1% of a step) to write into, as from torch."""
-    if _is_watched():
+    The adjoint reads the output again; the caller gets a copy (under 1% of a step) to write into, as from torch, unless
+    nobody will."""
+    if is_watched():
         out, *last, _ = _operators.forward(key, x, list(state), weights, masks, save, watch)
-        out = out.clone() if save else out
+        out = out.clone() if save and copied else out
     elif save:  # by autograd alone: to be dispatched, with what that does to lists, takes as long as ten steps
-        out, *last = _Run.apply(key, watch, (len(state), len(weights)), x, *state, *weights, *masks)
+        out, *last = _Run.apply(key, watch, copied, (len(state), len(weights)), x, *state, *weights, *masks)
     else:
         out, *last, _ = forward(key, x, state, weights, masks, save, watch)
     return out, tuple(last)
@@ -125,17 +133,17 @@ def _gradients_batched(*arguments) -> list[Tensor]:
 
 class _Run(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, key: str, watch: int, counts: tuple[int, int], x: Tensor, *others: Tensor):
+    def forward(ctx, key: str, watch: int, copied: bool, counts: tuple[int, int], x: Tensor, *others: Tensor):
         masks_at = sum(counts)
         state, weights, masks = others[: counts[0]], others[counts[0] : masks_at], others[masks_at:]
         out, *last, _ = results = forward(key, x, state, weights, masks, True, watch)
         _remember(ctx, (key, x, state, weights, masks, True, watch), results)
-        return out.clone(), *last
+        return out.clone() if copied else out, *last
 
     @staticmethod
     def backward(ctx, *arriving: Tensor | None):
-        found = _derivative(ctx, arriving, ctx.needs_input_grad[3 : 4 + sum(ctx.counts[:2])])
-        return None, None, None, *found, *[None] * ctx.counts[2]
+        found = _derivative(ctx, arriving, ctx.needs_input_grad[4 : 5 + sum(ctx.counts[:2])])
+        return None, None, None, None, *found, *[None] * ctx.counts[2]
 
 
 def _remember(ctx, inputs, output) -> None:
@@ -159,7 +167,7 @@ def _derivative(ctx, arriving: Sequence[Tensor | None], needs: Sequence[bool]) -
 
         return derivative(again, (x, *state, *weights), needs, arriving)
     batched = any(d is not None and is_legacy_batchedtensor(d) for d in arriving)
-    call = _operators.backward if batched or _is_watched() else backward
+    call = _operators.backward if batched or is_watched() else backward
     arriving = [x.new_empty(0) if d is None else d for d in arriving]
     needs = list(needs)
     elsewhere = len(REGISTRY.kernels[ctx.key].elsewhere)

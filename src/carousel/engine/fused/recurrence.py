@@ -13,6 +13,7 @@ from ..eager import Kinds, Loop, Masks, Norms
 from ..registry import REGISTRY
 from . import op
 from .graph import Unsupported
+from .input_map import map_input
 from .target import Kernel, Target
 
 INPUT_MAP = {"weight_ih": "w_x", "bias_ih": "b_x"}
@@ -123,7 +124,7 @@ class Fused:
         """What the kernel reads of the input, and those parameters and buffers that take part. The cell is asked for
         its input map, where that is none of the kernel's."""
         dtype, device, places = x.dtype, x.device, x.shape[:2]
-        x = x if self.maps_input else with_tensors(cell, tensors).input_map(x)
+        x = x if self.maps_input else map_input(cell, x, tensors, self.target)
         if x.shape != (*places, self.features) or x.dtype != dtype or x.device != device:
             raise RuntimeError(
                 f"the kernel wants {self.features} features of {dtype}, got {list(x.shape)} of {x.dtype}"

@@ -60,6 +60,8 @@ class Target(ABC):
     dtypes: tuple[torch.dtype, ...]
     projects: bool = True
     """Whether it does a `Step` with a projection; if not, it is given such a step as `Phases`."""
+    maps: bool = True
+    """Whether W x, where a step reads it, is a kernel's to make as well; if not, it is torch's."""
     lacks: str
     """Why there are no kernels at all on this machine, or "". What takes long to find out, as whether a compiler works,
     is left to a `BuildError`."""

@@ -19,6 +19,7 @@ class Triton(Target):
     """Kernels compiled by Triton, or run by its interpreter."""
 
     dtypes, projects = (torch.float32, torch.float64, torch.bfloat16, torch.float16), False
+    maps = False  # cuBLAS is as fast
     lacks = "" if find_spec("triton") else 'Triton is missing: pip install "torch-carousel[triton]"'
 
     def __init__(self) -> None:
