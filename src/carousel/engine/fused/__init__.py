@@ -9,7 +9,8 @@ update(wx, uh, state)          one step, in plain PyTorch
         v
 trace.Step, general.Phases     graphs of expressions in aten's words, for a step with one product, or with any number
         |
-        |  early, once         what is made of x alone, or of parameters alone, is left to torch, before all steps
+        |  early, once         what is made of x alone, or of parameters alone, is left to torch, before all steps,
+        |  input_map           but W x, which is a kernel's
         |  storage             which values the forward pass keeps, and which the adjoint makes again from these
         v
 target.Kernel                  all steps in one call, by the target for the tensors' device: on the CPU (`cpu`) the

@@ -1,17 +1,18 @@
 """W x + b for all steps, where a cell's kernel reads it and does not make it: by the kernel of a cell without a memory.
 
-A step with one product has it done within its own kernel; this is for those of several. Where torch's products are
-slower than a kernel's own it takes half of their time, and else about as long.
+A step with one product has it done within its own kernel; this is for those of several, and for maps of a cell's own.
+Where torch's products are slower than a kernel's own it takes half of their time, and else about as long.
 """
 
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ...cells.cell import Cell, State, with_tensors
 from ..eager import Kinds
-from ..registry import REGISTRY
 from . import op
 from .target import Target
 
@@ -29,27 +30,39 @@ class InputMap(Cell):
 
 
 def map_input(cell: Cell, x: Tensor, tensors: dict[str, Tensor], target: Target) -> Tensor:
-    """A cell's `input_map` of x, (T, B, I), with its parameters by name."""
-    if target.maps and type(cell).input_map is Cell.input_map and "input_map" not in cell.__dict__:
-        weights = {name: tensors[name] for name in ("weight_ih", "bias_ih") if tensors.get(name) is not None}
-        if key := _kernel(x, weights):
-            given = [weights[name] for name in REGISTRY.kernels[key].names]
-            save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given))
-            state = x.new_zeros(x.size(1), given[0].size(0))
-            return op.run(key, x, [state], given, [], save, 0, copied=False)[0]
-    return with_tensors(cell, tensors).input_map(x)
+    """A cell's `input_map` of x, (T, B, I), with its parameters and buffers by name."""
+    view = with_tensors(cell, tensors)
+    if not target.maps or op.is_watched() or x.size(0) * x.size(1) < LEAST:
+        return view.input_map(x)
+    with _Products():
+        return view.input_map(x)
 
 
-def _kernel(x: Tensor, weights: dict[str, Tensor]) -> str:
-    """The key of the kernel for this, or "" if it is left to torch."""
-    weight = weights.get("weight_ih")
-    if op.is_watched() or weight is None or x.size(0) * x.size(1) < LEAST or not x.size(2):
-        return ""
-    if weight.shape[1:] != x.shape[2:] or any(t.dtype != x.dtype or not t.is_cpu for t in weights.values()):
+class _Products(TorchFunctionMode):
+    """Meanwhile a product by a matrix, for all places at once, is a kernel's."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.linear and not kwargs and (key := _kernel(*args)):
+            return _product(key, *args)
+        return func(*args, **(kwargs or {}))
+
+
+def _product(key: str, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    weights = [weight] if bias is None else [weight, bias]
+    save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights))
+    state = x.new_zeros(x.size(1), weight.size(0))
+    return op.run(key, x, [state], weights, [], save, 0, copied=False)[0]
+
+
+def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> str:
+    """The key of the kernel for a product, or "" if it is left to torch."""
+    given = [x, weight] if bias is None else [x, weight, bias]
+    plain = all(type(t) in (Tensor, nn.Parameter) and t.is_cpu and t.dtype == x.dtype for t in given)
+    if not plain or x.dim() != 3 or not x.size(2) or weight.shape[1:] != x.shape[2:]:
         return ""
     from .plans import plan  # which imports this file
 
-    return plan(_cell(weight.size(1), weight.size(0), len(weights) > 1), "cpu", x.dtype, Kinds())[0]
+    return plan(_cell(weight.size(1), weight.size(0), bias is not None), "cpu", x.dtype, Kinds())[0]
 
 
 @lru_cache
