@@ -58,10 +58,10 @@ def run_name(overrides: Sequence[str], constant: Collection[str] = ()) -> str:
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
-def alone(mode: RunMode | None, model: str | None) -> str | None:
+def alone(mode: RunMode | None, model: str | None) -> str:
     """A folder within a run's for TensorBoard's files, which calls runs as their folders are within the one that it is
     given, and that one itself "."; a sweep's runs have names as they are."""
-    return None if mode == RunMode.MULTIRUN else (model or "run").replace("/", "_")
+    return "" if mode == RunMode.MULTIRUN else (model or "run").replace("/", "_")
 
 
 OmegaConf.register_new_resolver("alone", alone, replace=True)
