@@ -390,8 +390,8 @@ def test_a_key_from_the_command_line_reaches_every_run_that_has_it(tmp_path):
             return list(itertools.chain(*batches(sweeper, *options, loader=loader)))
 
     steps = typed("trainer.max_steps=50")
-    assert len(steps) == 78
+    assert len(steps) == 156
     assert all("trainer.max_steps=50" in run for run in steps)
     gains = [run for run in typed("model.init.gain=0.5") if "model.init.gain=0.5" in run]
-    assert len(gains) == 9
+    assert len(gains) == 18
     assert all("model=rnn_orthogonal" in run for run in gains)
