@@ -34,24 +34,28 @@ def map_input(cell: Cell, x: Tensor, tensors: dict[str, Tensor], target: Target)
     view = with_tensors(cell, tensors)
     if not target.maps or op.is_watched() or x.size(0) * x.size(1) < LEAST:
         return view.input_map(x)
-    with _Products():
+    with _Products(copied=getattr(view.input_map, "__func__", None) is not Cell.input_map):
         return view.input_map(x)
 
 
 class _Products(TorchFunctionMode):
-    """Meanwhile a product by a matrix, for all places at once, is a kernel's."""
+    """Meanwhile a product by a matrix, for all places at once, is a kernel's; a copy where it may be written into."""
+
+    def __init__(self, copied: bool) -> None:
+        super().__init__()
+        self.copied = copied
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is F.linear and not kwargs and (key := _kernel(*args)):
-            return _product(key, *args)
+            return _product(key, self.copied, *args)
         return func(*args, **(kwargs or {}))
 
 
-def _product(key: str, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _product(key: str, copied: bool, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     weights = [weight] if bias is None else [weight, bias]
     save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights))
     state = x.new_zeros(x.size(1), weight.size(0))
-    return op.run(key, x, [state], weights, [], save, 0, copied=False)[0]
+    return op.run(key, x, [state], weights, [], save, 0, copied)[0]
 
 
 def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> str:
