@@ -19,6 +19,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,6 +37,16 @@ from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
 """The folders to report on when all is done, and the runs in each that this process is answerable for."""
+
+
+class Unprofiled(PassThroughProfiler):
+    """Around each hook Lightning makes a context for its profiler, thirty a training step; without one it is this."""
+
+    def profile(self, action_name: str) -> Any:
+        return _NOTHING
+
+
+_NOTHING = contextlib.nullcontext()
 
 
 def conf_dir() -> Path:
@@ -83,6 +94,8 @@ def build(cfg: DictConfig, loggers: bool = True) -> tuple[Any, SequenceModule, S
     given = {"logger": logger or False, "callbacks": callbacks, **quiet}
     if not cfg.trainer.get("plugins"):  # the processes of a run are its own, also where Slurm started the first one
         given["plugins"] = [LightningEnvironment()]
+    if not cfg.trainer.get("profiler"):
+        given["profiler"] = Unprofiled()
     given["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = make("trainer", cfg.trainer, L.Trainer, **given)
     if cfg.tested == "best" and not trainer.checkpoint_callback:

@@ -25,17 +25,12 @@ from ..gradients import flow, gates, lyapunov, memory_length, paths, theory
 from ..layers import from_torch
 from . import figures
 from .dashboard import tag
-from .module import SequenceModule
+from .module import SequenceModule, log
 from .records import FLOW_COLUMNS
 from .tasks import Batch
 
 WIDE = 100
 """Of an example that is a text, as many characters stand on a line in TensorBoard."""
-
-
-def log(trainer: L.Trainer, values: dict[str, float]) -> None:
-    for logger in trainer.loggers:
-        logger.log_metrics(values, step=trainer.global_step)
 
 
 def tensorboard(trainer: L.Trainer) -> SummaryWriter | None:

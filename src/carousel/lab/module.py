@@ -1,5 +1,6 @@
 """The LightningModule that trains any recurrent layer, ours or torch's, on any task."""
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterable
@@ -20,6 +21,11 @@ ABSURD = 1e6
 """How many times the baseline's a loss is that has run away."""
 TRAINING = ("train/loss", "grad_norm/total")
 """What is measured at training steps, before each update."""
+
+
+def log(trainer: L.Trainer, values: dict[str, float]) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(values, step=trainer.global_step)
 
 
 class SequenceModule(L.LightningModule):
@@ -45,6 +51,7 @@ class SequenceModule(L.LightningModule):
         self.metrics: Any = nn.ModuleDict({split: nn.ModuleList(task.metrics().values()) for split in ("val", "test")})
         self._names = list(task.metrics())  # in which there may be dots, so that no ModuleDict holds them
         self._states: dict[str, Any] = {}  # carried over, by split
+        self._measured: dict[str, Tensor] = {}  # at the training step at hand
         self.baseline_losses: dict[str, float] = {}
         """On the validation data, by name; the first is what losses are compared with."""
         self.configuration: dict[str, Any] = {}
@@ -100,6 +107,14 @@ class SequenceModule(L.LightningModule):
             prediction, target = prediction[rows, last[some]], target[rows, last[some]]
         return self.task.loss(prediction, target)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Of which hook it is in Lightning keeps the name here, forty times a training step: it needs none of what a
+        module does to see whether that is a parameter."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def on_fit_start(self) -> None:
         self._states = move_data_to_device(self._states, self.device)
         losses, trainer = {}, self.trainer
@@ -138,7 +153,7 @@ class SequenceModule(L.LightningModule):
         here = loss.device.type == "cpu" and self.trainer.world_size == 1
         if not (here or self.trainer._logger_connector.should_update_logs):
             return
-        seen = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean").item()
+        seen = (loss if here else self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")).item()
         if self.ran_away(seen):
             self.diverged = self.diverged or f"train/loss is {seen:.4g} at training step {self.global_step}"
             self.trainer.should_stop = True
@@ -146,17 +161,14 @@ class SequenceModule(L.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch, "train")
         self._stop_if_diverged(loss)
-        if self._is_read():
-            self._log_step()
-            self.log("train/loss", loss, sync_dist=True, batch_size=len(batch.input))
-            if self.scheduler:
-                optimizer: Any = self.optimizers()
-                self.log("lr", optimizer.param_groups[0]["lr"], batch_size=1)
+        self._measured["train/loss"] = loss.detach()
         return loss
 
+    training_step.__signature__ = inspect.signature(training_step)  # which Lightning asks for at every step
+
     def _is_read(self) -> bool:
-        """Whether what this training step logs will be read: by the loggers, a callback, a validation or the record of
-        the run. To log a number takes Lightning the better part of a millisecond, as long as a step of a small cell."""
+        """Whether what is measured at this training step will be read: by the loggers, a callback, a validation or the
+        record of the run."""
         trainer: Any = self.trainer
         return (
             trainer._logger_connector.should_update_logs
@@ -190,12 +202,21 @@ class SequenceModule(L.LightningModule):
     def test_step(self, batch: Batch, _: int) -> None:
         self._evaluate(batch, "test")
 
-    def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
-        """Before clipping, which Lightning does after this hook."""
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log what is measured at a training step, before clipping, which Lightning does after this hook. The loggers
+        get it directly: Lightning's `log` takes the better part of a millisecond a number, as long as a step of a
+        small cell."""
         if not self._is_read():
             return
+        trainer: Any = self.trainer
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("grad_norm/total", nn.utils.get_total_norm(gradients), batch_size=1)
+        values = {name: trainer.strategy.reduce(value, reduce_op="mean") for name, value in self._measured.items()}
+        values["grad_norm/total"] = nn.utils.get_total_norm(gradients)
+        if self.scheduler:
+            values["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
+        trainer._logger_connector._callback_metrics.update(values)
+        if trainer._logger_connector.should_update_logs:
+            log(trainer, {name: float(value) for name, value in values.items()})
 
     def _updates_between_validations(self) -> int:
         batches, every = self.trainer.accumulate_grad_batches, self.trainer.val_check_interval
