@@ -15,7 +15,12 @@ HANGS = 1800
 """Seconds after which a process is taken to hang; no busy machine makes a test's take so long."""
 NURSERY = f"""
 import json, os, runpy, signal, sys
+from multiprocessing import forkserver
 import carousel.lab.cli  # once for all: it takes longer than most commands
+server = forkserver._forkserver  # so, too, of the processes of sweeps
+server.set_forkserver_preload(["carousel.lab.app"])
+server.ensure_running()
+server.ensure_running = lambda: None
 for line in sys.stdin:
     cwd, files, sys.argv = json.loads(line)
     if not os.fork():
@@ -42,7 +47,8 @@ def typed(cwd, script, *arguments) -> subprocess.CompletedProcess:
 
 
 def call(cwd, script, *arguments) -> subprocess.CompletedProcess:
-    """The same in a fork of a process that has imported what all commands import."""
+    """The same in a fork of a process that has imported what all commands import, and whose server of processes serves
+    the sweeps of all."""
     line = command(script, *arguments)[1:]
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as errors:
         nursery = _nursery()

@@ -127,7 +127,10 @@ def _no_choice(path: str, options: Sequence[str]) -> str:
 
 
 def groups() -> str:
-    """What there is to choose from, a line a group; what stands in a folder of one, after its name."""
+    """What there is to choose from, a line a group; what stands in a folder of one, after its name. Hydra asks for its
+    help with every command, and to look for all there is takes as long as to compose a configuration."""
+    if not any(argument == "-h" or argument.startswith("--he") for argument in sys.argv):
+        return ""
     loader = GlobalHydra.instance().config_loader()
 
     def choices(group: str) -> list[str]:
