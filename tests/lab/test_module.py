@@ -8,6 +8,7 @@ from functools import partial
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers.logger import DummyLogger
 from torch import nn
 
 import carousel
@@ -93,6 +94,30 @@ def test_a_training_step_logs_only_what_is_read():
     assert steps() == [4, 8, 10]  # the loggers', and the last one
     assert steps(val_check_interval=3) == [3, 4, 6, 8, 9, 10]
     assert steps(monitor="train/loss") == list(range(1, 11))
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_loggers_get_what_is_measured_before_an_update_with_the_number_of_those_made(batches):
+    class Told(DummyLogger):
+        def log_metrics(self, metrics, step=None):
+            rows.append((step, metrics))
+
+    rows = []
+    decay = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    layer = carousel.LSTM(2, 4, batch_first=True)
+    module = SequenceModule(SequenceModel(layer, Adding(8)), Adding(8), partial(torch.optim.SGD, lr=1.0), decay)
+    losses = Losses()
+    options = {"max_steps": 6, "log_every_n_steps": 2, "limit_val_batches": 0, "accumulate_grad_batches": batches}
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(accelerator="cpu", logger=Told(), callbacks=[losses], **options, **quiet)
+    trainer.fit(module, SequenceData(Adding(8), 16, 64, 0))
+    told = {step: values for step, values in rows if "train/loss" in values}
+    assert list(told) == [1, 3, 5]
+    for step, values in told.items():
+        last = (step + 1) * batches - 1  # the batch after which it was updated
+        assert values["train/loss"] == pytest.approx(batches * losses.seen[last])
+        assert values["grad_norm/total"] == pytest.approx(losses.norms[last])
+        assert values["lr"] == 0.5**step
 
 
 @pytest.mark.parametrize(("factor", "said"), [(math.nan, "nan"), (math.inf, "inf"), (1e12, r".+e\+1\d"), (2, None)])
