@@ -19,7 +19,6 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,7 +27,7 @@ from .callbacks import Probe, StopWhenSolved
 from .data import SequenceData
 from .environment import environment
 from .live import Tell
-from .module import TRAINING, SequenceModule, part, scores
+from .module import TRAINING, SequenceModule, Unprofiled, part, scores
 from .options import OptionError, make, option
 from .progress import Progress
 from .ranks import Ranks
@@ -37,16 +36,6 @@ from .tasks import Task
 
 launched: dict[Path, list[Path]] = {}
 """The folders to report on when all is done, and the runs in each that this process is answerable for."""
-
-
-class Unprofiled(PassThroughProfiler):
-    """Around each hook Lightning makes a context for its profiler, thirty a training step; without one it is this."""
-
-    def profile(self, action_name: str) -> Any:
-        return _NOTHING
-
-
-_NOTHING = contextlib.nullcontext()
 
 
 def conf_dir() -> Path:
