@@ -49,6 +49,7 @@ def measure(repeats: int, console) -> pd.DataFrame:
         of_task = [f"{key}={value}" for key, value in grid.items()]
         cfg = _load(*of_task)
         task = make("task", cfg.task, Task)
+        called = type(task).__name__ if grid["task"] == "custom" else grid["task"]
         batch = next(iter(SequenceData(task, cfg.batch_size, cfg.eval_size, 0).train_dataloader()))
         modules, units = {}, {}
         for model in models:
@@ -62,7 +63,7 @@ def measure(repeats: int, console) -> pd.DataFrame:
             parameters = sum(p.numel() for p in module.parameters())
             ms = 1e3 * statistics.median(turn[model] for turn in turns)
             ratio = statistics.median(turn[model] / turn[BESIDE] for turn in turns)
-            rows.append((grid["task"], model, units[model], parameters, ms, ratio))
+            rows.append((called, model, units[model], parameters, ms, ratio))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
