@@ -40,6 +40,5 @@ def load(tmp_path, *overrides):
 OWN = {
     ("model", "custom"): ["model.cell.path=carousel.LSTMCell"],
     ("task", "custom"): ["task.path=carousel.lab.tasks.Parity", "+task.seq_len=8"],
-    ("task", "words"): [f"task.path={app.conf_dir().parent / 'README.md'}"],
 }
 """What an option of a group cannot do without."""

@@ -179,7 +179,6 @@ def test_chrono_follows_the_length_of_the_task(tmp_path):
         ("+callbacks.x=5", "callbacks.x must be null or name a class in _target_, got 5"),
         ("+callbacks.x._target_=builtins.dict", "callbacks.x must be a lightning Callback"),
         ("logger.csv=5", "logger.csv must be null or name a class in _target_, got 5"),
-        ("task=words", "error: task.path must be a file of UTF-8 text, or the Brown corpus"),
         ("task=words task.path=nowhere.txt", "error: task.path: nowhere.txt does not exist"),
         ("task=words task.path=/ task.rare=1.5", "task.rare must be an integer, got 1.5"),
         ("task=words task.path=/", "task.path: / has 0 of the Brown corpus's 500 files"),

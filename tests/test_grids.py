@@ -1,6 +1,8 @@
 """The sweeper for a union of grids."""
 
 import pytest
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
 from sweeps import BasicSweeper, Grids, batches
 
 from hydra_plugins.grids import constant
@@ -37,6 +39,15 @@ def test_any_other_key_on_the_command_line_is_of_all():
 def test_a_key_with_two_plusses_is_the_same_key():
     assert runs([{"a": "1,2"}], "++seed=5", params={"seed": "0,1"}) == ["++seed=5 a=1", "++seed=5 a=2"]
     assert runs([], "++seed=5", params={"seed": "0,1"}) == ["++seed=5"]
+
+
+def test_an_interpolation_is_each_runs_own(monkeypatch):
+    monkeypatch.setattr(Plugins, "instantiate_launcher", lambda *_, **__: None)
+    job = {"job": {"config": {"override_dirname": {"exclude_keys": []}}}}
+    config = OmegaConf.create({"a": 1, "hydra": {"sweeper": {"grids": [{"b": "${a}"}]}} | job})
+    sweeper = Grids(None, None, config.hydra.sweeper.grids)
+    sweeper.setup(hydra_context=None, task_function=None, config=config)
+    assert batches(sweeper) == [[[r"b=$\{a\}"]]]  # as Hydra escapes it, to read it again
 
 
 def test_what_two_grids_name_is_run_once():

@@ -7,6 +7,8 @@
           - {model: rnn_orthogonal, model.init.gain: "0.6,0.8,1.0"} # 3 x 2 x 2 runs
           - {model: lstm_forget1, model.init.value: "0,1,2"}        # and 3 x 2 x 2 more
 
+An interpolation in a grid, as "${units:500}", is each run's own.
+
 A key stands for what is nearest to the run: the command line before the grid, the grid before `params`; `++key` is the
 same key. A key from the command line applies to every grid, but for one that other grids name and that the models of
 this grid do not have. (Hydra first tries single values on the default model: for a key that it lacks, write
@@ -53,6 +55,10 @@ class Grids(BasicSweeper):
             raise SystemExit(
                 f"error: hydra.sweeper.max_batch_size must be null or an integer of at least 1, got {max_batch_size}"
             )
+
+    def setup(self, *, config: DictConfig, **others: Any) -> None:
+        super().setup(config=config, **others)
+        self.grids = OmegaConf.to_container(config.hydra.sweeper.grids, resolve=False) if self.grids else []
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Hydra composes each job, to see that it can be; the launcher does so before the first one begins."""

@@ -267,6 +267,17 @@ def test_the_guide_says_whether_the_gradients_reach_tells_the_outcome(tmp_path):
     assert float(told[2]) == pytest.approx(2 / 120, abs=0.005)  # of 120 orders two are as far from zero
 
 
+def test_the_guide_says_how_many_bits_a_parameter_learns_by_heart(tmp_path):
+    guided(tmp_path, {("RandomBits", "rnn"): (0.1, 0.2, 0.3), ("parity", "rnn"): (0.1, 0.2, 0.3)})
+    tables = collect(tmp_path)
+    results = tables.results.assign(parameters=500, **{"config.task.sequences": 1000.0, "test/accuracy": 0.5})
+    results.loc[results["task"] == "RandomBits", "test/accuracy"] = [1.0, 0.5, 0.75]
+    text = "\n".join(EXPERIMENTS["guide"].findings(tables._replace(results=results)))
+    each = 1 + 0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)
+    assert f"Bits learnt by heart, for each parameter: `rnn` {2 * each:.2f} (0.00 to 2.00)." in text
+    assert "| bits by heart (without training" in text
+
+
 def test_the_guide_of_a_sweep_that_is_not_done_says_what_is_there(tmp_path):
     guided(tmp_path, {("adding", "rnn"): (0.16, 0.17), ("adding", "lstm"): (0.02, 0.03), ("parity", "lstm"): (0.02,)})
     tables = collect(tmp_path)

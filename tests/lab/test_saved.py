@@ -226,6 +226,12 @@ def test_heads_divide_the_units_of_equal_parameters():
     assert size > composed("model=slstm", "model.hidden_size=${units:9000}").model.hidden_size  # heads cost less
 
 
+def test_options_that_are_told_elsewhere_are_known_where_parameters_are_equal():
+    task = ("task=custom", "task.path=carousel.lab.reproduce.capacity.RandomBits", "+task.sequences=9")
+    sizes = [composed(*task, f"+task.seed={seed}", "model.hidden_size=${units:500}") for seed in (0, "${data_seed}")]
+    assert [cfg.model.hidden_size for cfg in sizes] == [7, 7]
+
+
 @pytest.mark.parametrize("option", ["model.heads=many", "model.heads=0"])
 def test_what_else_is_wrong_with_a_model_of_equal_parameters_is_named(tmp_path, option):
     with pytest.raises(OptionError, match=r"^error: model\.heads must be"):

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from rich.table import Table
 
@@ -44,10 +44,12 @@ def measure(repeats: int, console) -> pd.DataFrame:
     sweeper: Any = _load().hydra.sweeper
     models = [name.strip() for name in sweeper.params.model.split(",")]
     rows = []
-    for grid in track(sweeper.grids, "timing", console=console, disable=not console.is_terminal, transient=True):
+    grids: Any = OmegaConf.to_container(sweeper.grids, resolve=False)
+    for grid in track(grids, "timing", console=console, disable=not console.is_terminal, transient=True):
         of_task = [f"{key}={value}" for key, value in grid.items()]
         cfg = _load(*of_task)
         task = make("task", cfg.task, Task)
+        called = type(task).__name__ if grid["task"] == "custom" else grid["task"]
         batch = next(iter(SequenceData(task, cfg.batch_size, cfg.eval_size, 0).train_dataloader()))
         modules, units = {}, {}
         for model in models:
@@ -61,7 +63,7 @@ def measure(repeats: int, console) -> pd.DataFrame:
             parameters = sum(p.numel() for p in module.parameters())
             ms = 1e3 * statistics.median(turn[model] for turn in turns)
             ratio = statistics.median(turn[model] / turn[BESIDE] for turn in turns)
-            rows.append((grid["task"], model, units[model], parameters, ms, ratio))
+            rows.append((called, model, units[model], parameters, ms, ratio))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -52,7 +52,8 @@ def units(parameters: int, *, _root_: DictConfig) -> int:
     step = heads if type(heads) is int and heads > 0 else 1
     with open_dict(cfg.model):
         cfg.model.hidden_size = step
-    return step * _units(parameters, OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, list(PARTS)), resolve=True))
+    parts = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in PARTS}  # of what stands elsewhere, too
+    return step * _units(parameters, OmegaConf.to_yaml(OmegaConf.create(parts)))
 
 
 @functools.cache

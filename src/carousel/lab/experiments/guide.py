@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from .. import scores as scores_of
 from ..records import Tables, markdown_table, memory_lengths, names
+from ..reproduce import capacity
 from ..style import named
 from .data import SOLVED
 
@@ -16,6 +17,8 @@ NEAR = 0.95
 SIMPLE, NEW = "rnn", ("min_gru", "slstm", "indrnn", "janet_chrono", "lem")
 THINGS = "config.task.things"
 """Of task=s3: the word problem of two things is parity."""
+BITS = "bits by heart"
+"""What the task of Collins et al. is called here."""
 LEVEL = 0.05
 """The level of significance."""
 SHUFFLES = 10_000
@@ -32,7 +35,7 @@ def scores(tables: Tables) -> pd.DataFrame:
     untrained = [c for c in results if c.startswith(scores_of.BASELINE) and c.endswith(".test/loss")]
     parity = results.get(THINGS, pd.Series(index=results.index, dtype=float)) == 2
     table = results[["model", "seed", "parameters"]].assign(
-        task=results["task"].mask(parity, "running parity"),
+        task=results["task"].mask(parity, "running parity").replace(capacity.RandomBits.__name__, BITS),
         rate=results["config.optimizer.lr"],
         loss=loss,
         judged=loss.clip(lower=(SOLVED * baseline).where(results["solved"].notna(), 0)),
@@ -107,6 +110,12 @@ def findings(tables: Tables) -> list[str]:
         ]
         heads += ["beside the best", f"steps to {NEAR:.0%}"]
         parts.append(markdown_table(heads, _rows(runs)))
+    random = tables.results["task"] == capacity.RandomBits.__name__
+    if random.any():
+        bits = capacity.stored(tables.of(tables.results[random])).groupby("model")["bits"]
+        least, middle, most = bits.min(), bits.median().sort_values(ascending=False), bits.max()
+        said = (f"`{model}` {middle[model]:.2f} ({least[model]:.2f} to {most[model]:.2f})" for model in middle.index)
+        parts.append(f"Bits learnt by heart, for each parameter: {names(said)}.")
     seeds = table["seed"].nunique()
     parts.append(
         f"Of {seeds} seeds, the median and from the least to the largest; two cells differ where all seeds of one are "

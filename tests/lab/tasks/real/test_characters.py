@@ -19,7 +19,7 @@ from carousel.lab.generate import continued
 from carousel.lab.model import SequenceModel
 from carousel.lab.module import SequenceModule, scores
 from carousel.lab.tasks import Batch, Characters
-from carousel.lab.tasks.real import characters
+from carousel.lab.tasks.real import text as texts
 
 
 @pytest.fixture
@@ -87,14 +87,14 @@ def test_the_unigram_counts_training_plus_one(file):
 def topics_are_pinned():
     parts = pydoc_data.topics.topics
     text = "\n".join(parts[name] for name in sorted(parts))
-    return hashlib.sha256(text.encode()).hexdigest() == characters.PINNED[1]
+    return hashlib.sha256(text.encode()).hexdigest() == texts.PINNED[1]
 
 
 def test_other_topics_than_those_of_the_scores_are_said_in_one_line(monkeypatch):
     monkeypatch.setattr(pydoc_data.topics, "topics", {"b": "y" * 50, "a": "x" * 50})
     with pytest.warns(UserWarning, match="scores on them are not comparable") as said:
-        text = characters.topics()
-    assert text == "x" * 50 + "\n" + "y" * 50
+        found = texts.topics()
+    assert found == "x" * 50 + "\n" + "y" * 50
     assert len(said) == 1
     assert "\n" not in str(said[0].message)
 

