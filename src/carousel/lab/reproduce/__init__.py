@@ -10,6 +10,7 @@ from . import (
     capacity,
     chrono,
     continual_reber,
+    copying,
     counting,
     hochreiter_1997,
     japanese_vowels,
@@ -45,5 +46,6 @@ REPRODUCED: dict[str, ModuleType] = {
         capacity,
         rusch_2022,
         bai_2018,
+        copying,
     )
 }
