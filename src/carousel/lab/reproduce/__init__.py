@@ -24,6 +24,7 @@ from . import (
     spoken_digits,
     timing,
     warping,
+    xml,
 )
 
 REPRODUCED: dict[str, ModuleType] = {
@@ -40,6 +41,7 @@ REPRODUCED: dict[str, ModuleType] = {
         mnist1d,
         mackey_glass,
         jozefowicz_2015,
+        xml,
         parity,
         s3,
         chrono,
