@@ -26,9 +26,9 @@ SMALL = [
 SMALL += ["logger.tensorboard=null"]
 """So few steps that nothing is learnt."""
 TINY = {"reproduce/counting": ["callbacks.accepted.up_to=3"], "reproduce/capacity": ["eval_size=4000"]}
-TINY |= {f"reproduce/{name}": ["task.seq_len=60"] for name in ("warping", "bai_2018")}
+TINY |= {f"reproduce/{name}": ["task.seq_len=60"] for name in ("warping", "bai_2018", "copying")}
 TINY |= {"reproduce/rusch_2022": ["task.seq_len=60", "eval_size=128"]}
-TINY |= {"reproduce/jozefowicz_2015": ["task.problems=500"]}
+TINY |= {"reproduce/jozefowicz_2015": ["task.problems=500"], "reproduce/xml": ["task.length=20000"]}
 
 
 def test_every_published_table_has_a_config_and_the_other_way_round():

@@ -15,10 +15,11 @@ from carousel.lab.model import SequenceModel
 from carousel.lab.records import Tables, collect
 from carousel.lab.reproduce import capacity, chrono, counting, jozefowicz_2015, mackey_glass, mnist1d
 from carousel.lab.reproduce.bai_2018 import AddingAnywhere
+from carousel.lab.reproduce.copying import CopySigned
 from carousel.lab.reproduce.hochreiter_1997 import Start, TemporalOrder1997
 from carousel.lab.reproduce.parity import SignedMinGRUCell
 from carousel.lab.reproduce.reber import TARGETS, Reber1997
-from carousel.lab.tasks import IGNORE, AnBn, Arithmetic, real
+from carousel.lab.tasks import IGNORE, AnBn, Arithmetic, CopyMemory, real
 from carousel.lab.tasks.synthetic.arithmetic import text
 
 
@@ -172,6 +173,15 @@ def test_accepted_is_said_where_it_changes():
     ]  # fmt: skip
     with pytest.raises(ValueError, match="up_to must be an integer of at least 1, got 0"):
         counting.Accepted(0)
+
+
+def test_the_sign_stands_wherever_a_symbol_is_to_be_said():
+    task, plain = CopySigned(8, items=2), CopyMemory(8, items=2)
+    (x, target, *_), (other, same, *_) = task.sample(20, generator()), plain.sample(20, generator())
+    assert torch.equal(x[:, :-2], other[:, :-2])
+    assert (x[:, -3:] == other[0, -3]).all()
+    assert torch.equal(target, same)
+    assert CopySigned(1020).baseline_loss == pytest.approx(0.02039, abs=5e-6)
 
 
 def test_sums_follow_one_another_in_a_stream():

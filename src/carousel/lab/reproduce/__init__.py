@@ -10,6 +10,7 @@ from . import (
     capacity,
     chrono,
     continual_reber,
+    copying,
     counting,
     hochreiter_1997,
     japanese_vowels,
@@ -23,6 +24,7 @@ from . import (
     spoken_digits,
     timing,
     warping,
+    xml,
 )
 
 REPRODUCED: dict[str, ModuleType] = {
@@ -39,11 +41,13 @@ REPRODUCED: dict[str, ModuleType] = {
         mnist1d,
         mackey_glass,
         jozefowicz_2015,
+        xml,
         parity,
         s3,
         chrono,
         capacity,
         rusch_2022,
         bai_2018,
+        copying,
     )
 }

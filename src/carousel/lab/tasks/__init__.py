@@ -29,6 +29,7 @@ from .synthetic.random_numbers import RandomNumbers
 from .synthetic.reber import Reber
 from .synthetic.temporal_order import TemporalOrder
 from .synthetic.word_problem import WordProblem
+from .synthetic.xml import XML
 from .task import (
     IGNORE,
     Batch,
@@ -55,6 +56,7 @@ __all__ = [
     "IGNORE",
     "MNIST",
     "MNIST1D",
+    "XML",
     "Adding",
     "Adding1997",
     "AnBn",
