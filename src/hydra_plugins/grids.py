@@ -45,7 +45,7 @@ class Grids(BasicSweeper):
 
     def __init__(self, max_batch_size: int | None, params: Any, grids: ListConfig | None) -> None:
         super().__init__(max_batch_size, params)
-        self.grids = [] if grids is None else grids
+        self.grids: Any = [] if grids is None else grids
         if not isinstance(self.grids, list | ListConfig) or not all(map(_is_grid, self.grids)):
             raise SystemExit(
                 "error: hydra.sweeper.grids must be a list of mappings from keys to their values, like "
