@@ -267,7 +267,23 @@ def test_the_five_answers_are_in_the_reports():
 
 def test_what_a_step_of_the_guides_cells_takes():
     (part,) = re.findall(r"^\*Time:\* (.*?)^## ", PAGE, re.M | re.S)
-    said = numbers(part)
-    rows = pd.read_csv(REFERENCE / "guide_steps.csv").groupby("model").of_lstm.agg(["min", "max"])
-    assert said
-    assert said <= {f"{ratio:.2f}" for ratio in rows.stack()}
+    steps = pd.read_csv(REFERENCE / "guide_steps.csv")
+    ratios = steps.groupby("model").of_lstm.agg(["min", "max"])
+    text, *table = part.split("\n|")
+    assert numbers(text) - {"95%"} <= {f"{ratio:.2f}" for ratio in ratios.stack()}
+    rivals = pd.read_csv(REFERENCE / "rivals.csv").set_index(["threads", "pair", "work"]).speed
+    said = f"{rivals[2, 'minGRU, minGRU-pytorch', 'training']:.1f} times as long"
+    assert said in " ".join(table[-1].split())
+
+    ms = steps.set_index(["task", "model"]).ms
+    called = {"running parity": "s3", "bits by heart": "RandomBits"}
+    report = (REFERENCE / "guide" / "report.md").read_text()
+    models = re.findall(r"`(\w+)`", table[0])
+    for line in table[2:]:
+        task, *seconds = (cell.strip() for cell in line.split("\n")[0].strip(" |").split("|"))
+        (rows,) = re.findall(rf"^\| {task} \(without training.*?\n\n", report, re.M | re.S)
+        for model, said in zip(models, seconds, strict=True):
+            (many,) = re.findall(rf"^\| `{model}` .* \| ([\d,]+) \|$", rows, re.M)
+            took = int(many.replace(",", "")) * ms[called.get(task, task), model] / 1e3
+            assert said == ("not learnt" if (task, model) == ("running parity", "min_gru") else f"{took:.2f}")
+    assert len(table) == 2 + ms.index.unique("task").size
