@@ -202,7 +202,7 @@ def test_an_experiment_may_be_a_union_of_grids(tmp_path):
         (["experiment=s3"], "error: experiment=s3 does not exist (did you mean reproduce/s3?); allowed: data, flow_is"),
         (
             ["experiment=reproduce/s4"],
-            "error: experiment=reproduce/s4 does not exist; allowed: reproduce/bai_2018, ",
+            "error: experiment=reproduce/s4 does not exist; allowed: reproduce/adding_1997, ",
         ),
         (["modle=lstm"], "error: modle: no such option (did you mean model?); allowed here: batch_size, "),
         (["model.bidirectional=true"], "error: model.bidirectional is not set here yet: +model.bidirectional sets it"),

@@ -6,6 +6,7 @@
 from types import ModuleType
 
 from . import (
+    adding_1997,
     bai_2018,
     capacity,
     chrono,
@@ -32,6 +33,7 @@ REPRODUCED: dict[str, ModuleType] = {
     for module in (
         reber,
         hochreiter_1997,
+        adding_1997,
         continual_reber,
         counting,
         timing,
