@@ -172,7 +172,7 @@ class SequenceModule(L.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(batch, "train")
         self._stop_if_diverged(loss)
-        self._measured["train/loss"] = loss.detach()
+        self._measured["train/loss"] = loss.detach().clone()  # which processes reduce in place
         return loss
 
     training_step.__signature__ = inspect.signature(training_step)  # which Lightning asks for at every step

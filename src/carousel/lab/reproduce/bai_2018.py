@@ -3,14 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from .. import figures
-from ..records import Tables
-from ..style import looks
 from ..tasks import Adding
-from .claim import Claim, at_least, at_most, column
+from .claim import Claim, at_least, at_most, column, loss_curves
 
 PAPER = "Bai, Kolter & Koltun 2018, table 1"
 STUCK, SOLVED = 0.9 / 6, 0.1 / 6
@@ -45,6 +41,4 @@ CLAIMS = [
     for model, (name, published, rule) in MODELS.items()
 ]  # fmt: skip
 
-
-def figure(tables: Tables) -> Figure:
-    return figures.loss_curves(tables.loss_curves, tables.results, looks(tables.results))
+figure = loss_curves

@@ -1,12 +1,9 @@
 """The validation loss of an LSTM whose forget gates start at a bias of 1, and as Chrono spreads them."""
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from .. import figures
 from ..records import BUDGET, Tables
-from ..style import looks
-from .claim import Claim, about, at_least, at_most, column, near, ratio
+from .claim import Claim, about, at_least, at_most, column, loss_curves, near, ratio
 
 PAPER = "Tallec & Ollivier 2018"
 
@@ -55,6 +52,4 @@ CLAIMS = [
           {**COPYING, "model": "lstm_chrono"}, share_of_chance, at_most(0.9), SHORT),
 ]  # fmt: skip
 
-
-def figure(tables: Tables) -> Figure:
-    return figures.loss_curves(tables.loss_curves, tables.results, looks(tables.results))
+figure = loss_curves

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from .. import figures
 from ..records import BUDGET, Tables, markdown_table
-from ..style import named
+from ..style import looks, named
 
 Measure = Callable[[Tables], pd.Series]
 """One number a seed, by the run; of a run that never comes so far inf, or nothing where nothing was measured."""
@@ -113,6 +115,11 @@ def sequences_until_solved(tables: Tables) -> pd.Series:
     runs = tables.results.set_index("run")
     steps = runs["steps_to_solve"].astype(float).where(runs["solved"].astype(bool), math.inf)
     return steps * runs["config.batch_size"]
+
+
+def loss_curves(tables: Tables) -> Figure:
+    """The validation loss of each run: the figure of several tables."""
+    return figures.loss_curves(tables.loss_curves, tables.results, looks(tables.results))
 
 
 def number(x: float) -> str:

@@ -3,13 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from matplotlib.figure import Figure
 
-from .. import figures
-from ..records import Tables
-from ..style import looks
 from ..tasks import Batch, CopyMemory
-from .claim import Claim, column, near
+from .claim import Claim, column, loss_curves, near
 
 PAPER = "Bai, Kolter & Koltun 2018, table 1"
 
@@ -43,6 +39,4 @@ CLAIMS = [
     for model, (name, loss) in MODELS.items()
 ]  # fmt: skip
 
-
-def figure(tables: Tables) -> Figure:
-    return figures.loss_curves(tables.loss_curves, tables.results, looks(tables.results))
+figure = loss_curves

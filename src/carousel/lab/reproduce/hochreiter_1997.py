@@ -1,18 +1,15 @@
 """The validation loss of the LSTM of 1997 on the adding problem and on temporal order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...cells.cell import Cell
-from .. import figures
-from ..records import Tables
-from ..style import looks
 from ..tasks import Predictor, Task, TemporalOrder, always
-from .claim import Claim, about, at_least, column, sequences_until_solved
+from .claim import Claim, about, at_least, column, loss_curves, sequences_until_solved
 
 PAPER = "Hochreiter & Schmidhuber 1997"
 
@@ -64,21 +61,28 @@ SHARED = (
     "last 2000 were right."
 )
 ADDING, ORDER = ({"task": name} for name in ("adding_1997", "TemporalOrder1997"))
+
+
+def solved(what: str, number: int, section: str, where: Mapping[str, object], why: str) -> Claim:
+    """After so many sequences."""
+    return Claim(
+        f"{what}: sequences until solved", f"{number:,}", f"{PAPER}, section {section}", where,
+        sequences_until_solved, about(number, 2), why,
+    )  # fmt: skip
+
+
+def right(what: str, score: str, section: str, where: Mapping[str, object]) -> Claim:
+    """By then, or at last."""
+    return Claim(
+        f"{what}: at most 1 of 2560 wrong", "0.9996", f"{PAPER}, section {section}", where,
+        column(f"test/{score}"), at_least(0.998), "On 2560 sequences of their own; of these 5 may be wrong.",
+    )  # fmt: skip
+
+
 CLAIMS = [
-    Claim(
-        "adding, T = 100 to 110: sequences until solved", "74,000", f"{PAPER}, section 5.4", ADDING,
-        sequences_until_solved, about(74_000, 2), SHARED,
-    ),
-    Claim(
-        "adding, T = 100 to 110: at most 1 of 2560 wrong", "0.9996", f"{PAPER}, section 5.4", ADDING,
-        column("test/within_0.04"), at_least(0.998), "On 2560 sequences of their own; of these 5 may be wrong.",
-    ),
-    Claim(
-        "temporal order 6a: sequences until solved", "31,390", f"{PAPER}, section 5.6", ORDER,
-        sequences_until_solved, about(31_390, 2), f"T = 100, in the paper 100 to 110. {SHARED}",
-    ),
-]  # fmt: skip
+    solved("adding, T = 100 to 110", 74_000, "5.4", ADDING, SHARED),
+    right("adding, T = 100 to 110", "within_0.04", "5.4", ADDING),
+    solved("temporal order 6a", 31_390, "5.6", ORDER, f"T = 100, in the paper 100 to 110. {SHARED}"),
+]
 
-
-def figure(tables: Tables) -> Figure:
-    return figures.loss_curves(tables.loss_curves, tables.results, looks(tables.results))
+figure = loss_curves

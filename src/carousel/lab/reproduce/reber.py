@@ -1,13 +1,9 @@
 """The validation loss of the LSTM of 1997 on the embedded Reber grammar."""
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from .. import figures
-from ..records import Tables
-from ..style import looks
 from ..tasks import Reber
-from .claim import Claim, about, sequences_until_solved
+from .claim import Claim, about, loss_curves, sequences_until_solved
 from .hochreiter_1997 import PAPER, Logistic
 
 TARGETS = 11
@@ -35,6 +31,4 @@ CLAIMS = [
     ),
 ]  # fmt: skip
 
-
-def figure(tables: Tables) -> Figure:
-    return figures.loss_curves(tables.loss_curves, tables.results, looks(tables.results))
+figure = loss_curves
