@@ -139,6 +139,9 @@ def _main() -> None:
     function, arguments = pickle.load(sys.stdin.buffer)
     _end_with(0)
     function(*arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # as forks of a server end: to take apart what was imported would take a second
 
 
 def _end_with_the_parent() -> None:
@@ -174,7 +177,10 @@ def _work(runner: Runner, job: DictConfig) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     setup_globals()
-    context, task = pickle.loads(runner.given)
+    from carousel.commands import importing
+
+    with importing():
+        context, task = pickle.loads(runner.given)
     done = run_job(
         hydra_context=context,
         task_function=task,
