@@ -14,9 +14,10 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, PLACES))}
 HANGS = 1800
 """Seconds after which a process is taken to hang; no busy machine makes a test's take so long."""
 NURSERY = f"""
-import json, os, runpy, signal, sys
+import atexit, json, os, runpy, signal, sys, threading
 from multiprocessing import forkserver
-import carousel.lab.cli  # once for all: it takes longer than most commands
+from carousel import commands
+commands._lab("cli")  # once for all: it takes longer than most commands
 server = forkserver._forkserver  # so, too, of the processes of sweeps
 server.set_forkserver_preload(["carousel.lab.app"])
 server.ensure_running()
@@ -29,8 +30,21 @@ for line in sys.stdin:
         for number, path in enumerate(files):
             os.dup2(os.open(path, os.O_RDWR), number)
         sys.path[0] = os.path.dirname(sys.argv[0])
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        sys.exit()
+        code = 0
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            code = 1
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else code is not None)  # to take all apart would take five times as long
     print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
 

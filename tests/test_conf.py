@@ -21,8 +21,10 @@ from sweeps import batches
 from carousel.gradients import flow
 from carousel.lab import app, cli, folders, sweep
 from carousel.lab.environment import environment
+from carousel.lab.module import SequenceModule
 from carousel.lab.records import write_record
 from carousel.lab.reproduce import REPRODUCED
+from carousel.lab.saved import build_model
 
 
 def built(tmp_path, *overrides, **groups):
@@ -59,11 +61,13 @@ def test_every_option_of_every_group_builds(tmp_path, group, name):
 @pytest.mark.parametrize("task", [name for group, name in FILES if group == "task"])
 def test_models_of_every_kind_get_their_gradients_from_every_task(tmp_path, task):
     cfg = load(tmp_path, f"task={task}", "batch_size=2", "eval_size=2", *OWN.get(("task", task), []))
+    _, _, data = building(cfg)
+    batch = next(iter(data.train_dataloader()))
     for model in ("rnn", "lstm_chrono", "lstm_layer_norm", "gru", "nn_lstm", "min_gru", "slstm", "cfc", "lem"):
         with open_dict(cfg):
             cfg.model = OmegaConf.create(small(model))
-        _, module, data = building(cfg)
-        module.loss(next(iter(data.train_dataloader()))).backward()
+        module = SequenceModule(build_model(cfg, data.task), data.task)
+        module.loss(batch).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters()), model
 
 

@@ -23,7 +23,7 @@ SMALL = [
     "eval_size=4",
     "hydra.mode=RUN",
 ]
-SMALL += ["logger.tensorboard=null"]
+SMALL += ["logger.tensorboard=null", "callbacks.examples=null"]
 """So few steps that nothing is learnt."""
 TINY = {"reproduce/counting": ["callbacks.accepted.up_to=3"], "reproduce/capacity": ["eval_size=4000"]}
 TINY |= {f"reproduce/{name}": ["task.seq_len=60"] for name in ("warping", "bai_2018", "copying")}
