@@ -206,13 +206,14 @@ def _shown(report: str) -> str:
 
 def link(tables: Tables) -> str:
     """The TIME SERIES page with the answer, the loss, the gradient against the lag and the memory length pinned,
-    unsmoothed."""
+    unsmoothed; the latter two of the state that most runs have."""
     pins = [*[chart.card for chart in _answers(tables)][:1], "val/loss"]
     if len(flow := tables.gradient_flow):
         found = places(flow)
         layers, directions = ({place[k] for place in found} for k in (0, 1))
         end = f"_layer{max(layers)}" * (len(layers) > 1) + "_forward" * (len(directions) > 1)
-        state = next((s for s in "ch" if (flow["state"] == s).any()), flow["state"].iloc[0])
+        runs = flow.groupby("state")["run"].nunique()
+        state = max(runs.index, key=lambda state: (runs[state], state == "c", state == "h"))  # in which all compare
         pins += [f"gradient_against_lag/log10_dL_d{state}_{when}{end}" for when in ("at_init", "at_end")]
         pins.append(f"memory_length/{state}{end}")
     cards = json.dumps([{"plugin": "scalars", "tag": tag(name)} for name in pins], separators=(",", ":"))
