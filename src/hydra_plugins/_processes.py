@@ -139,9 +139,6 @@ def _main() -> None:
     function, arguments = pickle.load(sys.stdin.buffer)
     _end_with(0)
     function(*arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # as forks of a server end: to take apart what was imported would take a second
 
 
 def _end_with_the_parent() -> None:
