@@ -52,3 +52,10 @@ for name in {NAMES}:
     told, install = line.split(": pip install ")
     assert told.removeprefix("error: carousel.lab needs ") in {"lightning", "hydra", "pandas", "matplotlib"}
     assert install == '"torch-carousel[lab]", or in a checkout -e ".[lab]"'
+
+
+def test_commands_import_with_the_collector_off_and_leave_it_on():
+    code = "import gc; from carousel.commands import importing\n"
+    code += "try:\n  with importing(): print(gc.isenabled(), gc.get_freeze_count() > 0); raise ImportError\n"
+    code += "except ImportError: print(gc.isenabled(), gc.get_freeze_count() > 0)"
+    assert python(code).splitlines() == ["False False", "True True"]

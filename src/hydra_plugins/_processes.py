@@ -174,7 +174,7 @@ def _work(runner: Runner, job: DictConfig) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     setup_globals()
-    from carousel.commands import importing
+    from carousel.commands import importing  # here, for Hydra imports this file for every application
 
     with importing():
         context, task = pickle.loads(runner.given)
